@@ -1,0 +1,1 @@
+"""What the three levels share: the spec, weights files, data, figures and command-line habits."""

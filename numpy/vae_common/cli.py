@@ -1,0 +1,203 @@
+"""What the command lines share: flags with checked ranges, one-line errors, the run folder.
+
+Bad input ends in one line on stderr and exit status 2, an interrupt in one line and 130; no traceback is for the user.
+"""
+
+import argparse
+import json
+import math
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vae_common.data import BINARIZE, DATASETS, DatasetError
+from vae_common.files import write_atomically
+from vae_common.spec import MAX_LATENT_DIM
+from vae_common.weights import WeightsError
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as it was typed; the message is one sentence."""
+
+
+class NotFiniteError(Exception):
+    """A term of the objective became NaN or infinite; the message names the term, the step, and what to try."""
+
+
+# --- flags: one meaning and one default at every level ------------------------------------------------------------
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An argparse type: an integer from `low` to `high`."""
+    wanted = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+        return value
+
+    return parse
+
+
+def number(low: float, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least `low`, or above it."""
+    wanted = f"a finite number {'above' if above else 'of at least'} {low:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < low or (above and value == low):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+        return value
+
+    return parse
+
+
+FLAGS = {
+    "--dataset": dict(choices=DATASETS, default="digits", help="data set (default digits: drawn here, no download)"),
+    "--data-dir": dict(metavar="DIR", help="where data lies or is put (default: the user's cache folder)"),
+    "--latent-dim": dict(type=whole(1, MAX_LATENT_DIM), metavar="Z", help="latent dimensions (default 20)"),
+    "--batch-size": dict(type=whole(1), default=128, metavar="B", help="images per step (default 128)"),
+    "--epochs": dict(type=whole(1), default=10, metavar="N", help="passes over the training images (default 10)"),
+    "--lr": dict(type=number(0, above=True), default=2e-3, help="peak learning rate (default 2e-3)"),
+    "--seed": dict(type=whole(0, 2**32 - 1), default=0, help="fixes weights, order and noise (default 0)"),
+    "--device": dict(default="auto", help="cpu, cuda, cuda:1, mps, or auto: cuda where there is one (default auto)"),
+    "--out": dict(metavar="RUN", help="run folder to write (default runs/<level>, an earlier one is moved aside)"),
+    "--overwrite": dict(action="store_true", help="write into --out even if it holds an earlier run"),
+    "--weights": dict(metavar="FILE", help="a weights.safetensors to start from"),
+    "--likelihood": dict(
+        choices=("bernoulli", "gaussian"), default="bernoulli", help="p(x|z) of a pixel (default bernoulli)"
+    ),
+    "--binarize": dict(
+        choices=BINARIZE, default="none", help="none keeps grey pixels; threshold, dynamic make them 0 or 1"
+    ),
+}
+
+
+def parser(description: str, *flags: str) -> argparse.ArgumentParser:
+    """An argument parser with those of the shared flags; a level adds its own."""
+    result = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    for flag in flags:
+        result.add_argument(flag, **FLAGS[flag])
+    return result
+
+
+# --- running a command --------------------------------------------------------------------------------------------
+
+
+def run(
+    arguments: argparse.ArgumentParser, body: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+) -> int:
+    """Parse `argv`, call `body(args)`, and turn what a user can cause into one line and an exit status."""
+    try:
+        args = arguments.parse_args(argv)
+    except SystemExit as stop:  # argparse has already said why
+        return stop.code or 0
+    try:
+        body(args)
+    except (UsageError, NotFiniteError, WeightsError, DatasetError) as error:
+        return _fail(arguments, str(error))
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = None
+        return 1
+    except OSError as error:
+        return _fail(arguments, f"{error.filename}: {error.strerror}." if error.filename else str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted; files already reported are whole.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(arguments: argparse.ArgumentParser, message: str) -> int:
+    print(f"{arguments.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def torch_device(name: str):
+    """The torch device that --device names; "auto" is cuda where there is one, else cpu.
+
+    Raises UsageError for a name that is no device and for a device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device: expected cpu, cuda, cuda:N, mps or auto, got {name!r}.")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if (device.index or 0) >= count:
+        raise UsageError(
+            f"--device {name}: torch finds {count or 'no'} {device.type} device(s) here; use --device cpu."
+        )
+    return device
+
+
+# --- the run folder -----------------------------------------------------------------------------------------------
+
+RUN_FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "weights.safetensors",
+    "checkpoint.pt",
+    "evaluation.json",
+    "figures/*.png",
+)
+
+
+def make_run_folder(args: argparse.Namespace, level: str) -> Path:
+    """Make the folder of this run and write its config.json.
+
+    Without --out it is runs/<level>, and an earlier run there is first moved aside to runs/<level>-1, -2, ...
+    A folder named with --out must be new or empty, unless --overwrite allows replacing the run in it.
+    Raises UsageError when it is neither, OSError when the disk refuses.
+    """
+    folder = Path(args.out) if args.out is not None else Path("runs") / level
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: expected a folder to write to, found a file; choose another name.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if args.out is None:
+            aside = next(p for n in range(1, sys.maxsize) if not (p := folder.with_name(f"{level}-{n}")).exists())
+            folder.rename(aside)
+            print(f"moved the earlier run {folder} to {aside}")
+        elif not args.overwrite:
+            raise UsageError(f"--out {folder}: the folder is not empty; choose another, or allow it with --overwrite.")
+        else:
+            for pattern in RUN_FILES:
+                for old in folder.glob(pattern):
+                    old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"level": level, **vars(args), "python": platform.python_version(), "numpy": np.__version__}
+    write_json(folder / "config.json", config)
+    return folder
+
+
+def write_json(path: Path, value) -> None:
+    """Write `value` as readable JSON, atomically, and say so."""
+    text = json.dumps(value, indent=2, allow_nan=False, default=str)
+    write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
+    print(f"wrote {path}")
+
+
+def write_metrics(path: Path, rows: Sequence[dict]) -> None:
+    """Write metrics.jsonl, one JSON object per line, atomically."""
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def format_row(row: dict) -> str:
+    """A row of metrics.jsonl as the line that is printed after an epoch."""
+    numbers = "  ".join(f"{name} {row[name]:8.2f}" for name in ("recon", "kl", "elbo"))
+    return f"epoch {row['epoch']:3d} {row['split']:5}  {numbers}  {row['seconds']:6.1f} s"

@@ -1,0 +1,503 @@
+"""Pictures of a VAE: NumPy arrays in, a matplotlib `Figure` out, without a screen or any global state.
+
+`N` images, `T` steps along a path, `Z` latent dimensions. Images are (N, 1, 28, 28) or (N, 28, 28): floats in
+[0, 1], or uint8 in 0..255. All figures take a title and an optional `caption`, a sentence of what to see, and
+raise ValueError in one sentence for a wrong shape, a value out of range or a NaN.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import NormalDist
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from vae_common.files import write_atomically
+
+WIDTH, MARGIN, DPI = 7.27, 0.08, 110  # inches, inches, dots per inch: 800 pixels, the width of a README
+SIDE, GAP = 28, 2  # pixels of an image, and between two images
+INK, GREY, PALE = "#222222", "#6b6b6b", "#c4c4c4"
+LINES = ("#0077bb", "#cc3311", "#009988", "#ee7733")  # Tol 2021, vibrant: for few lines and bars
+PALETTE = (  # Tol 2021, "Colour Schemes", muted: told apart with the common colour-vision deficiencies
+    *("#332288", "#88ccee", "#cc6677", "#117733", "#ddcc77"),
+    *("#882255", "#44aa99", "#aa4499", "#999933", "#555555"),
+)
+STYLE = {
+    "axes.edgecolor": GREY,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.unicode_minus": False,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.h_pad": MARGIN,
+    "figure.constrained_layout.w_pad": MARGIN,
+    "figure.facecolor": "white",
+    "figure.titlesize": 12,
+    "figure.titleweight": "bold",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": "#e6e6e6",
+    "image.interpolation": "antialiased",
+    "legend.frameon": False,
+    "savefig.bbox": None,
+    "text.color": INK,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+}
+_styled = matplotlib.rc_context(STYLE)
+
+
+# ------------------------------------------------------------------------------------------- where to decode
+
+
+def manifold_grid(side: int) -> np.ndarray:
+    """Latent points (side*side, 2), denser where N(0, I) is denser; the top row (largest z2) comes first.
+
+    A regular grid on the unit square through the inverse Gaussian CDF, at (i + 0.5) / side: never 0 or 1,
+    where the inverse is infinite. Kingma & Welling 2014, Fig. 4. Raises ValueError for side < 1.
+    """
+    if side < 1:
+        raise ValueError(f"side: expected at least 1, found {side}")
+    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)])
+    return np.stack(np.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)
+
+
+def lerp(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The straight line (1 - t) z0 + t z1 as (T, Z), from vectors (Z,) and t (T,), beyond [0, 1] too."""
+    z0, z1, t, dtype = _path(z0, z1, t)
+    return ((1 - t) * z0 + t * z1).astype(dtype)
+
+
+def slerp(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The path (T, Z) whose direction turns along the great circle evenly while its norm changes linearly.
+
+    direction(t) = [sin((1 - t) w) u0 + sin(t w) u1] / sin w, with u0, u1 the unit vectors of z0, z1 (Z,)
+    and w their angle. sin(t w) / sin w is written t sinc(t w) / sinc(w), which is t, as in lerp, at w = 0.
+    Shoemake 1985; White 2016. Raises ValueError for a zero vector, and for opposite ones, which infinitely
+    many great circles join.
+    """
+    z0, z1, t, dtype = _path(z0, z1, t)
+    norm0, norm1 = np.linalg.norm(z0), np.linalg.norm(z1)
+    if min(norm0, norm1) == 0:
+        raise ValueError("slerp: expected vectors with a direction, found a zero vector; use lerp")
+    u0, u1 = z0 / norm0, z1 / norm1
+    apart, together = np.linalg.norm(u0 - u1), np.linalg.norm(u0 + u1)
+    if together < 1e-6:
+        raise ValueError("slerp: z0 and z1 are opposite, so no one great circle joins them; use lerp")
+    turns = 2 * np.arctan2(apart, together) / np.pi  # the angle w over pi, as np.sinc wants it
+    towards0, towards1 = (s * np.sinc(s * turns) / np.sinc(turns) for s in (1 - t, t))
+    return (((1 - t) * norm0 + t * norm1) * (towards0 * u0 + towards1 * u1)).astype(dtype)
+
+
+def traversal(z: np.ndarray, dim: int, values: np.ndarray) -> np.ndarray:
+    """Copies of z (Z,) as (T, Z), with coordinate `dim` set to each of values (T,)."""
+    z, values = _array("z", z, None), _array("values", values, None)
+    if not 0 <= dim < len(z):
+        raise ValueError(f"dim: expected 0 to {len(z) - 1}, found {dim}")
+    path = np.tile(z, (len(values), 1)).astype(np.result_type(z, np.float16))
+    path[:, dim] = values
+    return path
+
+
+def _path(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The two ends in float64, t as a column, and the dtype to give back."""
+    z0 = _array("z0", z0, None)
+    z1, t = _array("z1", z1, len(z0)), _array("t", t, None)
+    dtype = np.result_type(z0, z1, np.float16)  # a float type, whatever the ends are
+    return z0.astype(np.float64), z1.astype(np.float64), t.astype(np.float64)[:, None], dtype
+
+
+# --------------------------------------------------------------------------------------------------- figures
+
+
+@_styled
+def image_grid(
+    images: np.ndarray,
+    columns: int,
+    title: str,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """The images (N, 1, 28, 28) in reading order, `columns` to a row; one label for each row, each column."""
+    images = _images("images", images)
+    if columns < 1:
+        raise ValueError(f"columns: expected at least 1, found {columns}")
+    fig, (ax,) = _mosaic_figure(images, columns, title, caption)
+    _label_tiles(ax, -(-len(images) // columns), columns, row_labels, column_labels)
+    return _fit(fig)
+
+
+@_styled
+def reconstructions(
+    x: np.ndarray, x_hat: np.ndarray, recon: np.ndarray, title: str, caption: str | None = None
+) -> Figure:
+    """Originals x above reconstructions x_hat (both (N, 1, 28, 28)), with recon (N,) in nats beneath."""
+    x, x_hat = _images("x", x), _images("x_hat", x_hat)
+    if len(x_hat) != len(x):
+        raise ValueError(f"x_hat: expected {len(x)} images, one for each x, found {len(x_hat)}")
+    recon = _array("recon", recon, len(x))
+    rows = -(-len(x) // 10)
+    columns, band = -(-len(x) // rows), 12
+    line, paper = np.ones((len(x), 1, SIDE)), np.ones((len(x), band, SIDE))
+    pairs = np.concatenate([x, line, x_hat, paper], axis=1)  # (N, 69, 28)
+    fig, (ax,) = _mosaic_figure(pairs, columns, title, caption)
+    height = pairs.shape[1] + GAP
+    inside = np.array([SIDE / 2, 1.5 * SIDE + 1, 2 * SIDE + 1 + band / 2]) - 0.5
+    ticks = np.concatenate([row * height + inside for row in range(rows)])
+    ax.set_yticks(ticks, ["original", "reconstruction", "recon (nats)"] * rows)
+    for i, nats in enumerate(recon):
+        row, column = divmod(i, columns)
+        place = column * (SIDE + GAP) + SIDE / 2 - 0.5, row * height + inside[2]
+        ax.text(*place, f"{nats:.1f}", ha="center", va="center", fontsize=8)
+    return _fit(fig)
+
+
+@_styled
+def latent_scatter(
+    mu: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    title: str,
+    axis_labels: Sequence[str] | None = None,
+    prior_circles: bool = True,
+    caption: str | None = None,
+) -> Figure:
+    """Points mu (N, 2) coloured by integer labels (N,), each class named in the legend and at its median.
+
+    The dashed circles have radius 1 and 2, one and two sigma of the prior N(0, I): 39% and 86% lie inside.
+    """
+    mu, labels = _array("mu", mu, None, 2), _array("labels", labels, len(mu))
+    if not np.isin(labels, np.arange(len(class_names))).all():
+        raise ValueError(f"labels: expected whole numbers from 0 to {len(class_names) - 1}, one per name")
+    colours = np.array([PALETTE[k % len(PALETTE)] for k in range(len(class_names))])
+    fig = _figure(title, caption, height=9)
+    ax = fig.subplots()
+    order = np.random.default_rng(0).permutation(len(mu))  # so that no class hides another
+    dots = {"s": 9 if len(mu) <= 3000 else 5, "alpha": 0.75, "linewidths": 0}
+    ax.scatter(*mu[order].T, c=colours[labels[order].astype(int)], **dots)
+    names = enumerate(class_names)
+    handles = [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    if prior_circles:
+        dashed = {"color": GREY, "lw": 0.9, "ls": (0, (4, 3))}
+        for radius in (1, 2):
+            ax.add_patch(Circle((0, 0), radius, fill=False, zorder=2, **dashed))
+        handles.append(Line2D([], [], label="prior: 1, 2 sigma", **dashed))
+    _name_axes(ax, axis_labels)
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _fit_square(ax, np.concatenate([mu, [[-2.1, -2.1], [2.1, 2.1]]]))
+    _name_classes(ax, mu, labels, class_names)
+    return fig
+
+
+@_styled
+def manifold(
+    images: np.ndarray,
+    side: int,
+    title: str,
+    axis_labels: Sequence[str] | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """The decoded `manifold_grid(side)`, images (side*side, 1, 28, 28), without gaps on axes z1 and z2."""
+    images = _images("images", images, side * side)
+    quantiles = manifold_grid(side)[:side, 0]
+    fig, (ax,) = _mosaic_figure(images, side, title, caption, gap=0, widest=6.4)
+    shown = slice(None, None, -(-side // 20))
+    centres, digits = _centres(side, SIDE, 0)[shown], 2 if side <= 12 else 1
+    ax.set_xticks(centres, [f"{v:.{digits}f}" for v in quantiles[shown]])
+    ax.set_yticks(centres, [f"{v:.{digits}f}" for v in quantiles[::-1][shown]])
+    ax.tick_params(length=3, labelsize=9 if side <= 12 else 7)
+    _name_axes(ax, axis_labels)
+    return _fit(fig)
+
+
+@_styled
+def traversals(
+    images: np.ndarray,
+    row_labels: Sequence[str],
+    column_values: np.ndarray,
+    title: str,
+    caption: str | None = None,
+) -> Figure:
+    """One row for each latent dimension moved, one column for each value (T,); images (rows*T, 1, 28, 28)."""
+    values = _array("column_values", column_values, None)
+    images = _images("images", images, len(row_labels) * len(values))
+    fig, (ax,) = _mosaic_figure(images, len(values), title, caption)
+    _label_tiles(ax, len(row_labels), len(values), row_labels, [f"{v:.1f}" for v in values.round(1) + 0.0])
+    ax.set_xlabel("value of the one latent coordinate that moves")
+    ax.xaxis.set_label_position("top")
+    return _fit(fig)
+
+
+@_styled
+def interpolation_strips(
+    strips: Sequence[np.ndarray],
+    labels: Sequence[str],
+    title: str,
+    norms: Sequence[np.ndarray] | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """Paths between two latent points, one strip of images (T, 1, 28, 28) each, with its label on the left.
+
+    norms: for each strip the (T,) values of ||z||, drawn as lines beneath, each point under its image.
+    """
+    if len(strips) == 0:
+        raise ValueError("strips: expected at least one strip of images, found none")
+    steps = len(_images("strips[0]", strips[0]))
+    images = np.concatenate([_images(f"strips[{i}]", strip, steps) for i, strip in enumerate(strips)])
+    fig, (ax, *below) = _mosaic_figure(images, steps, title, caption, panels=int(norms is not None))
+    _label_tiles(ax, len(strips), steps, labels, None)
+    if norms is None:
+        return _fit(fig)
+    norms = _array("norms", norms, len(strips), steps)
+    panel, centres = below[0], _centres(steps, SIDE, GAP)
+    for i, (norm, label) in enumerate(zip(norms, labels, strict=True)):
+        look = {"ls": ("-", "--", ":", "-.")[i % 4], "marker": "o", "ms": 3.5, "color": LINES[i % len(LINES)]}
+        panel.plot(centres, norm, label=label, **look)
+    shown = slice(None, None, -(-steps // 13))
+    panel.set_xticks(centres[shown], [f"{t:.3g}" for t in np.linspace(0, 1, steps).round(2)[shown]])
+    panel.set(xlim=ax.get_xlim(), ylim=(0, 1.1 * norms.max()), ylabel="norm of z", xlabel="t")
+    panel.legend(loc="best", ncols=2)
+    return _fit(fig, panel=1.3)
+
+
+@_styled
+def loss_curves(
+    rows: Sequence[Mapping], title: str, entropy_floor: float | None = None, caption: str | None = None
+) -> Figure:
+    """recon, kl and -elbo by epoch, in nats per image, train and test; rows as in metrics.jsonl.
+
+    Each row has the keys epoch, split ("train" or "test"), recon, kl and elbo. entropy_floor, in nats per
+    image, is what recon cannot go below when grey pixels are Bernoulli targets: their own entropy.
+    """
+    try:
+        table = [(r["split"], *(float(r[k]) for k in ("epoch", "recon", "kl", "elbo"))) for r in rows]
+    except KeyError as error:
+        raise ValueError(f"rows: expected the keys epoch, split, recon, kl, elbo, found no {error}") from None
+    _array("rows", [row[1:] for row in table], None, 4)
+    fig = _figure(title, caption, height=3.4)
+    panels = fig.subplots(1, 3)
+    panel_titles = ("reconstruction (recon)", "KL divergence (kl)", "their sum (-elbo)")
+    for column, (ax, name) in enumerate(zip(panels, panel_titles, strict=True), start=2):
+        for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
+            curve = sorted((row[1], row[column]) for row in table if row[0] == split)
+            epochs, nats = np.array(curve).reshape(-1, 2).T
+            nats = -nats if column == 4 else nats
+            size = 3 if len(curve) <= 30 else 0
+            ax.plot(epochs, nats, ls=ls, color=colour, label=split, marker="o", ms=size)
+        if entropy_floor is not None and column != 3:
+            ax.axhline(entropy_floor, color=GREY, lw=1, ls=":", label="entropy of the data")
+        ax.set(title=name, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        ax.grid(axis="y")
+    panels[0].set_ylabel("nats per image")
+    panels[2].legend(loc="best")
+    return _settle(fig)
+
+
+@_styled
+def kl_per_dimension(
+    kl: np.ndarray, title: str, active: np.ndarray | None = None, caption: str | None = None
+) -> Figure:
+    """KL (Z,) of each latent dimension in nats, largest first; what active (Z,), of bools, denies is grey."""
+    kl = _array("kl", kl, None)
+    used = np.ones(len(kl), bool) if active is None else _array("active", active, len(kl)).astype(bool)
+    fig = _figure(title, caption, height=3.6)
+    ax = fig.subplots()
+    order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
+    for mask, colour, name in ((used[order], LINES[0], "active"), (~used[order], PALE, "inactive")):
+        ax.bar(places[mask], kl[order][mask], color=colour, width=0.8, label=f"{name} ({mask.sum()})")
+    if active is not None:
+        ax.legend()
+    ax.set(ylabel="KL (nats)")
+    _name_dimensions(ax, order, "KL", used)
+    return _settle(fig)
+
+
+@_styled
+def sigma_per_dimension(sigma: np.ndarray, title: str, caption: str | None = None) -> Figure:
+    """Posterior standard deviations sigma (N, Z) over the data, by dimension, smallest mean first.
+
+    The dot is the median, the thick bar holds the middle half, the thin one 5% to 95%; the prior has sigma 1.
+    """
+    sigma = _array("sigma", sigma, None, None)
+    order = np.argsort(sigma.mean(axis=0), kind="stable")
+    low, lower, median, upper, high = np.quantile(sigma[:, order], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    fig = _figure(title, caption, height=3.6)
+    ax = fig.subplots()
+    places = np.arange(len(order))
+    ax.axhline(1, color=GREY, lw=1, ls="--", label="prior")
+    ax.vlines(places, low, high, color=LINES[0], lw=1, label="5% to 95% of the images")
+    ax.vlines(places, lower, upper, color=LINES[0], lw=4, label="middle half")
+    ax.plot(places, median, "o", ms=4, mec="white", mew=0.7, color=INK, label="median")
+    ax.set(ylim=(0, max(1.1, 1.05 * high.max())), ylabel="posterior sigma")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    _name_dimensions(ax, order, "mean sigma", np.ones(len(order), bool))
+    return _settle(fig)
+
+
+@_styled
+def save_figure(fig: Figure, path: str | Path) -> Path:
+    """Write the figure as PNG, whole or not at all; the same figure gives the same bytes. Returns the path.
+
+    A palette of 256 colours keeps all greys, and makes the file a half to a third. Raises ValueError when the
+    name does not end in .png, OSError when the disk refuses.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path}: figures are written as PNG; expected a name that ends in .png")
+    drawn = io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=DPI)
+    picture = Image.open(drawn).convert("RGB")
+    picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return write_atomically(path, lambda file: picture.save(file, "PNG", optimize=True))
+
+
+# -------------------------------------------------------------------------------------- what they are made of
+
+
+def _array(name: str, values: object, *shape: int | None) -> np.ndarray:
+    """`values` as a finite array of this shape, where None stands for any size of at least 1."""
+    array = np.asarray(values)
+    fits = array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape, strict=True))
+    if not fits or not array.size or array.dtype.kind not in "biuf":
+        wanted = ", ".join("any" if s is None else str(s) for s in shape)
+        raise ValueError(f"{name}: expected numbers of shape ({wanted}), found {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, found {(~np.isfinite(array)).sum()} that are not")
+    return array
+
+
+def _images(name: str, images: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Any of the accepted forms as float64 (N, 28, 28) in [0, 1]."""
+    array = np.asarray(images)
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    array = _array(name, array, count, SIDE, SIDE)
+    array = array / 255 if array.dtype == np.uint8 else array.astype(np.float64)
+    if array.min() < -1e-6 or array.max() > 1 + 1e-6:
+        found = f"{array.min():.3g} to {array.max():.3g}"
+        raise ValueError(f"{name}: expected pixels in [0, 1], found {found}; logits need a sigmoid first")
+    return array
+
+
+def _figure(title: str, caption: str | None, height: float, width: float = WIDTH) -> Figure:
+    fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    fig.suptitle(title, x=MARGIN / width, ha="left", wrap=True)
+    if caption:
+        fig.supxlabel(caption, x=MARGIN / width, ha="left", size=9, weight="normal", color=GREY, wrap=True)
+    return fig
+
+
+def _mosaic_figure(
+    tiles: np.ndarray,
+    columns: int,
+    title: str,
+    caption: str | None,
+    gap: int = GAP,
+    panels: int = 0,
+    widest: float = WIDTH,
+) -> tuple[Figure, list[Axes]]:
+    """Tiles (N, h, w) as one picture, in reading order on white, and `panels` empty axes beneath it."""
+    count, h, w = tiles.shape
+    rows = -(-count // columns)
+    cells = np.ones((rows * columns, h + gap, w + gap))
+    cells[:count, :h, :w] = tiles
+    mosaic = cells.reshape(rows, columns, h + gap, w + gap).swapaxes(1, 2)
+    mosaic = mosaic.reshape(rows * (h + gap), columns * (w + gap))
+    mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
+    fig = _figure(title, caption, height=9, width=min(widest, max(4, 0.8 * columns + 1)))
+    axes = list(fig.subplots(1 + panels, 1, squeeze=False)[:, 0])
+    ax = axes[0]
+    ax.imshow(mosaic, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return fig, axes
+
+
+def _fit(fig: Figure, panel: float = 0) -> Figure:
+    """Give the mosaic the height that makes its pixels square, and the axes beneath it `panel` inches."""
+    fig.draw_without_rendering()
+    boxes = [ax.get_position() for ax in fig.axes]
+    height, width = fig.axes[0].images[0].get_size()
+    wanted = [boxes[0].width * fig.get_figwidth() * height / width] + [panel] * (len(boxes) - 1)
+    fig.axes[0].get_gridspec().set_height_ratios(wanted)
+    fig.set_figheight(fig.get_figheight() * (1 - sum(box.height for box in boxes)) + sum(wanted))
+    return _settle(fig)
+
+
+def _fit_square(ax: Axes, points: np.ndarray) -> None:
+    """Square axes around the points (N, 2), with equal units, in a figure without spare height."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = 0.52 * (high - low).max()
+    limits = np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
+    ax.set(xlim=limits[:, 0], ylim=limits[:, 1], aspect="equal", anchor="W")
+    fig = _settle(ax.figure)
+    spare = ax.get_position(original=True).height - ax.get_position().height
+    fig.set_figheight(fig.get_figheight() * (1 - spare))
+    _settle(fig)
+
+
+def _settle(fig: Figure) -> Figure:
+    """Lay the figure out now, while the style holds: ticks are made at the first drawing."""
+    fig.draw_without_rendering()
+    return fig
+
+
+def _centres(count: int, size: int, gap: int) -> np.ndarray:
+    return np.arange(count) * (size + gap) + size / 2 - 0.5
+
+
+def _label_tiles(
+    ax: Axes, rows: int, columns: int, row_labels: Sequence[str] | None, column_labels: Sequence[str] | None
+) -> None:
+    for name, labels, count in (("row_labels", row_labels, rows), ("column_labels", column_labels, columns)):
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"{name}: expected {count} labels, found {len(labels)}")
+    if row_labels is not None:
+        ax.set_yticks(_centres(rows, SIDE, GAP), row_labels)
+    if column_labels is not None:
+        ax.set_xticks(_centres(columns, SIDE, GAP), column_labels, size=9 if columns <= 12 else 7)
+        ax.xaxis.tick_top()
+        ax.tick_params(length=0)
+
+
+def _name_classes(ax: Axes, mu: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Each class's name at its median, except where it would cover another."""
+    placed = []
+    for k in np.unique(labels).astype(int):
+        halo = [withStroke(linewidth=3, foreground="white")]
+        look = {"ha": "center", "va": "center", "size": 11, "weight": "bold", "path_effects": halo}
+        text = ax.text(*np.median(mu[labels == k], axis=0), class_names[k], **look)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in placed):
+            text.remove()
+        else:
+            placed.append(box)
+
+
+def _name_axes(ax: Axes, axis_labels: Sequence[str] | None) -> None:
+    horizontal, vertical = axis_labels or ("z1", "z2")
+    ax.set(xlabel=horizontal, ylabel=vertical)
+
+
+def _name_dimensions(ax: Axes, order: np.ndarray, by: str, used: np.ndarray) -> None:
+    """The dimensions' own numbers beneath the bars, as many as can be read, in grey where unused."""
+    shown = np.arange(0, len(order), 1 if len(order) <= 40 else -(-len(order) // 25))
+    ax.set_xticks(shown, order[shown], size=9 if len(order) <= 25 else 7)
+    for label, dim in zip(ax.get_xticklabels(), order[shown], strict=True):
+        label.set_color(INK if used[dim] else PALE)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="y")
+    middle, half = (len(order) - 1) / 2, max(len(order), 8) / 2 + 0.2
+    ax.set(xlabel=f"latent dimension, sorted by {by}", xlim=(middle - half, middle + half))

@@ -1,0 +1,74 @@
+"""What a level measured on a test split, in the form that reports and pictures take."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vae_common.data import ImageSet
+
+PIXELS = {"none": "grey pixels", "threshold": "thresholded pixels", "dynamic": "dynamically binarized pixels"}
+LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "squared error"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The terms of the held-out ELBO, image by image, in nats, and what they were computed from.
+
+    x (N, 1, 28, 28) float32: what the encoder saw; eps (N, Z): the noise of the one sample of z per image;
+    recon, kl (N,); mu, logvar (N, Z): the posteriors; decode: z (M, Z) float32 -> pixel means (M, 1, 28, 28).
+    """
+
+    data: ImageSet
+    x: np.ndarray
+    eps: np.ndarray
+    recon: np.ndarray
+    kl: np.ndarray
+    mu: np.ndarray
+    logvar: np.ndarray
+    decode: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def std(self) -> np.ndarray:
+        """The posterior's standard deviations (N, Z)."""
+        return np.exp(0.5 * self.logvar)
+
+    @property
+    def kl_per_dim(self) -> np.ndarray:
+        """Mean over the images of each latent dimension's KL (Z,), in nats; they sum to the mean of `kl`."""
+        return 0.5 * (self.mu**2 + np.expm1(self.logvar) - self.logvar).mean(axis=0)
+
+    @property
+    def active(self) -> np.ndarray:
+        """Which latent dimensions (Z,) the encoder uses: Var_x(E_q[z]) > 0.01 (Burda et al. 2015, sec. 5.2)."""
+        return self.mu.var(axis=0) > 0.01
+
+    def row(self, epoch: int, args: argparse.Namespace, seconds: float) -> dict:
+        """This measurement as a row of metrics.jsonl."""
+        return metrics_row(epoch, "test", self.recon.mean(), self.kl.mean(), args, seconds)
+
+    def evaluation(self, args: argparse.Namespace) -> dict:
+        """This measurement as evaluation.json."""
+        row = self.row(args.epochs, args, 0.0)
+        numbers = {name: row[name] for name in ("dataset", "binarize", "likelihood", "elbo", "recon", "kl")}
+        return {**numbers, "active_units": int(self.active.sum()), "kl_per_dim": self.kl_per_dim.tolist()}
+
+    def summary(self, args: argparse.Namespace) -> str:
+        """This measurement as the lines that every level prints."""
+        recon, kl, count = self.recon.mean(), self.kl.mean(), len(self.x)
+        spread = (self.recon + self.kl).std() / count**0.5
+        std = self.std.mean(axis=0)
+        return (
+            f"{self.data.name} {self.data.split}: {count:,} images, {PIXELS[args.binarize]}, "
+            f"{LIKELIHOODS[args.likelihood]} likelihood, one sampled z each, nats per image\n"
+            f"  recon {recon:8.2f}\n  kl    {kl:8.2f}\n  elbo  {-(recon + kl):8.2f}  (standard error {spread:.2f})\n"
+            f"  std of q(z|x): smallest dimension {std.min():.3f}, largest {std.max():.3f} (the prior's is 1)"
+        )
+
+
+def metrics_row(epoch: int, split: str, recon: float, kl: float, args: argparse.Namespace, seconds: float) -> dict:
+    """One line of metrics.jsonl: means over the split, nats per image, named with the data they are on."""
+    recon, kl = float(recon), float(kl)
+    where = {"dataset": args.dataset, "binarize": args.binarize, "likelihood": args.likelihood}
+    return dict(epoch=epoch, split=split, recon=recon, kl=kl, elbo=-(recon + kl), seconds=round(seconds, 3), **where)

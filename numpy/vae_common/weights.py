@@ -1,0 +1,132 @@
+"""Weights files that every level reads and writes: safetensors, float32 (shipped ones float16), never pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from vae_common.files import write_atomically
+from vae_common.spec import MAX_LATENT_DIM, VAESpec
+
+FORMAT, VERSION = "conv-vae", "1"
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+class WeightsError(Exception):
+    """A weights file that cannot be used; the message is one sentence: file, key, expected, found, remedy."""
+
+
+def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str = "float32") -> Path:
+    """Write `params` (names and shapes of the spec) to `path` as "float32" or "float16"; return the path.
+
+    The write is atomic: whatever `path` held stays whole until the new file is complete on disk.
+    Raises WeightsError when a key, a shape or a value is not what the spec allows, OSError when the disk refuses.
+    """
+    path = Path(path)
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f'dtype must be "float32" or "float16", got {dtype!r}.')
+    latent_dim = _latent_dim_of(params, path)
+    with np.errstate(over="ignore"):  # what does not fit becomes inf, which the check below names
+        tensors = {name: np.ascontiguousarray(value, dtype=dtype) for name, value in params.items()}
+    _check_params(tensors, VAESpec(latent_dim), path)
+    metadata = {"format": FORMAT, "version": VERSION, "latent_dim": str(latent_dim)}
+    return write_atomically(path, lambda file: file.write(save(tensors, metadata)))
+
+
+def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, np.ndarray]:
+    """Read a weights file into {name: float32 array} in the spec's order; `latent_dim` asks for that Z.
+
+    Raises WeightsError, one sentence naming the file and the remedy, for: a missing file, a directory, something
+    that is not safetensors, a truncated file, another format or version, a missing or extra key, a wrong shape,
+    a dtype other than float32 or float16, a non-finite value, a Z other than `latent_dim`.
+    """
+    path = Path(path)
+    metadata, tensors = read_safetensors(path)
+    found = {key: metadata.get(key) for key in ("format", "version")}
+    if found != {"format": FORMAT, "version": VERSION}:
+        raise WeightsError(
+            f"{path}: expected metadata format {FORMAT!r} version {VERSION!r}, found format {found['format']!r} "
+            f"version {found['version']!r}; give a file written by this project's training commands."
+        )
+    spec = VAESpec(_latent_dim_in(metadata, path))
+    _check_params(tensors, spec, path)
+    if latent_dim is not None and latent_dim != spec.latent_dim:
+        raise WeightsError(
+            f"{path}: expected latent_dim {latent_dim}, found {spec.latent_dim}; "
+            f"pass --latent-dim {spec.latent_dim} or choose other weights."
+        )
+    return {name: tensors[name].astype(np.float32) for name in spec.shapes}
+
+
+def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:
+    """The Z of a parameter dict of the spec."""
+    return params["encoder.mu.bias"].shape[0]
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Read any safetensors file into (metadata, {name: array}).
+
+    Raises WeightsError for a missing file, a directory, an unreadable, foreign or truncated file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: expected a weights file, found a folder; name the weights.safetensors in it.")
+    if not path.exists():
+        raise WeightsError(f"{path}: expected a weights file, found nothing there; check the path, or train one.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise WeightsError(
+            f"{path}: expected a whole safetensors file, found one that cannot be read ({reason}); "
+            "copy it again or train anew."
+        ) from error
+
+
+def _latent_dim_of(params: Mapping[str, np.ndarray], path: Path) -> int:
+    if "encoder.mu.bias" not in params:
+        raise WeightsError(f"{path}: expected key 'encoder.mu.bias', found none; pass the parameters of the spec.")
+    shape = np.shape(params["encoder.mu.bias"])
+    if len(shape) != 1 or not 1 <= shape[0] <= MAX_LATENT_DIM:
+        raise WeightsError(
+            f"{path}: expected key 'encoder.mu.bias' of shape (Z,) with Z from 1 to {MAX_LATENT_DIM}, "
+            f"found {shape}; pass the parameters of the spec."
+        )
+    return shape[0]
+
+
+def _latent_dim_in(metadata: Mapping[str, str], path: Path) -> int:
+    text = metadata.get("latent_dim")
+    if text is None or text not in map(str, range(1, MAX_LATENT_DIM + 1)):
+        raise WeightsError(
+            f"{path}: expected metadata latent_dim from 1 to {MAX_LATENT_DIM}, found {text!r}; "
+            "give a file written by this project's training commands."
+        )
+    return int(text)
+
+
+def _check_params(tensors: Mapping[str, np.ndarray], spec: VAESpec, path: Path) -> None:
+    expected = spec.shapes
+    remedy = f"give weights of the spec with latent_dim {spec.latent_dim}"
+    for name in expected:
+        if name not in tensors:
+            raise WeightsError(f"{path}: expected key {name!r}, found it missing; {remedy}.")
+    for name, value in tensors.items():
+        if name not in expected:
+            raise WeightsError(f"{path}: expected only the spec's keys, found the extra key {name!r}; {remedy}.")
+        if value.shape != expected[name]:
+            raise WeightsError(
+                f"{path}: expected key {name!r} of shape {expected[name]}, found {value.shape}; {remedy}."
+            )
+        if value.dtype not in (np.float32, np.float16):
+            raise WeightsError(
+                f"{path}: expected key {name!r} as float32 or float16, found {value.dtype}; save it as float32."
+            )
+        if not np.isfinite(value).all():
+            raise WeightsError(
+                f"{path}: expected finite numbers in key {name!r}, found NaN or infinity; "
+                "train again with a smaller --lr or use an earlier file."
+            )
