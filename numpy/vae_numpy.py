@@ -279,10 +279,13 @@ def run(args: argparse.Namespace) -> None:
         pictures.draw(folder, measure(plane, data, args), (pictures.latent, pictures.manifold), args.seed)
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     flags = ("--dataset", "--data-dir", "--weights", "--latent-dim", "--batch-size", "--seed", "--likelihood")
-    parser = cli.parser(__doc__.splitlines()[0], *flags, "--binarize", "--out", "--overwrite")
-    return cli.run(parser, run, argv)
+    return cli.parser(__doc__.splitlines()[0], *flags, "--binarize", "--out", "--overwrite")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -117,11 +117,11 @@ class ConvVAE(nn.Module):
         return (self.spec.latent_dim,)
 
     def objective(self, x: Tensor, y: Tensor, eps: Tensor, step: int) -> dict[str, Tensor]:
-        """Named terms of one training step, means over the batch; "loss" is the one that is minimised.
+        """Named terms of one training step, means over the batch; "loss", the last, is minimised.
 
         x (B, 1, 28, 28), labels y (B,), eps (B, *noise_shape), step counted from 0. Here the loss is -elbo.
         """
         x_logits, mu, logvar = self(x, eps)
         recon, kl = self.elbo_terms(x, x_logits, mu, logvar, self.likelihood)
         neg_elbo = (recon + kl).mean()
-        return {"loss": neg_elbo, "recon": recon.mean(), "kl": kl.mean(), "elbo": -neg_elbo}
+        return {"recon": recon.mean(), "kl": kl.mean(), "elbo": -neg_elbo, "loss": neg_elbo}

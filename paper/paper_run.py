@@ -3,7 +3,6 @@
 import argparse
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -48,20 +47,31 @@ def measure(model: ConvVAE, data: ImageSet, config: argparse.Namespace, batch_si
     return Measured(data, x, eps, recon, kl, mu, logvar, decode_pixels)
 
 
-def read_run(folder: str | Path) -> tuple[SimpleNamespace, ConvVAE, list[dict]]:
+def read_config(folder: str | Path) -> argparse.Namespace:
+    """The settings of a run of level 3; raises UsageError when the folder holds none that can be read."""
+    path = Path(folder) / "config.json"
+    try:
+        config = argparse.Namespace(**json.loads(path.read_text()))
+        if config.level != "paper":
+            raise ValueError(f"it is a run of level {config.level!r}")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _no_run(path, "the settings of a run of paper/vae_paper.py", error) from error
+    return config
+
+
+def read_run(folder: str | Path) -> tuple[argparse.Namespace, ConvVAE, list[dict]]:
     """A finished run of level 3 -> its settings, its model on the CPU, the rows of its metrics.jsonl.
 
     Raises UsageError when the folder does not hold such a run, WeightsError when its weights cannot be used.
     """
-    folder = Path(folder)
+    config, path = read_config(folder), Path(folder) / "metrics.jsonl"
     try:
-        config = SimpleNamespace(**json.loads((folder / "config.json").read_text()))
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        if config.level != "paper":
-            raise ValueError(f"level {config.level!r}")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{folder}: expected a finished run of paper/vae_paper.py, found none that can be read ({error}); "
-            "name a folder such as runs/paper."
-        ) from error
-    return config, build_model(config, load_weights(folder / "weights.safetensors", config.latent_dim)), rows
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise _no_run(path, "the metrics of a finished run", error) from error
+    return config, build_model(config, load_weights(Path(folder) / "weights.safetensors", config.latent_dim)), rows
+
+
+def _no_run(path: Path, wanted: str, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UsageError(f"{path}: expected {wanted}, found none that can be read ({reason}); name a run folder.")

@@ -1,23 +1,29 @@
 """The loop that trains every model of this folder. It knows nothing of VAEs: the model names its terms.
 
 A model is an nn.Module with `noise_shape`, the shape of the standard normal noise it takes for one image, and
-`objective(x, y, eps, step)`, which returns a dict of scalar terms; "loss" among them is minimised. Batch order, noise,
-binarization and learning rate depend on the seed and the step alone, so the state of a run is only what `RunState`
-holds: weights, optimizer, step and the rows already measured.
+`objective(x, y, eps, step)`, which returns a dict of scalar terms; the last one, "loss", is minimised. Batch order,
+noise, binarization and learning rate depend on the seed and the step alone, so the state of a run is only what
+`RunState` holds, and a resumed run does exactly what an uninterrupted one would have done.
 """
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from vae_common.cli import NotFiniteError
+from vae_common.cli import NotFiniteError, UsageError
 from vae_common.data import ImageSet, batches, binarize, generator
+from vae_common.files import write_atomically
 from vae_common.schedule import learning_rate
 
 
@@ -26,7 +32,7 @@ class Settings:
     """What a training run is told, besides the model and the data."""
 
     epochs: int = 10
-    batch_size: int = 128
+    batch_size: int = 64
     lr: float = 2e-3
     seed: int = 0
     binarize: str = "none"
@@ -39,65 +45,132 @@ class RunState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
-    rows: list[dict] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)  # of each term over the images of the unfinished epoch
+    rows: list[dict] = field(default_factory=list)  # of metrics.jsonl, for the finished epochs
 
     @classmethod
     def start(cls, model: nn.Module, settings: Settings) -> "RunState":
         return cls(model, torch.optim.Adam(model.parameters(), lr=settings.lr))
 
 
-def train(state: RunState, data: ImageSet, settings: Settings, evaluate: Callable[[int], dict]) -> Iterator[RunState]:
-    """Train until `settings.epochs` epochs are done; yields `state` after each, with its metrics rows appended.
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C was pressed; the step under way was finished first, so the state is whole."""
 
-    evaluate(epoch) measures the model after an epoch and returns the test row. Raises NotFiniteError.
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def train(
+    state: RunState, data: ImageSet, settings: Settings, evaluate: Callable[[int], dict], about: dict
+) -> Iterator[RunState]:
+    """Train from where `state` is to the end of `settings.epochs`; yields `state` after each epoch, its rows appended.
+
+    evaluate(epoch) measures the model after an epoch and returns the test row; `about` ends each train row and says
+    what the numbers are on.
+    Raises NotFiniteError, and Interrupted after Ctrl-C; in both cases `state` holds the last whole step.
     """
-    steps_per_epoch = math.ceil(len(data) / settings.batch_size)
-    for epoch in range(state.step // steps_per_epoch + 1, settings.epochs + 1):
+    measured = state.rows[-1]["epoch"] if state.rows else 0
+    for epoch in range(measured + 1, settings.epochs + 1):
         start = time.perf_counter()
-        terms = train_epoch(state, data, settings, epoch)
+        train_epoch(state, data, settings, epoch)
         seconds = round(time.perf_counter() - start, 3)
-        state.rows.append({"epoch": epoch, "split": "train", **terms, "seconds": seconds})
-        state.rows.append(evaluate(epoch))
+        means = {name: total / len(data) for name, total in state.sums.items()}
+        state.rows += [{"epoch": epoch, "split": "train", **means, "seconds": seconds, **about}, evaluate(epoch)]
+        state.sums = {}
         yield state
 
 
-def train_epoch(state: RunState, data: ImageSet, settings: Settings, epoch: int) -> dict[str, float]:
-    """One pass over the images; returns the epoch's mean of each term."""
+def train_epoch(state: RunState, data: ImageSet, settings: Settings, epoch: int) -> None:
+    """Take the steps that are left of this epoch, adding each term, times the number of images, to `state.sums`."""
     state.model.train()
     steps_per_epoch = math.ceil(len(data) / settings.batch_size)
-    order = batches(len(data), settings.batch_size, settings.seed, epoch)
-    bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, disable=None, leave=False)
-    sums: dict[str, float] = {}
-    for index in bar:
-        terms = train_step(state, data, index, settings, settings.epochs * steps_per_epoch)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value * len(index) / len(data)
-        bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
-    return sums
+    done = state.step - (epoch - 1) * steps_per_epoch
+    order = islice(batches(len(data), settings.batch_size, settings.seed, epoch), done, None)
+    bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, initial=done, disable=None, leave=False)
+    with bar, _interrupt_between_steps() as pressed:
+        for index in bar:
+            terms = train_step(state, data, index, settings, settings.epochs * steps_per_epoch)
+            for name, value in terms.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value * len(index)
+            bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
+            if pressed():
+                raise Interrupted
 
 
 def train_step(
     state: RunState, data: ImageSet, index: np.ndarray, settings: Settings, total_steps: int
 ) -> dict[str, float]:
     """One optimizer step on the images data.images[index]; returns the batch means of the model's terms."""
-    device = next(state.model.parameters()).device
+    like = next(state.model.parameters())
     x = binarize(data.images[index], settings.binarize, generator(settings.seed, "binarize", state.step))
-    eps = generator(settings.seed, "noise", state.step).standard_normal(
-        (len(index), *state.model.noise_shape), dtype=np.float32
-    )
-    x, y, eps = (torch.from_numpy(array).to(device) for array in (x, data.labels[index], eps))
+    noise_shape = (len(index), *state.model.noise_shape)
+    eps = generator(settings.seed, "noise", state.step).standard_normal(noise_shape, dtype=np.float32)
+    x, eps = torch.from_numpy(x).to(like), torch.from_numpy(eps).to(like)  # its device and dtype
+    y = torch.from_numpy(data.labels[index]).to(like.device)
 
     terms = state.model.objective(x, y, eps, state.step)
-    state.optimizer.zero_grad()
-    terms["loss"].backward()
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, total_steps, settings.lr)
     values = {name: term.item() for name, term in terms.items()}
     for name, value in values.items():
         if not math.isfinite(value):
             raise NotFiniteError(
                 f"{name} became {value} at step {state.step}; try a smaller --lr than {settings.lr:g}."
             )
+    state.optimizer.zero_grad()
+    terms["loss"].backward()
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(state.step, total_steps, settings.lr)
     state.optimizer.step()
     state.step += 1
     return values
+
+
+@contextmanager
+def _interrupt_between_steps():
+    """Within this block the first Ctrl-C only makes `pressed()` true; a second one interrupts at once."""
+    hits = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is given signals
+        yield lambda: False
+        return
+
+    def note(number, frame):
+        hits.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    earlier = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(hits)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(state: RunState, path: Path) -> None:
+    """Write all of `state` to `path`, atomically."""
+    saved = {
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "sums": state.sums,
+        "rows": state.rows,
+    }
+    write_atomically(path, lambda file: torch.save(saved, file))
+
+
+def load_checkpoint(state: RunState, path: Path) -> RunState:
+    """Put what `save_checkpoint` wrote back into `state`; the file is read without running code from it.
+
+    Raises UsageError when the file is missing, damaged, or of another model.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.step, state.sums, state.rows = int(saved["step"]), dict(saved["sums"]), list(saved["rows"])
+    except Exception as error:  # torch reports a damaged file as almost any exception
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"{path}: expected the checkpoint of this run, found none that can be read ({reason})."
+        ) from error
+    return state

@@ -142,13 +142,13 @@ def train_epoch(
 
     Epochs count from 1. Order, noise and binarization depend on the seed and the step alone.
     """
-    device, latent_dim = params["encoder.mu.bias"].device, latent_dim_of(params)
+    like, latent_dim = params["encoder.mu.bias"], latent_dim_of(params)
     steps_per_epoch = math.ceil(len(images) / args.batch_size)
     first_step = (epoch - 1) * steps_per_epoch
     for step, index in enumerate(batches(len(images), args.batch_size, args.seed, epoch), first_step):
         x = binarize(images[index], args.binarize, generator(args.seed, "binarize", step))
         eps = generator(args.seed, "noise", step).standard_normal((len(index), latent_dim), dtype=np.float32)
-        x, eps = torch.from_numpy(x).to(device), torch.from_numpy(eps).to(device)
+        x, eps = torch.from_numpy(x).to(like), torch.from_numpy(eps).to(like)  # its device and dtype
 
         x_logits, mu, logvar = forward(params, x, eps)
         recon, kl = elbo_terms(x, x_logits, mu, logvar, args.likelihood)
@@ -245,21 +245,13 @@ def run(args: argparse.Namespace) -> None:
     pictures.draw(folder, measured, pictures.ALL, args.seed)
 
 
+def build_parser() -> argparse.ArgumentParser:
+    flags = ("--dataset", "--data-dir", "--weights", "--latent-dim", "--batch-size", "--epochs", "--lr", "--seed")
+    return cli.parser(__doc__.splitlines()[0], *flags, "--device", "--likelihood", "--binarize", "--out", "--overwrite")
+
+
 def main(argv: list[str] | None = None) -> int:
-    flags = (
-        "--dataset",
-        "--data-dir",
-        "--weights",
-        "--latent-dim",
-        "--batch-size",
-        "--epochs",
-        "--lr",
-        "--seed",
-    )
-    parser = cli.parser(
-        __doc__.splitlines()[0], *flags, "--device", "--likelihood", "--binarize", "--out", "--overwrite"
-    )
-    return cli.run(parser, run, argv)
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

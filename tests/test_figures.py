@@ -169,11 +169,12 @@ def test_bytes_and_floats_and_three_axes_draw_the_same():
     assert np.array_equal(first, mosaic(figures.image_grid(pixels[:, 0], 2, "t")))
 
 
-@pytest.mark.parametrize("count", [1, 7, 12, 23])
-def test_reconstructions_pair_each_image_with_its_own_number(count):
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (7, 7), (12, 6), (23, 8)])
+def test_reconstructions_pair_each_image_with_its_own_number(count, columns):
     x, x_hat, recon = random_images(count, 1), random_images(count, 2), 50.0 + np.arange(count)
     fig = figures.reconstructions(x, x_hat, recon, "pairs")
     picture, placed = mosaic(fig), {t.get_text(): t.get_position() for t in fig.axes[0].texts}
+    assert picture.shape[1] == columns * 30 - 2
     for i in range(count):
         across, down = placed[f"{recon[i]:.1f}"]
         left, bottom = int(across - 13.5), int(down) - 5
@@ -274,6 +275,7 @@ def test_kl_bars_are_sorted_and_inactive_ones_grey():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "0"]
     colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in bars]
     assert colours == [figures.LINES[0], figures.LINES[0], figures.PALE]
+    assert [label.get_color() for label in ax.get_xticklabels()] == [figures.INK, figures.INK, figures.PALE]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["active (2)", "inactive (1)"]
 
 

@@ -46,16 +46,17 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, *, above: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least `low`, or above it."""
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least `low`, or above it, and at most `high`."""
     wanted = f"a finite number {'above' if above else 'of at least'} {low:g}"
+    wanted += f" and at most {high:g}" if high < math.inf else ""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < low or (above and value == low):
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
             raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
         return value
 
@@ -66,9 +67,9 @@ FLAGS = {
     "--dataset": dict(choices=DATASETS, default="digits", help="data set (default digits: drawn here, no download)"),
     "--data-dir": dict(metavar="DIR", help="where data lies or is put (default: the user's cache folder)"),
     "--latent-dim": dict(type=whole(1, MAX_LATENT_DIM), metavar="Z", help="latent dimensions (default 20)"),
-    "--batch-size": dict(type=whole(1), default=128, metavar="B", help="images per step (default 128)"),
-    "--epochs": dict(type=whole(1), default=10, metavar="N", help="passes over the training images (default 10)"),
-    "--lr": dict(type=number(0, above=True), default=2e-3, help="peak learning rate (default 2e-3)"),
+    "--batch-size": dict(type=whole(1, 10**6), default=64, metavar="B", help="images per step (default 64)"),
+    "--epochs": dict(type=whole(1, 10**6), default=10, metavar="N", help="passes over the images (default 10)"),
+    "--lr": dict(type=number(0, 1000, above=True), default=2e-3, help="peak learning rate (default 2e-3)"),
     "--seed": dict(type=whole(0, 2**32 - 1), default=0, help="fixes weights, order and noise (default 0)"),
     "--device": dict(default="auto", help="cpu, cuda, cuda:1, mps, or auto: cuda where there is one (default auto)"),
     "--out": dict(metavar="RUN", help="run folder to write (default runs/<level>, an earlier one is moved aside)"),
@@ -95,15 +96,15 @@ def parser(description: str, *flags: str) -> argparse.ArgumentParser:
 
 
 def run(
-    arguments: argparse.ArgumentParser, body: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+    arguments: argparse.ArgumentParser, body: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None
 ) -> int:
-    """Parse `argv`, call `body(args)`, and turn what a user can cause into one line and an exit status."""
+    """Parse `argv`, call `body(args)`, return its exit status (None is 0); tell what a user can cause in one line."""
     try:
         args = arguments.parse_args(argv)
     except SystemExit as stop:  # argparse has already said why
         return stop.code or 0
     try:
-        body(args)
+        return body(args) or 0
     except (UsageError, NotFiniteError, WeightsError, DatasetError) as error:
         return _fail(arguments, str(error))
     except BrokenPipeError:  # `| head` has seen enough
@@ -114,7 +115,6 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; files already reported are whole.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _fail(arguments: argparse.ArgumentParser, message: str) -> int:
@@ -162,7 +162,7 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
 
     Without --out it is runs/<level>, and an earlier run there is first moved aside to runs/<level>-1, -2, ...
     A folder named with --out must be new or empty, unless --overwrite allows replacing the run in it.
-    Raises UsageError when it is neither, OSError when the disk refuses.
+    Raises UsageError when it is neither or cannot be made, OSError when the disk refuses what is written.
     """
     folder = Path(args.out) if args.out is not None else Path("runs") / level
     if folder.exists() and not folder.is_dir():
@@ -178,7 +178,11 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
             for pattern in RUN_FILES:
                 for old in folder.glob(pattern):
                     old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"the folder cannot be made ({error.strerror})"
+        raise UsageError(f"--out {folder}: {reason}; choose a place that can be written to.") from error
     config = {"level": level, **vars(args), "python": platform.python_version(), "numpy": np.__version__}
     write_json(folder / "config.json", config)
     return folder

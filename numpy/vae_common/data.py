@@ -9,7 +9,6 @@ import io
 import os
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +142,7 @@ def _load_drawn(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.nda
     drawer = DRAWN[name]
     path = folder / f"{name}-v{DRAWING_VERSION}-{split}.npz"
     if path.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with contextlib.suppress(Exception):  # a damaged zip or header is reported as almost any exception
             return _read_cached(path, drawer.SPLIT_SIZES[split], len(drawer.FACTOR_NAMES))
         print(f"note: {path} is damaged; drawing the {name} again.", file=sys.stderr)
     factors = drawer.sample_factors(drawer.SPLIT_SIZES[split], drawer.SPLIT_SEEDS[split])
@@ -160,8 +159,8 @@ def _load_drawn(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.nda
 
 def _read_cached(path: Path, count: int, factor_count: int) -> tuple[np.ndarray, np.ndarray]:
     """Read a cached file; the zip container's checksums and these shapes say whether it is whole."""
-    with np.load(path, allow_pickle=False) as file:
-        factors, images = file["factors"], file["images"]
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        factors, images = arrays["factors"], arrays["images"]
     expected = ((count, factor_count), np.float64, (count, *IMAGE_SHAPE), np.uint8)
     if (factors.shape, factors.dtype, images.shape, images.dtype) != expected:
         raise ValueError("not the shapes that are cached")
@@ -181,8 +180,10 @@ def _load_real(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndar
         with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
             dataset = dataset_class(folder, train=split == "train", download=False)
         images, labels = dataset.data.numpy()[:, None], dataset.targets.numpy().astype(np.int64)
-        if images.shape != (len(labels), *IMAGE_SHAPE) or len(labels) != (60_000 if split == "train" else 10_000):
+        if images.shape != (len(labels), *IMAGE_SHAPE) or not len(labels):
             raise ValueError(f"{images.shape[0]} images of {images.shape[2:]} pixels and {len(labels)} labels")
+        if labels.max() >= len(CLASS_NAMES[name]):
+            raise ValueError(f"label {labels.max()} where there are {len(CLASS_NAMES[name])} classes")
     except Exception as error:  # torchvision reports a damaged file as almost any exception
         raise DatasetError(
             f"{where}: the {name} files there cannot be read ({_first_line(error)}); delete that folder to download "
@@ -204,7 +205,11 @@ def _import_torchvision_datasets(name: str):
 
 
 def _download(name: str, dataset_class, folder: Path, where: Path) -> None:
-    """Let torchvision download and check into a temporary folder, then move the files in one by one."""
+    """Let torchvision download and check into a temporary folder, then move the files in one by one.
+
+    A failure or an interrupt leaves behind neither part of a file nor a folder that was not there before.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name} to {folder} ...", file=sys.stderr)
@@ -219,6 +224,10 @@ def _download(name: str, dataset_class, folder: Path, where: Path) -> None:
             f"{name} is not in {where} and could not be downloaded ({_first_line(error)}); put its files there, "
             "point --data-dir at a folder that has them, or use --dataset digits, which needs no network."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # one that holds something stays
+            for path in made:
+                path.rmdir()
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Handwritten-looking digits, drawn from recorded factors.
 
 A digit is one or more pen strokes. Each class has two ways of writing it (`GLYPHS`); an image blends the two,
-bends the result (wobble), slants, turns, scales and shifts it, and inks each pixel by its distance to the path:
+bends them (wobble), slants, turns, scales and shifts the path, and inks each pixel by its distance to it:
 
     grey = 255 * clip((thickness / 2 - distance) / EDGE + 1/2, 0, 1)
 
@@ -113,21 +113,22 @@ def _spline(control: np.ndarray, t: np.ndarray) -> np.ndarray:
     i = np.minimum(t.astype(int), len(control) - 2)
     u = (t - i)[:, None]
     a, b, c, d = (padded[i + k] for k in range(4))
-    return b + u / 2 * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
+    curve = b + u / 2 * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
+    return np.where((b == c).all(axis=1, keepdims=True), b, curve)
 
 
 def _trace(glyph: tuple[str, str]) -> np.ndarray:
-    """The pen's path in both ways of writing, (2, P, 2): evenly spaced points, their mean at the origin."""
-    strokes, steps = [], []
+    """The pen's path in both ways of writing, (2, P, 2): evenly spaced points, the line's centre at the origin."""
+    curves, steps = [], []
     for stroke in zip(*(way.split("|") for way in glyph), strict=True):
         first, second = (np.array([point.split(",") for point in s.split()], float) / 100 for s in stroke)
         t = np.linspace(0, len(first) - 1, 2001)
-        stroke = np.stack([_spline(first, t), _spline(second, t)])
-        strokes.append(stroke)
-        steps.append(np.append(0, np.linalg.norm(np.diff(stroke, axis=1), axis=2).max(axis=0)))
-    length = np.cumsum(np.concatenate(steps))
-    path = np.concatenate(strokes, axis=1)[:, np.searchsorted(length, np.linspace(0, length[-1], POINTS))]
-    return path - path.mean(axis=1, keepdims=True)
+        curves.append(np.stack([_spline(first, t), _spline(second, t)]))
+        steps.append(np.linalg.norm(np.diff(curves[-1], axis=1, prepend=curves[-1][:, :1]), axis=2))
+    curve, step = np.concatenate(curves, axis=1), np.concatenate(steps, axis=1)[..., None]
+    centre = (curve * step).sum(axis=1, keepdims=True) / step.sum(axis=1, keepdims=True)
+    length = step.max(axis=0).cumsum()
+    return (curve - centre)[:, np.searchsorted(length, np.linspace(0, length[-1], POINTS))]
 
 
 PATHS = np.stack([_trace(glyph) for glyph in GLYPHS], axis=-1)  # (2, P, 2, 10)

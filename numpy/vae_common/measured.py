@@ -1,11 +1,13 @@
 """What a level measured on a test split, in the form that reports and pictures take."""
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from vae_common.cli import NotFiniteError
 from vae_common.data import ImageSet
 
 PIXELS = {"none": "grey pixels", "threshold": "thresholded pixels", "dynamic": "dynamically binarized pixels"}
@@ -50,9 +52,9 @@ class Measured:
 
     def evaluation(self, args: argparse.Namespace) -> dict:
         """This measurement as evaluation.json."""
-        row = self.row(args.epochs, args, 0.0)
-        numbers = {name: row[name] for name in ("dataset", "binarize", "likelihood", "elbo", "recon", "kl")}
-        return {**numbers, "active_units": int(self.active.sum()), "kl_per_dim": self.kl_per_dim.tolist()}
+        recon, kl = float(self.recon.mean()), float(self.kl.mean())
+        units = {"active_units": int(self.active.sum()), "kl_per_dim": self.kl_per_dim.tolist()}
+        return {**about(args), "images": len(self.x), "elbo": -(recon + kl), "recon": recon, "kl": kl, **units}
 
     def summary(self, args: argparse.Namespace) -> str:
         """This measurement as the lines that every level prints."""
@@ -68,7 +70,21 @@ class Measured:
 
 
 def metrics_row(epoch: int, split: str, recon: float, kl: float, args: argparse.Namespace, seconds: float) -> dict:
-    """One line of metrics.jsonl: means over the split, nats per image, named with the data they are on."""
+    """One line of metrics.jsonl: means over the split, nats per image, named with the data they are on.
+
+    Raises NotFiniteError when one of them is NaN or infinite.
+    """
     recon, kl = float(recon), float(kl)
-    where = {"dataset": args.dataset, "binarize": args.binarize, "likelihood": args.likelihood}
-    return dict(epoch=epoch, split=split, recon=recon, kl=kl, elbo=-(recon + kl), seconds=round(seconds, 3), **where)
+    for name, value in (("recon", recon), ("kl", kl)):
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"{name} of the {split} split is {value} in epoch {epoch}; train with a smaller --lr or start from "
+                "other weights."
+            )
+    terms = dict(recon=recon, kl=kl, elbo=-(recon + kl))
+    return {"epoch": epoch, "split": split, **terms, "seconds": round(seconds, 3), **about(args)}
+
+
+def about(args: argparse.Namespace) -> dict[str, str]:
+    """What a number is on: figures of different data, binarization or likelihood cannot be compared."""
+    return {"dataset": args.dataset, "binarize": args.binarize, "likelihood": args.likelihood}

@@ -77,12 +77,22 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.nda
         raise WeightsError(f"{path}: expected a weights file, found nothing there; check the path, or train one.")
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+            return file.metadata() or {}, {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise WeightsError(
             f"{path}: expected a whole safetensors file, found one that cannot be read ({reason}); "
             "copy it again or train anew."
+        ) from error
+
+
+def _read_tensor(file, name: str, path: Path) -> np.ndarray:
+    try:
+        return file.get_tensor(name)
+    except (TypeError, AttributeError, KeyError) as error:  # bfloat16 and the like, which NumPy does not have
+        raise WeightsError(
+            f"{path}: expected key {name!r} as float32 or float16, found {file.get_slice(name).get_dtype()}; "
+            "save it as float32."
         ) from error
 
 

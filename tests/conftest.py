@@ -1,0 +1,36 @@
+"""What every test rests on: the real NumPy, the project installed, and data that costs no download."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config):
+    try:
+        import numpy
+    except ModuleNotFoundError:
+        pytest.exit("NumPy is not installed in this environment; run: python -m pip install -e '.[test]'", returncode=2)
+    if not hasattr(numpy, "ndarray"):
+        pytest.exit(
+            f"`import numpy` found {next(iter(getattr(numpy, '__path__', '?')))} instead of NumPy: install NumPy "
+            "(python -m pip install -e '.[test]') and see that the folder numpy/ holds no __init__.py.",
+            returncode=2,
+        )
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The drawn digits' test split."""
+    from vae_common.data import load_dataset
+
+    return load_dataset("digits", "test")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with real MNIST that VAE_DATA_DIR names."""
+    folder = os.environ.get("VAE_DATA_DIR")
+    if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
+        pytest.skip("real MNIST: set VAE_DATA_DIR to a folder that holds MNIST/raw")
+    return Path(folder)

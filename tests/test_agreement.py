@@ -1,0 +1,197 @@
+"""The three levels are one model: same parameters, same images, same noise, same numbers, layer by layer."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import compare_levels
+import recorder
+import vae_lowlevel
+import vae_numpy
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+
+LEVELS = {"level 2": recorder.level2, "level 3": recorder.level3}
+
+
+def images(kind: str, count: int, digits) -> np.ndarray:
+    rng = np.random.default_rng(count)
+    return {
+        "digits": lambda: digits.images[:count] / 255,
+        "noise": lambda: rng.random((count, 1, 28, 28)),
+        "all zero": lambda: np.zeros((count, 1, 28, 28)),
+        "all one": lambda: np.ones((count, 1, 28, 28)),
+    }[kind]()
+
+
+def parameters(kind: str) -> dict[str, np.ndarray]:
+    if kind.startswith("trained"):
+        return load_weights(PRETRAINED / f"digits-z{kind.split()[-1]}.safetensors")
+    return VAESpec(int(kind.split()[-1])).init_params(seed=3)
+
+
+def same_inputs(weights: str, count: int, kind: str, digits, dtype):
+    params = {name: value.astype(dtype) for name, value in parameters(weights).items()}
+    x = images(kind, count, digits).astype(dtype)
+    latent_dim = len(params["encoder.mu.bias"])
+    return params, x, np.random.default_rng(1).standard_normal((count, latent_dim)).astype(dtype)
+
+
+@pytest.mark.parametrize("kind", ["digits", "noise", "all zero", "all one"])
+@pytest.mark.parametrize("count", [1, 7, 64])
+@pytest.mark.parametrize("weights", ["initial 1", "initial 2", "initial 20", "initial 37", "trained 2", "trained 20"])
+def test_levels_agree_layer_by_layer(weights, count, kind, digits):
+    for dtype in (np.float32, np.float64):
+        inputs = same_inputs(weights, count, kind, digits, dtype)
+        one, errors = recorder.level1(*inputs), recorder.rounding(*inputs, dtype)
+        for level, run in LEVELS.items():
+            other = run(*inputs)
+            assert set(one) == set(other) == set(recorder.QUANTITIES)
+            assert recorder.first_difference(one, other, errors) is None, level
+            assert {value.dtype for value in other.values()} == {np.dtype(dtype)}
+            if dtype is np.float64:
+                for name in recorder.QUANTITIES:  # relative to the size of the quantity: single entries may cancel to 0
+                    assert np.abs(one[name] - other[name]).max() <= 1e-10 * np.abs(one[name]).max(), (level, name)
+
+
+def test_gaussian_likelihood_agrees(digits):
+    params, x, eps = same_inputs("initial 20", 7, "digits", digits, np.float64)
+    one = recorder.level1(params, x, eps, "gaussian")["recon"]
+    for run in LEVELS.values():
+        np.testing.assert_allclose(run(params, x, eps, "gaussian")["recon"], one, rtol=1e-10)
+
+
+def test_rounding_allowance_is_small(digits):
+    """The float32 bound would be worthless if it were wide: it stays under 1e-4 of each quantity's size."""
+    params, x, eps = same_inputs("trained 20", 64, "digits", digits, np.float32)
+    one, errors = recorder.level1(params, x, eps), recorder.rounding(params, x, eps)
+    for name in recorder.QUANTITIES:
+        assert recorder.allowed(errors[name]).max() < 1e-4 * np.abs(one[name]).max(), name
+
+
+@pytest.mark.parametrize("layer", recorder.LAYERS)
+def test_the_first_layer_that_differs_is_named(layer, digits):
+    params, x, eps = same_inputs("initial 20", 7, "digits", digits, np.float32)
+    broken = {name: value.copy() for name, value in params.items()}
+    broken[f"{layer}.bias"][0] += 1e-3
+    errors = recorder.rounding(params, x, eps)
+    one = recorder.level1(params, x, eps)
+    assert recorder.first_difference(one, recorder.level2(broken, x, eps), errors) == layer
+    assert recorder.first_difference(one, recorder.level3(broken, x, eps), errors) == layer
+
+
+def test_compare_levels_prints_ok(capsys):
+    assert compare_levels.main(["--batch-size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("OK") == 2 * len(recorder.QUANTITIES) and "DIFFERS" not in out
+
+
+def test_compare_levels_names_a_broken_layer(monkeypatch, capsys):
+    def forgets_output_padding(x, weight, bias, *args, **kwargs):
+        y = original(x, weight, bias, *args, **kwargs)
+        return y if y.shape[1] == 1 else np.roll(y, 1, axis=3)
+
+    original = vae_numpy.conv_transpose2d
+    monkeypatch.setattr(vae_numpy, "conv_transpose2d", forgets_output_padding)
+    assert compare_levels.main(["--batch-size", "4"]) == 1
+    assert "levels 1 and 2 differ: decoder.deconv1" in capsys.readouterr().out
+
+
+def test_layer_by_layer_is_the_same_network(digits):
+    """Level 1's walk along the spec's table gives what `encode` and `decode` give."""
+    params, x, eps = same_inputs("initial 20", 3, "digits", digits, np.float64)
+    walked = {layer.name: h for layer, h in vae_numpy.layer_by_layer(params, x, eps)}
+    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
+    np.testing.assert_array_equal(walked["decoder.deconv2"], x_logits)
+    np.testing.assert_array_equal(walked["encoder.mu"], mu)
+    np.testing.assert_array_equal(walked["encoder.logvar"], logvar)
+
+
+def test_same_held_out_elbo_at_every_level(digits):
+    """Whole test split, one seed: the three levels print the same number (float32, so equal to its rounding)."""
+    from types import SimpleNamespace
+
+    from paper_run import measure
+
+    args = SimpleNamespace(seed=0, binarize="dynamic", likelihood="bernoulli", batch_size=128)
+    params = VAESpec(2).init_params(0)
+    one = vae_numpy.measure(params, digits, args)
+    two = vae_lowlevel.measure(vae_lowlevel.to_tensors(params), digits, args)
+    three = measure(recorder.module_with(params), digits, args)
+    for other in (two, three):
+        np.testing.assert_array_equal(other.x, one.x)
+        np.testing.assert_allclose(other.recon.mean(dtype=float), one.recon.mean(dtype=float), rtol=1e-6)
+        np.testing.assert_allclose(other.kl.mean(dtype=float), one.kl.mean(dtype=float), rtol=1e-5)
+
+
+def test_empty_batch():
+    params = VAESpec(5).init_params(0)
+    x, eps = np.zeros((0, 1, 28, 28), np.float32), np.zeros((0, 5), np.float32)
+    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
+    assert (x_logits.shape, mu.shape, logvar.shape) == ((0, 1, 28, 28), (0, 5), (0, 5))
+    assert [term.shape for term in vae_numpy.elbo_terms(x, x_logits, mu, logvar)] == [(0,), (0,)]
+
+
+# --- convolution against the definition, loop by loop --------------------------------------------------------------
+
+
+def naive_conv2d(x, weight, bias, stride, padding):
+    (B, C, H, W), (O, _, k, _) = x.shape, weight.shape
+    H_out, W_out = (H + 2 * padding - k) // stride + 1, (W + 2 * padding - k) // stride + 1
+    y = np.zeros((B, O, H_out, W_out)) + bias[:, None, None]
+    for b, o, c, r, s, i, j in np.ndindex(B, O, C, H_out, W_out, k, k):
+        row, column = r * stride + i - padding, s * stride + j - padding
+        if 0 <= row < H and 0 <= column < W:
+            y[b, o, r, s] += weight[o, c, i, j] * x[b, c, row, column]
+    return y
+
+
+def naive_conv_transpose2d(x, weight, bias, stride, padding, output_padding):
+    (B, C, H, W), (_, O, k, _) = x.shape, weight.shape
+    H_out, W_out = ((side - 1) * stride - 2 * padding + k + output_padding for side in (H, W))
+    y = np.zeros((B, O, H_out, W_out)) + bias[:, None, None]
+    for b, c, o, r, s, i, j in np.ndindex(B, C, O, H, W, k, k):
+        row, column = r * stride + i - padding, s * stride + j - padding
+        if 0 <= row < H_out and 0 <= column < W_out:
+            y[b, o, row, column] += weight[c, o, i, j] * x[b, c, r, s]
+    return y
+
+
+shapes = st.fixed_dictionaries(
+    dict(B=st.integers(0, 2), C=st.integers(1, 3), O=st.integers(1, 3), H=st.integers(3, 7), W=st.integers(3, 7))
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
+def test_conv2d_is_its_definition(shape, k, stride, padding):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((shape["B"], shape["C"], shape["H"], shape["W"]))
+    weight, bias = rng.standard_normal((shape["O"], shape["C"], k, k)), rng.standard_normal(shape["O"])
+    expected = naive_conv2d(x, weight, bias, stride, padding)
+    np.testing.assert_allclose(vae_numpy.conv2d(x, weight, bias, stride, padding), expected, rtol=0, atol=1e-13)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.integers(0, 2))
+def test_conv_transpose2d_is_its_definition(shape, k, stride, padding, output_padding):
+    output_padding = min(output_padding, stride - 1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((shape["B"], shape["C"], shape["H"], shape["W"]))
+    weight, bias = rng.standard_normal((shape["C"], shape["O"], k, k)), rng.standard_normal(shape["O"])
+    options = (stride, padding, output_padding)
+    expected = naive_conv_transpose2d(x, weight, bias, *options)
+    np.testing.assert_allclose(vae_numpy.conv_transpose2d(x, weight, bias, *options), expected, rtol=0, atol=1e-13)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_conv_transpose2d_is_the_adjoint_of_conv2d(seed):
+    """<conv(x), y> = <x, conv_transpose(y)> with the same weight and no bias, for 28 -> 14 as in the spec."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((2, 3, 28, 28)), rng.standard_normal((2, 4, 14, 14))
+    weight = rng.standard_normal((4, 3, 3, 3))
+    forward = (vae_numpy.conv2d(x, weight, np.zeros(4)) * y).sum()
+    backward = (x * vae_numpy.conv_transpose2d(y, weight, np.zeros(3))).sum()
+    assert abs(forward - backward) <= 1e-11 * np.sqrt((x**2).sum() * (y**2).sum())

@@ -1,0 +1,160 @@
+"""The loss against closed forms, Monte Carlo and quadrature."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+import vae_lowlevel
+import vae_numpy
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+
+posteriors = st.integers(1, 5).flatmap(
+    lambda z: st.tuples(
+        arrays(float, (3, z), elements=st.floats(-20, 20)), arrays(float, (3, z), elements=st.floats(-30, 30))
+    )
+)
+
+
+@given(posteriors)
+def test_kl_matches_torch_distributions(posterior):
+    mu, logvar = posterior
+    kl = vae_numpy.gaussian_kl(mu, logvar)
+    q = Normal(torch.from_numpy(mu), torch.from_numpy(np.exp(0.5 * logvar)))
+    expected = kl_divergence(q, Normal(0.0, 1.0)).sum(dim=1).numpy()
+    # torch forms exp(logvar) - 1 - logvar by subtraction: an absolute error of a few units of each term
+    size = (mu**2 + np.exp(logvar) + 1 + np.abs(logvar)).sum(axis=1)
+    assert (np.abs(kl - expected) <= 10 * np.finfo(float).eps * size).all()
+    np.testing.assert_allclose(vae_lowlevel.gaussian_kl(*map(torch.from_numpy, posterior)).numpy(), kl, rtol=1e-13)
+
+
+@given(posteriors)
+def test_kl_is_never_negative(posterior):
+    assert (vae_numpy.gaussian_kl(*posterior) >= 0).all()
+
+
+def test_kl_of_the_prior_with_itself_is_zero():
+    zero = np.zeros((2, 7))
+    assert (vae_numpy.gaussian_kl(zero, zero) == 0).all()
+    assert (vae_lowlevel.gaussian_kl(torch.zeros(2, 7), torch.zeros(2, 7)) == 0).all()
+
+
+def test_kl_near_the_prior_keeps_its_digits():
+    """At mu = 0, logvar = 1e-6, KL is logvar^2 / 4 to first order: 2.5e-13, which subtraction in float32 would lose."""
+    kl = vae_numpy.gaussian_kl(np.zeros((1, 1)), np.full((1, 1), 1e-6))
+    assert kl[0] == pytest.approx(0.25e-12, rel=1e-3)
+
+
+def test_kl_matches_monte_carlo():
+    """KL = E_q[log q(z) - log p(z)]: within five standard errors of 400,000 samples."""
+    rng = np.random.default_rng(0)
+    mu, logvar = np.array([[0.7, -1.2, 0.0]]), np.array([[-1.0, 0.5, -3.0]])
+    std = np.exp(0.5 * logvar)
+    z = vae_numpy.reparameterize(mu, logvar, rng.standard_normal((400_000, 3)))
+    log_ratio = (-0.5 * ((z - mu) / std) ** 2 - 0.5 * logvar + 0.5 * z**2).sum(axis=1)
+    error = log_ratio.std() / len(z) ** 0.5
+    assert abs(log_ratio.mean() - vae_numpy.gaussian_kl(mu, logvar)[0]) < 5 * error
+
+
+def test_bernoulli_recon_matches_torch_distributions():
+    rng = np.random.default_rng(0)
+    x, x_logits = rng.integers(0, 2, (2, 5, 1, 28, 28)).astype(float)[0], 5 * rng.standard_normal((5, 1, 28, 28))
+    expected = -Bernoulli(logits=torch.from_numpy(x_logits)).log_prob(torch.from_numpy(x)).sum(dim=(1, 2, 3)).numpy()
+    np.testing.assert_allclose(vae_numpy.bernoulli_recon(x, x_logits), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_bernoulli_recon_at_huge_logits(level):
+    """Right and sure costs nothing, wrong and sure costs |logit| nats per pixel; nothing overflows."""
+    x = np.zeros((2, 1, 28, 28), np.float32)
+    x_logits = np.full((2, 1, 28, 28), 1e4, np.float32)
+    x[0] = 1
+    if level == "1":
+        recon = vae_numpy.bernoulli_recon(x, x_logits)
+    else:
+        recon = vae_lowlevel.bernoulli_recon(torch.from_numpy(x), torch.from_numpy(x_logits)).numpy()
+    np.testing.assert_array_equal(recon, [0, 784e4])
+
+
+def test_wrong_and_sure_pixels_keep_their_gradient():
+    x_logits = torch.full((1, 1, 28, 28), -1e4, requires_grad=True)
+    vae_lowlevel.bernoulli_recon(torch.ones(1, 1, 28, 28), x_logits).sum().backward()
+    assert (x_logits.grad == -1).all()
+
+
+def test_sigmoid_does_not_overflow():
+    np.testing.assert_array_equal(vae_numpy.sigmoid(np.array([-1e4, 0, 1e4])), [0, 0.5, 1])
+    x = np.linspace(-30, 30, 121)
+    np.testing.assert_allclose(vae_numpy.sigmoid(x), 1 / (1 + np.exp(-x)), rtol=0, atol=2 * np.finfo(float).eps)
+
+
+def test_gaussian_recon_is_a_gaussian_of_variance_one_half():
+    rng = np.random.default_rng(0)
+    x, x_logits = rng.random((3, 1, 28, 28)), rng.standard_normal((3, 1, 28, 28))
+    pixel = Normal(torch.sigmoid(torch.from_numpy(x_logits)), 0.5**0.5)
+    neg_log_p = -pixel.log_prob(torch.from_numpy(x)).sum(dim=(1, 2, 3)).numpy()
+    np.testing.assert_allclose(vae_numpy.gaussian_recon(x, x_logits) + 392 * np.log(np.pi), neg_log_p, rtol=1e-13)
+
+
+def test_unknown_likelihood_is_refused():
+    x, z = np.zeros((1, 1, 28, 28)), np.zeros((1, 2))
+    with pytest.raises(ValueError, match='"bernoulli" or "gaussian", got \'poisson\''):
+        vae_numpy.elbo_terms(x, x, z, z, "poisson")
+
+
+def test_reparameterized_samples_have_the_posteriors_mean_and_covariance():
+    """Five standard errors: a mean's is std/sqrt(n), a covariance's sqrt(var_i var_j + cov^2)/sqrt(n)."""
+    n, rng = 200_000, np.random.default_rng(1)
+    mu, logvar = np.array([1.0, -2.0, 0.3]), np.array([0.4, -2.0, 1.0])
+    z = vae_numpy.reparameterize(mu, logvar, rng.standard_normal((n, 3)))
+    variance = np.exp(logvar)
+    assert (np.abs(z.mean(axis=0) - mu) < 5 * np.sqrt(variance / n)).all()
+    spread = np.sqrt(np.outer(variance, variance) * (1 + np.eye(3)) / n)
+    assert (np.abs(np.cov(z.T) - np.diag(variance)) < 5 * spread).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-3, 3), st.floats(-3, 3))
+def test_gradients_reach_mu_and_logvar(mu, logvar):
+    """dz/dmu = 1 and dz/dlogvar = std eps / 2."""
+    tensors = (
+        torch.tensor([[mu]], dtype=float, requires_grad=True),
+        torch.tensor([[logvar]], dtype=float, requires_grad=True),
+    )
+    vae_lowlevel.reparameterize(*tensors, torch.tensor([[1.7]], dtype=float)).backward()
+    assert tensors[0].grad.item() == 1
+    assert tensors[1].grad.item() == pytest.approx(0.5 * np.exp(0.5 * logvar) * 1.7, rel=1e-12)
+
+
+@pytest.mark.parametrize("weights", ["initial", "trained"])
+def test_elbo_is_below_log_p_by_the_kl_to_the_true_posterior(weights, digits):
+    """log p(x) = log of the integral of p(x|z) p(z) on a fine grid, Z = 2; log p(x) - elbo = KL(q || posterior).
+
+    Every integral, also the elbo's, is a Riemann sum over one grid, which for Gaussians that are wide against the
+    step and small at the edge converges faster than any power of the step.
+    """
+    x = (digits.images[:3] >= 128).astype(float)
+    params = load_weights(PRETRAINED / "digits-z2.safetensors") if weights == "trained" else VAESpec(2).init_params(0)
+    params = {name: value.astype(float) for name, value in params.items()}
+    mu, logvar = vae_numpy.encode(params, x)
+    std = np.exp(0.5 * logvar)
+    for i in range(3):
+        axes = [np.linspace(mu[i, d] - 7 * std[i, d], mu[i, d] + 7 * std[i, d], 57) for d in (0, 1)]
+        z = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+        cell = np.prod([axis[1] - axis[0] for axis in axes])
+        log_prior = -0.5 * (z**2).sum(1) - np.log(2 * np.pi)
+        log_q = (-0.5 * ((z - mu[i]) / std[i]) ** 2 - 0.5 * logvar[i]).sum(1) - np.log(2 * np.pi)
+        x_logits = np.concatenate([vae_numpy.decode(params, part) for part in np.array_split(z, 8)])
+        log_likelihood = -vae_numpy.bernoulli_recon(x[i : i + 1], x_logits)
+        log_joint = log_likelihood + log_prior
+        log_p = np.logaddexp.reduce(log_joint) + np.log(cell)  # of this region: a lower bound of log p(x)
+        q = np.exp(log_q) * cell
+        assert q.sum() == pytest.approx(1, abs=1e-9)
+        elbo = (q * log_likelihood).sum() - vae_numpy.gaussian_kl(mu[i : i + 1], logvar[i : i + 1])[0]
+        gap = (q * (log_q - (log_joint - log_p))).sum()
+        assert elbo <= log_p
+        assert log_p - elbo == pytest.approx(gap, abs=1e-6)

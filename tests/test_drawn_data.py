@@ -1,0 +1,494 @@
+"""The two datasets that the project draws itself: each factor does what its table says, and digits can be learned."""
+
+import time
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vae_common import digits, sprites
+
+MODULES = pytest.mark.parametrize("module", [digits, sprites], ids=["digits", "sprites"])
+CLASSES = pytest.mark.parametrize("label", range(10))
+
+# Two computations of one picture that differ by float rounding may fall on two sides of a rounding boundary.
+ONE_GREY_LEVEL = 1
+
+
+def digit(label, **changes):
+    """Factors (1, F) of an upright, unwobbled digit in its first way of writing, but for the changes."""
+    plain = {"class": label, "scale": 1.0, "thickness": 2.0} | changes
+    return np.array([[plain.get(name, 0.0) for name in digits.FACTOR_NAMES]])
+
+
+def draw_digit(label, **changes):
+    return digits.draw(digit(label, **changes))[0, 0]
+
+
+def draw_sprite(shape, scale=1.0, orientation=0.0, pos_x=0.5, pos_y=0.5):
+    return sprites.draw(np.array([[shape, scale, orientation, pos_x, pos_y]]))[0, 0]
+
+
+def moments(image):
+    """Ink (square pixels), centre of mass (2,) and covariance (2, 2), x right and y down from the image's middle."""
+    ink = image / 255.0
+    pixel = np.arange(28) - 13.5
+    points = np.stack(np.broadcast_arrays(pixel, pixel[:, None]))  # (2, H, W)
+    centre = (points * ink).sum((1, 2)) / ink.sum()
+    offset = points - centre[:, None, None]
+    return ink.sum(), centre, np.einsum("ihw,jhw,hw->ij", offset, offset, ink) / ink.sum()
+
+
+def turned(covariance, angle):
+    """A covariance turned counterclockwise as seen, where y points down."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return turn @ covariance @ turn.T
+
+
+def grey_difference(a, b):
+    return np.abs(a.astype(int) - b.astype(int)).max()
+
+
+# Both modules: one contract
+
+
+@MODULES
+def test_same_seed_same_bytes_and_another_seed_others(module):
+    first, again, other = (module.sample_factors(300, seed=seed) for seed in (5, 5, 6))
+    assert first.dtype == np.float64 and first.shape == (300, len(module.FACTOR_NAMES))
+    assert first.tobytes() == again.tobytes()
+    assert module.draw(first).tobytes() == module.draw(again).tobytes()
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(module.draw(first), module.draw(other))
+
+
+@MODULES
+def test_an_image_is_redrawn_exactly_alone_in_any_chunk_and_in_any_order(module, monkeypatch):
+    factors = module.sample_factors(300, seed=2)
+    images = module.draw(factors)
+    assert np.array_equal(np.concatenate([module.draw(row[None]) for row in factors]), images)
+    assert np.array_equal(module.draw(factors[::-1])[::-1], images)
+    assert np.array_equal(module.draw(np.asfortranarray(factors)), images)
+    for chunk in (1, 7, 299, 1000):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        assert np.array_equal(module.draw(factors), images)
+
+
+@MODULES
+@pytest.mark.parametrize("count", [0, 1, 129])
+def test_any_batch_size(module, count):
+    factors = module.sample_factors(count, seed=0)
+    factors[:, 0] = 2  # all alike, so that 129 are a full chunk and one more
+    images = module.draw(factors)
+    assert images.shape == (count, 1, 28, 28)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images[-1:], module.draw(factors[-1:]))
+
+
+@MODULES
+def test_the_factors_are_left_as_they_were(module):
+    factors = module.sample_factors(10, seed=0)
+    before = factors.copy()
+    module.draw(factors)
+    assert np.array_equal(factors, before)
+
+
+@MODULES
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f[0], "shape"),
+        (lambda f: f[:, :-1], "shape"),
+        (lambda f: f[None], "shape"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 1, np.nan, f), "finite"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 2, np.inf, f), "finite"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 3, -1e4, f), "at most 1000"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 0, 1.5, f), "column 0"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 0, 10, f), "column 0"),
+        (lambda f: np.where(np.arange(f.shape[1]) == 0, -1, f), "column 0"),
+    ],
+)
+def test_bad_factors_are_refused_in_one_sentence(module, spoil, message):
+    with pytest.raises(ValueError, match=message) as error:
+        module.draw(spoil(module.sample_factors(3, seed=0)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_sprite_without_size_is_refused():
+    for scale in (0.0, -1.0):
+        with pytest.raises(ValueError, match="scale"):
+            sprites.draw(np.array([[0, scale, 0, 0.5, 0.5]]))
+
+
+@MODULES
+def test_the_most_extreme_factors_raise_no_numeric_warning(module):
+    rng = np.random.default_rng(0)
+    factors = rng.choice([-1000.0, 0.001, 1000.0], size=(300, len(module.FACTOR_NAMES)))
+    factors[:, 0] = rng.integers(0, 3, size=300)
+    if module is sprites:
+        factors[:, 1] = np.abs(factors[:, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.draw(factors)
+
+
+@MODULES
+def test_memory_beyond_the_images_does_not_grow_with_the_batch(module):
+    def peak(count):
+        factors = module.sample_factors(count, seed=0)
+        tracemalloc.start()
+        module.draw(factors)
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    grown = peak(4000) - peak(1000)
+    # The images themselves, 784 bytes each, and a few temporary numbers per factor while they are checked.
+    assert grown < 3000 * (784 + 4 * 8 * len(module.FACTOR_NAMES))
+
+
+@MODULES
+def test_at_least_3000_images_per_second_on_one_core(module):
+    factors = module.sample_factors(3000, seed=0)
+    start = time.process_time()  # NumPy's elementwise loops run on one core, so this is one core's time
+    module.draw(factors)
+    assert time.process_time() - start < 1
+
+
+# Digits
+
+
+def test_sampled_factors_fill_their_documented_ranges():
+    factors = digits.sample_factors(12000, seed=0)
+    assert digits.FACTOR_NAMES[0] == "class"
+    for column, factor in zip(factors.T, digits.FACTORS, strict=True):
+        margin = (factor.high - factor.low) / 1000  # a gap this wide is missed by 12,000 draws with p = e^-12
+        assert factor.low <= column.min() <= factor.low + margin
+        assert factor.high - margin <= column.max() <= factor.high
+    counts = np.bincount(factors[:, 0].astype(int), minlength=10)
+    assert np.abs(counts - 1200).max() < 5 * np.sqrt(12000 * 0.1 * 0.9)
+    assert np.abs(np.corrcoef(factors.T) - np.eye(len(digits.FACTORS))).max() < 5 / np.sqrt(12000)
+
+
+def test_ink_is_spread_as_in_mnist():
+    images = digits.draw(digits.sample_factors(2000, seed=1))
+    assert images.min() == 0 and images.max() == 255
+    assert 0.115 < images.mean() / 255 < 0.145  # MNIST: 0.1307
+    assert 0.10 < ((images > 0) & (images < 255)).mean() < 0.20  # grey edges; MNIST: 0.18
+    frame = np.ones((28, 28), bool)
+    frame[1:-1, 1:-1] = False
+    assert (images[:, 0, frame].max(axis=1) > 127).mean() < 0.03  # hardly any digit is cut off
+
+
+@CLASSES
+def test_a_whole_shift_moves_the_picture(label):
+    plain = draw_digit(label)
+    shifted = draw_digit(label, shift_x=2, shift_y=-1)
+    assert grey_difference(shifted[:-1, 2:], plain[1:, :-2]) <= ONE_GREY_LEVEL
+
+
+@CLASSES
+def test_a_fractional_shift_moves_the_centre_of_mass(label):
+    change = moments(draw_digit(label, shift_x=0.7, shift_y=-0.4))[1] - moments(draw_digit(label))[1]
+    # The ramp of 1.5 pixels is sampled once per pixel: an edge is misplaced by at most
+    # 2 |sinc(1.5)| / (2 pi) = 0.07 pixels, the two edges of a stroke independently, before and after.
+    assert np.abs(change - [0.7, -0.4]).max() < 0.1
+
+
+@CLASSES
+def test_scale_multiplies_the_extent(label):
+    small, large = (np.trace(moments(draw_digit(label, scale=s, thickness=1))[2]) for s in (0.8, 1.05))
+    # The path grows by 1.05 / 0.8, but stroke ends stick out of it by half the pen at every scale:
+    # for a stick of 16 pixels (1.05 * 16 + 1) / (0.8 * 16 + 1) = 1.29, the least of all.
+    assert np.sqrt(large / small) == pytest.approx(1.05 / 0.8, rel=0.03)
+
+
+@CLASSES
+def test_thickness_adds_ink(label):
+    ink = [moments(draw_digit(label, thickness=t))[0] for t in (1.5, 2.0, 3.0, 4.2)]
+    assert np.all(np.diff(ink) > 0)
+
+
+@pytest.mark.parametrize("thickness", [1.5, 2.5, 4.2])
+def test_ink_of_a_stick_is_the_area_under_the_pen(thickness):
+    length = 1.94 * digits.UNIT  # the first way of writing 1 is a line from -97 to 97
+    # Line and round ends, averaged over the soft edge: the mean of r^2 over a ramp of width EDGE adds EDGE^2 / 12.
+    area = length * thickness + np.pi * (thickness**2 / 4 + digits.EDGE**2 / 12)
+    # Turned, so that pixels meet the edges at many phases and misplace them by far less than the 0.07 pixels of
+    # the test above: 0.02 on each side of a pen of 1.5 or wider.
+    assert moments(draw_digit(1, thickness=thickness, rotation=0.2))[0] == pytest.approx(area, rel=0.02)
+
+
+@pytest.mark.parametrize("slant", [-0.15, 0.2, 0.48])
+def test_slant_leans_a_stick_by_its_tangent(slant):
+    covariance = moments(draw_digit(1, slant=slant))[2]
+    # The slope of x on y, where up is negative; the round pen adds thickness^2 / 12 < 0.6 of about 22 square pixels.
+    assert -covariance[0, 1] / covariance[1, 1] == pytest.approx(slant, abs=0.03 * abs(slant) + 0.005)
+
+
+@CLASSES
+def test_slant_shears_every_class_to_the_right(label):
+    left, right = (moments(draw_digit(label, slant=s))[2] for s in (-0.15, 0.48))
+    assert right[0, 1] < left[0, 1] - 0.3 * left[1, 1]  # x -> x - slant y moves cov(x, y) by -0.63 var(y)
+
+
+@CLASSES
+@pytest.mark.parametrize("angle", [-0.2, 0.2])
+def test_rotation_turns_the_covariance(label, angle):
+    plain, rotated = (moments(draw_digit(label, rotation=r))[2] for r in (0, angle))
+    # Exact but for sampling: edges misplaced by up to 0.07 pixels (above) on digits 5 to 10 pixels from the middle.
+    assert np.abs(rotated - turned(plain, angle)).max() < 0.02 * np.trace(plain)
+
+
+def row_centres(image):
+    """Centre of mass, in x, of two rows 6 pixels above the middle, two at the middle and two 6 pixels below."""
+    bands = (np.isin(np.arange(28), rows)[:, None] for rows in ((7, 8), (13, 14), (19, 20)))
+    return [moments(np.where(band, image, 0))[1][0] for band in bands]
+
+
+def middle_bulge(image):
+    top, middle, bottom = row_centres(image)
+    return middle - (top + bottom) / 2
+
+
+def lower_minus_upper(image):
+    top, _, bottom = row_centres(image)
+    return bottom - top
+
+
+def lower_half_wider(image):
+    halves = (np.where((np.arange(28) >= 14)[:, None] == low, image, 0) for low in (True, False))
+    low, high = (moments(half)[2][0, 0] for half in halves)
+    return np.sqrt(low / high)
+
+
+def bar_below_the_box(image):
+    rows = np.flatnonzero(image.max(axis=1) > 127)
+    return image.astype(int).sum(axis=1).argmax() - (rows[0] + rows[-1]) / 2
+
+
+def sides_below_the_middle(image):
+    columns = np.flatnonzero(image.max(axis=0) > 127)
+    sides = np.where(np.isin(np.arange(28), [columns[0], columns[-1]]), image, 0)
+    return moments(sides)[1][1] - moments(image)[1][1]
+
+
+@pytest.mark.parametrize(
+    ("wobble", "label", "measure", "least"),
+    [
+        # A stick's rows move by UNIT bow (1/2 - y^2); y = 6 / UNIT: 0.4 * 8.2 * 0.54 = 1.8 pixels from low to high.
+        ("wobble_bow", 1, middle_bulge, 1.4),
+        # By UNIT sway (y - y^3), at y = -+6 / UNIT: 2 * 0.4 * 8.2 * 0.34 = 2.2 pixels.
+        ("wobble_sway", 1, lower_minus_upper, 1.7),
+        # The whole stick, 2 units of time for 1.94 of height: 0.3 * 8.2 * 12 / 15.9 = 1.9 pixels over 12 rows.
+        ("wobble_drift", 1, lower_minus_upper, 1.4),
+        # Half of an oval, its spread in x mostly from |y| near 0.3: widths in the ratio (1 + 0.06) / (1 - 0.06).
+        ("wobble_taper", 0, lower_half_wider, 0.15),
+        # The bar of the 4 falls by UNIT 0.22 / 2 and the ends of its stem rise by 0.44 UNIT 0.22, there and back.
+        ("wobble_waist", 4, bar_below_the_box, 2),
+        # Sides at x = 0.74, sag x^2 against its mean over the oval: 0.4 * 8.2 * (0.55 - 0.3) = 0.8 pixels.
+        ("wobble_sag", 0, sides_below_the_middle, 0.5),
+        # cov(x, y) of an oval moves by -tilt var(x): 0.5 * 18 = 9 square pixels.
+        ("wobble_tilt", 0, lambda image: -moments(image)[2][0, 1], 7.0),
+        # The standard deviation across an oval, about 4.3 pixels, grows from 0.78 to 1.28 of it.
+        ("wobble_width", 0, lambda image: np.sqrt(moments(image)[2][0, 0]), 1.8),
+        # The bar of the 7 is a dot in the first way of writing, about 0.9 UNIT long in the second.
+        ("wobble_form", 7, lambda image: moments(image)[0], 8.0),
+    ],
+)
+def test_each_wobble_bends_as_its_table_says(wobble, label, measure, least):
+    factor = digits.FACTORS[digits.FACTOR_NAMES.index(wobble)]
+    low, high = (measure(draw_digit(label, **{wobble: value})) for value in (factor.low, factor.high))
+    assert high - low > least
+
+
+@CLASSES
+def test_every_factor_changes_every_class(label):
+    for factor in digits.FACTORS[1:]:
+        values = ({"wobble_form": 0.7, factor.name: value} for value in (factor.low, factor.high))
+        low, high = (draw_digit(label, **value) for value in values)
+        # The least is the taper of a 1, of which only the flag is off the middle: a few square pixels of ink.
+        assert np.abs(low.astype(int) - high).sum() / 255 > 3, factor.name
+
+
+# Sprites
+
+
+def test_sampled_sprites_are_uniform_over_the_grid():
+    factors = sprites.sample_factors(12000, seed=0)
+    assert [len(values) for values in sprites.FACTOR_VALUES.values()] == [3, 6, 40, 32, 32]
+    for column, values in zip(factors.T, sprites.FACTOR_VALUES.values(), strict=True):
+        drawn, counts = np.unique(column, return_counts=True)
+        assert np.array_equal(drawn, values)
+        share = 1 / len(values)
+        assert np.abs(counts - 12000 * share).max() < 5 * np.sqrt(12000 * share * (1 - share))
+    assert np.abs(np.corrcoef(factors.T) - np.eye(5)).max() < 5 / np.sqrt(12000)
+
+
+def test_sprites_stay_inside_the_frame():
+    images = sprites.draw(sprites.sample_factors(12000, seed=0))[:, 0]
+    assert max(images[:, [0, -1]].max(), images[:, :, [0, -1]].max()) == 0
+
+
+@pytest.mark.parametrize("shape", range(3), ids=sprites.SHAPES)
+def test_sprite_area_and_centre(shape):
+    factors = sprites.sample_factors(3000, seed=3)
+    factors[:, 0] = shape
+    area, centre, _ = (np.array(part) for part in zip(*(moments(i[0]) for i in sprites.draw(factors)), strict=True))
+    scale, position = factors[:, 1], factors[:, 3:]
+    excess = area - sprites.AREA * scale**2
+    # Mean over the ramp of the area at distance d, A + L d + k d^2 (Steiner; outside k = pi, inside pi for round
+    # shapes and 4 for the square): an excess of k / 12 = 0.26 to 0.30 square pixels at every scale. The notch of the
+    # heart takes a little away. 0.05 covers 5 standard errors of the mean over 3,000.
+    assert 0.20 - 0.05 < excess.mean() < 0.30 + 0.05
+    # At most 2 sum_k |sinc(k f)| / (2 pi k f) = 0.06 pixels for an edge at 45 degrees, whose pixel rows are
+    # f = sqrt(2) per pixel; 0.07 with the corners. The square has the longest straight edges, 4 * 8 * scale in all.
+    assert np.all(np.abs(excess) < 0.3 + 0.07 * 32 * scale)
+    # Opposite edges misplaced by 0.07 pixels each move the middle by at most 0.07 along each axis of the shape.
+    expected = sprites.MARGIN + (28 - 2 * sprites.MARGIN) * position - 14
+    assert np.abs(centre - expected).max() < 0.07 * np.sqrt(2)
+
+
+def covered(shape, scale, orientation, pos_x, pos_y, fine=16):
+    """Share of each pixel inside the shape, by fine^2 samples of its definition as a set."""
+    at = (np.arange(28 * fine) + 0.5) / fine - 7
+    x, y = at - 14 * pos_x, at[:, None] - 14 * pos_y
+    cos, sin = np.cos(orientation), np.sin(orientation)
+    u, v = (cos * x - sin * y) / (8 * scale), (sin * x + cos * y) / (8 * scale)
+    if shape == 0:
+        inside = np.maximum(np.abs(u), np.abs(v)) < 1 / 2
+    elif shape == 1:
+        inside = u**2 / (1 / 2) + v**2 / (2 / np.pi**2) < 1
+    else:
+        unit = 1 / np.sqrt(1 / 2 + np.pi / 8)
+        across, up = np.abs(u) / unit, 0.6566 - v / unit
+        diamond = across + np.abs(up - 1 / 2) < 1 / 2
+        inside = diamond | ((across - 1 / 4) ** 2 + (up - 3 / 4) ** 2 < 1 / 8)
+    return inside.reshape(28, fine, 28, fine).mean((1, 3))
+
+
+@pytest.mark.parametrize("shape", range(3), ids=sprites.SHAPES)
+def test_sprites_cover_the_pixels_of_their_shape(shape):
+    for row in sprites.sample_factors(30, seed=4):
+        row[0] = shape
+        error = draw_sprite(*row) / 255 - covered(*row)
+        assert np.abs(error).max() < 0.3  # a pixel whose middle is a right-angled corner: 1/2 drawn, 1/4 covered
+        # An edge at 45 degrees errs by at most (sqrt(2) - 1)^2 / 4 = 0.043 along it, corners more.
+        assert np.sqrt((error**2).sum() / (covered(*row) > 0).sum()) < 0.08
+
+
+@pytest.mark.parametrize(("shape", "period"), [(0, np.pi / 2), (1, np.pi), (2, 2 * np.pi)])
+def test_orientation_has_the_period_of_the_shape(shape, period):
+    plain = draw_sprite(shape, orientation=0.3)
+    assert grey_difference(draw_sprite(shape, orientation=0.3 + period), plain) <= ONE_GREY_LEVEL
+    assert grey_difference(draw_sprite(shape, orientation=0.3 + period / 2), plain) > 100
+
+
+@pytest.mark.parametrize("shape", range(3), ids=sprites.SHAPES)
+def test_a_quarter_turn_is_counterclockwise(shape):
+    plain, turned_image = (draw_sprite(shape, orientation=o, pos_x=0.4) for o in (0.3, 0.3 + np.pi / 2))
+    at_the_turned_place = draw_sprite(shape, orientation=0.3 + np.pi / 2, pos_x=0.5, pos_y=0.6)
+    assert grey_difference(np.rot90(plain), at_the_turned_place) <= ONE_GREY_LEVEL
+    assert grey_difference(plain, turned_image) > 100 or shape == 0
+
+
+def test_an_ellipse_lies_along_its_orientation():
+    covariance = moments(draw_sprite(1, orientation=0.3))[2]
+    upright = np.diag(np.array([32, 128 / np.pi**2]) / 4)  # half-axes squared over 4
+    # The soft edge adds its variance of 1/12 to each axis and the sampling less.
+    assert np.abs(covariance - turned(upright, 0.3)).max() < 0.2
+
+
+def test_an_upright_heart_is_symmetric_and_stands_on_its_tip():
+    heart = draw_sprite(2)
+    assert grey_difference(heart, heart[:, ::-1]) <= ONE_GREY_LEVEL
+    rows = np.flatnonzero(heart.max(axis=1) > 127)
+    assert (heart[rows[0]] > 127).sum() > (heart[rows[-1]] > 127).sum()
+
+
+def test_the_notch_of_the_heart_is_at_its_distance():
+    # Upright, the notch is 1 - 0.6566 of the diagonal above the centre; this pixel's middle is 0.2 pixels below it.
+    above = (1 - 0.6566) * 8 / np.sqrt(1 / 2 + np.pi / 8)
+    heart = draw_sprite(2, pos_x=(13.5 - 7) / 14, pos_y=(10.3 + above - 7) / 14)
+    assert abs(int(heart[10, 13]) - 255 * (0.5 + 0.2)) <= ONE_GREY_LEVEL
+
+
+def test_an_ellipse_is_filled_at_its_very_centre():
+    assert draw_sprite(1, pos_x=0.25, pos_y=0.25)[10, 10] == 255
+
+
+# Digits as a dataset
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks train faster on one thread than on several that wait for a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def split(name):
+    factors = digits.sample_factors(digits.SPLIT_SIZES[name], digits.SPLIT_SEEDS[name])
+    return digits.draw(factors), factors[:, 0].astype(int)
+
+
+def as_tensors(images, labels):
+    return torch.from_numpy(images).float() / 255, torch.from_numpy(labels).long()
+
+
+def trained_convnet(images, labels, epochs):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(16, 32, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    x, y = as_tensors(images, labels)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(x)).split(128):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+            optimizer.step()
+    return net
+
+
+@torch.no_grad()
+def accuracy(net, images, labels):
+    x, y = as_tensors(images, labels)
+    return (net(x).argmax(1) == y).float().mean().item()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_convnet_learns_digits_and_a_linear_classifier_learns_less():
+    from sklearn.linear_model import LogisticRegression
+
+    (x, y), (x_test, y_test) = split("train"), split("test")
+    convnet = accuracy(trained_convnet(x, y, epochs=2), x_test, y_test)
+    # Strong enough a penalty that it converges at once, and near its best on the test split.
+    linear = LogisticRegression(C=0.01, tol=1e-2).fit(x.reshape(len(x), -1) / 255, y)
+    on_pixels = linear.score(x_test.reshape(len(x_test), -1) / 255, y_test)
+    print(f"convnet {convnet:.4f}, logistic regression {on_pixels:.4f}")
+    assert convnet >= 0.97
+    assert 0.6 < on_pixels < 0.97
+    assert on_pixels < convnet
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_digits_and_mnist_are_recognised_by_each_others_convnet(mnist_dir):
+    from torchvision.datasets import MNIST
+
+    sets = (MNIST(mnist_dir, train=train) for train in (True, False))
+    real, real_test = ((one.data.numpy()[:, None], one.targets.numpy()) for one in sets)
+    of_mnist = trained_convnet(*real, epochs=1)
+    of_digits = trained_convnet(*split("train"), epochs=2)
+    there, back = accuracy(of_mnist, *split("test")), accuracy(of_digits, *real_test)
+    print(f"MNIST to digits {there:.4f}, digits to MNIST {back:.4f}, MNIST {accuracy(of_mnist, *real_test):.4f}")
+    assert there > 0.8  # chance is 0.1
+    assert back > 0.6

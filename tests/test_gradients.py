@@ -1,0 +1,137 @@
+"""Gradients and training: level 2 against finite differences of level 1, and levels 2 and 3 against each other."""
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+
+import recorder
+import trainer
+import vae_lowlevel
+import vae_numpy
+from vae_common.data import ImageSet
+from vae_common.spec import VAESpec
+
+SPEC = VAESpec(3)
+
+
+@pytest.fixture(scope="module", params=["bernoulli", "gaussian"])
+def problem(request, digits):
+    """Parameters, images and noise in float64, and the likelihood."""
+    x = digits.images[:4].astype(np.float64) / 255
+    eps = np.random.default_rng(5).standard_normal((4, 3))
+    return SPEC.init_params(seed=2, dtype=np.float64), x, eps, request.param
+
+
+def neg_elbo(params, x, eps, likelihood) -> float:
+    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
+    recon, kl = vae_numpy.elbo_terms(x, x_logits, mu, logvar, likelihood)
+    return (recon + kl).mean()
+
+
+def level2_gradients(params, x, eps, likelihood) -> dict[str, np.ndarray]:
+    tensors = vae_lowlevel.to_tensors(params)
+    x = torch.from_numpy(x)
+    x_logits, mu, logvar = vae_lowlevel.forward(tensors, x, torch.from_numpy(eps))
+    recon, kl = vae_lowlevel.elbo_terms(x, x_logits, mu, logvar, likelihood)
+    (recon + kl).mean().backward()
+    return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
+
+
+def test_all_18_gradients_match_finite_differences_of_level_1(problem):
+    """Central differences, step h: their error is h^2 times a third derivative, and rounding of the loss over h."""
+    params, x, eps, likelihood = problem
+    gradients, h = level2_gradients(*problem), 1e-5
+    assert list(gradients) == list(SPEC.shapes)
+    rng = np.random.default_rng(0)
+    loss = neg_elbo(*problem)
+    for name, gradient in gradients.items():
+        largest = int(np.abs(gradient).argmax())
+        for entry in {largest, *rng.integers(gradient.size, size=3).tolist()}:
+            index = np.unravel_index(entry, gradient.shape)
+            sides = []
+            for sign in (1, -1):
+                shifted = {**params, name: params[name].copy()}
+                shifted[name][index] += sign * h
+                sides.append(neg_elbo(shifted, x, eps, likelihood))
+            difference = (sides[0] - sides[1]) / (2 * h)
+            scale = max(np.abs(gradient).max(), 1.0)
+            rounding = 50 * np.finfo(float).eps * loss / h  # a loss of thousands of terms, each rounded
+            assert abs(difference - gradient[index]) <= 1e-6 * scale + rounding, (name, index)
+
+
+def test_gradients_of_levels_2_and_3_agree(problem):
+    params, x, eps, likelihood = problem
+    model = recorder.module_with(params)
+    model.likelihood = likelihood
+    model.objective(torch.from_numpy(x), None, torch.from_numpy(eps), step=0)["loss"].backward()
+    module_gradients = {name: tensor.grad.numpy() for name, tensor in model.named_parameters()}
+    gradients = level2_gradients(*problem)
+    assert list(module_gradients) == list(gradients)
+    for name, gradient in gradients.items():
+        assert np.abs(gradient - module_gradients[name]).max() <= 1e-12 * np.abs(gradient).max(), name
+
+
+def twenty_steps(digits, batch_size=32) -> tuple[ImageSet, Namespace]:
+    count = 20 * batch_size - 5  # the last batch is smaller
+    data = ImageSet("digits", "train", digits.images[:count], digits.labels[:count], digits.class_names)
+    settings = dict(epochs=1, batch_size=batch_size, lr=1e-3, seed=4, binarize="dynamic", likelihood="bernoulli")
+    return data, Namespace(**settings, dataset="digits")
+
+
+def train_level2(params, data, args) -> dict[str, np.ndarray]:
+    tensors = vae_lowlevel.to_tensors(params)
+    optimizer = torch.optim.Adam(tensors.values(), lr=args.lr)
+    assert len(list(vae_lowlevel.train_epoch(tensors, optimizer, data.images, 1, args))) == 20
+    return vae_lowlevel.to_arrays(tensors)
+
+
+def train_level3(params, data, args) -> dict[str, np.ndarray]:
+    settings = trainer.Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize)
+    state = trainer.RunState.start(recorder.module_with(params), settings)
+    trainer.train_epoch(state, data, settings, epoch=1)
+    assert state.step == 20
+    return {name: value.numpy() for name, value in state.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_levels_2_and_3_train_alike(digits, dtype):
+    """20 Adam steps on the same batches, noise and binarization.
+
+    Adam divides a gradient g by sqrt(v) + 1e-8. Where g is far above 1e-8 a relative error in g moves the step by
+    as much of lr; where rounding is all there is to g, the whole step of at most lr may differ. In float64 errors of
+    1e-13 meet the 1e-8: a step differs by 1e-5 lr at the most. In float32 the share of such entries is bounded below.
+    """
+    data, args = twenty_steps(digits)
+    params = SPEC.init_params(seed=4, dtype=dtype)
+    two, three = train_level2(params, data, args), train_level3(params, data, args)
+    differences = np.concatenate([np.abs(two[name] - three[name]).ravel() for name in two])
+    moved = np.concatenate([np.abs(two[name] - params[name]).ravel() for name in two])
+    assert moved.max() > 5 * args.lr  # it did train
+    if dtype == np.float64:
+        assert differences.max() <= 20 * 1e-5 * args.lr
+    else:
+        assert differences.max() <= 20 * 2 * args.lr
+        assert np.quantile(differences, 0.999) <= 1e-2 * args.lr
+
+
+def test_batches_and_noise_depend_on_the_seed(digits):
+    data, args = twenty_steps(digits)
+    params = SPEC.init_params(seed=4)
+    once, again = train_level2(params, data, args), train_level2(params, data, args)
+    args.seed = 5
+    other = train_level2(params, data, args)
+    for name in params:
+        np.testing.assert_array_equal(once[name], again[name])
+    assert np.abs(once["encoder.fc.weight"] - other["encoder.fc.weight"]).max() > 1e-4
+
+
+def test_loss_does_not_depend_on_the_batch_size(digits):
+    """A batch with every image twice has the same loss and gradients: sums over pixels, means over images."""
+    params, x = SPEC.init_params(0, np.float64), digits.images[:3].astype(np.float64) / 255
+    eps = np.random.default_rng(0).standard_normal((3, 3))
+    once = level2_gradients(params, x, eps, "bernoulli")
+    twice = level2_gradients(params, np.repeat(x, 2, 0), np.repeat(eps, 2, 0), "bernoulli")
+    for name in once:
+        np.testing.assert_allclose(twice[name], once[name], rtol=1e-9, atol=1e-12)

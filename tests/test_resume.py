@@ -1,0 +1,104 @@
+"""A resumed run is the run that was never interrupted, number by number."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import trainer
+import vae_paper
+from vae_common.data import ImageSet
+from vae_common.weights import load_weights
+
+
+@pytest.fixture
+def small_digits(monkeypatch, digits):
+    """Training on 150 images instead of 12,000, and without pictures."""
+    parts = {"train": slice(0, 150), "test": slice(150, 200)}
+
+    def load(name, split, data_dir=None):
+        part = parts[split]
+        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
+
+    monkeypatch.setattr("vae_common.data.load_dataset", load)
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+
+
+FLAGS = ["--epochs", "3", "--batch-size", "32", "--latent-dim", "3", "--binarize", "dynamic"]
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C during the step that ends as number `step`, counted from 1."""
+    import signal
+
+    original = trainer.train_step
+
+    def train_step(state, *args):
+        values = original(state, *args)
+        if state.step == step:
+            signal.raise_signal(signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(trainer, "train_step", train_step)
+
+
+def without_seconds(folder) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("step", [3, 5, 8])  # within the first epoch, at its end, within the second
+def test_interrupted_and_resumed_equals_uninterrupted(step, small_digits, monkeypatch, tmp_path, capsys):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert vae_paper.main([*FLAGS, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        assert vae_paper.main([*FLAGS, "--out", str(broken)]) == 130
+    assert f"interrupted after step {step}; go on with --resume {broken}" in capsys.readouterr().err
+    assert not (broken / "weights.safetensors").exists()
+    assert vae_paper.main(["--resume", str(broken)]) == 0
+    expected, found = (load_weights(folder / "weights.safetensors") for folder in (whole, broken))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert without_seconds(broken) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("flag", [["--lr", "1e-4"], ["--epochs", "4"], ["--out", "elsewhere"], ["--overwrite"]])
+def test_resume_keeps_the_settings_of_the_run(flag, small_digits, tmp_path, capsys):
+    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert vae_paper.main(["--resume", str(tmp_path / "run"), *flag]) == 2
+    assert f"{flag[0]} cannot be given with --resume" in capsys.readouterr().err
+
+
+def test_resume_without_a_checkpoint_is_refused(tmp_path, capsys):
+    assert vae_paper.main(["--resume", str(tmp_path / "nothing")]) == 2
+    assert "config.json: expected the settings of a run" in capsys.readouterr().err
+
+
+def test_a_checkpoint_runs_no_code(small_digits, tmp_path, capsys):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    torch.save({"model": Bomb()}, tmp_path / "run" / "checkpoint.pt")
+    assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 2
+    assert "checkpoint.pt: expected the checkpoint of this run" in capsys.readouterr().err
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_digits, monkeypatch, tmp_path, capsys):
+    original = trainer.train_step
+
+    def train_step(state, *args):
+        if state.step == 7:
+            with torch.no_grad():
+                state.model.encoder.logvar.bias += 500.0  # exp(logvar) overflows
+        return original(state, *args)
+
+    monkeypatch.setattr(trainer, "train_step", train_step)
+    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "run")]) == 2
+    assert "recon became nan at step 7; try a smaller --lr than 0.002" in capsys.readouterr().err
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 5 and all(torch.isfinite(value).all() for value in saved["model"].values())
