@@ -61,14 +61,16 @@ class Decoder(nn.Module):
 
 
 class ConvVAE(nn.Module):
-    """The VAE of the spec. Noise is an argument of every method that needs it; nothing is drawn in here."""
+    """The VAE of the spec. Noise is an argument of every method that needs it; nothing is drawn in here.
 
-    def __init__(self, spec: VAESpec | None = None, likelihood: str = "bernoulli"):
+    trunk: the classes of encoder and decoder, each built from latent_dim; trunks.py has smaller ones.
+    """
+
+    def __init__(self, spec: VAESpec | None = None, likelihood: str = "bernoulli", trunk: tuple = (Encoder, Decoder)):
         super().__init__()
         self.spec = spec or VAESpec()
         self.likelihood = likelihood
-        self.encoder = Encoder(self.spec.latent_dim)
-        self.decoder = Decoder(self.spec.latent_dim)
+        self.encoder, self.decoder = (half(self.spec.latent_dim) for half in trunk)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images x (B, 1, 28, 28) in [0, 1] -> mu, logvar (B, Z), the posterior's mean and log-variance."""
@@ -82,6 +84,10 @@ class ConvVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latents z (B, Z) -> x_logits (B, 1, 28, 28); the sigmoid of a logit is the pixel's mean."""
         return self.decoder(z)
+
+    def pixel_means(self, x_logits: Tensor) -> Tensor:
+        """x_logits -> the mean of p(x|z), in [0, 1]: what a picture shows."""
+        return torch.sigmoid(x_logits)
 
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, 1, 28, 28), eps (B, Z) -> x_logits (B, 1, 28, 28), mu (B, Z), logvar (B, Z)."""
@@ -105,9 +111,13 @@ class ConvVAE(nn.Module):
             recon = F.mse_loss(torch.sigmoid(x_logits), x, reduction="none").sum(dim=(1, 2, 3))
         else:
             raise ValueError(f'likelihood must be "bernoulli" or "gaussian", got {likelihood!r}.')
+        return recon, self.kl_terms(mu, logvar).sum(dim=1)
+
+    def kl_terms(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """KL(N(mu, std^2) || N(0, 1)) of each latent dimension (B, Z), in nats (Kingma & Welling 2014, App. B)."""
         posterior = Normal(mu, torch.exp(0.5 * logvar), validate_args=False)
         prior = Normal(torch.zeros_like(mu), torch.ones_like(mu), validate_args=False)
-        return recon, kl_divergence(posterior, prior).sum(dim=1)
+        return kl_divergence(posterior, prior)
 
     # --- training: what the trainer asks of every model ---
 

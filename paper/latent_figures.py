@@ -21,10 +21,10 @@ def sigma(measured: Measured, rng: np.random.Generator) -> Figure:
 ALL = (*pictures.ALL, sigma)
 
 
-def draw_run(folder: Path, measured: Measured, rows: list[dict], seed: int) -> None:
+def draw_run(folder: Path, model, measured: Measured, rows: list[dict], args: argparse.Namespace) -> None:
     """Draw every picture of a run into folder/figures."""
     pictures.draw_losses(folder, rows, f"Training on {measured.data.name}")
-    pictures.draw(folder, measured, ALL, seed)
+    pictures.draw(folder, measured, ALL, args.seed)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
 
     config, model, rows = read_run(args.run)
     data = load_dataset(config.dataset, "test", args.data_dir or config.data_dir)
-    draw_run(Path(args.run), measure(model, data, config), rows, config.seed)
+    draw_run(Path(args.run), model, measure(model, data, config), rows, config)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,49 +2,134 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from autoencoder import Autoencoder, AutoencoderMeasured
+from beta_vae import BetaVAE, KLPrice
+from conditional_vae import ConditionalVAE
 from conv_vae import ConvVAE
+from iwae import IWAE, ManySampleVAE
+from linear_vae import LinearVAE
+from trunks import MLP
 from vae_common.cli import UsageError
-from vae_common.data import ImageSet, binarize, generator
+from vae_common.data import CLASS_NAMES, ImageSet, binarize, generator
 from vae_common.measured import Measured
 from vae_common.spec import VAESpec
-from vae_common.weights import load_weights
+from vae_common.weights import WeightsError, load_weights, read_safetensors, save_weights, write_safetensors
+
+# --- settings -> model --------------------------------------------------------------------------------------------
 
 
-def build_model(config: argparse.Namespace, params: dict[str, np.ndarray] | None = None) -> ConvVAE:
-    """The model that `config` (the parsed flags) describes, with `params` or else the spec's seeded weights."""
-    spec = VAESpec(config.latent_dim)
-    model = ConvVAE(spec, config.likelihood)
-    params = params or spec.init_params(config.seed)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})
+def build_model(config: argparse.Namespace, steps_per_epoch: int = 1) -> nn.Module:
+    """The model that `config` (the parsed flags of vae_paper.py) describes, with seeded initial weights.
+
+    A model of the spec's architecture starts from the spec's weights, as levels 1 and 2 do.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = _construct(config, VAESpec(config.latent_dim), steps_per_epoch)
+    if follows_spec(model):
+        load_arrays(model, model.spec.init_params(config.seed))
     return model
+
+
+def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) -> nn.Module:
+    trunk = {"trunk": MLP} if config.trunk == "mlp" else {}
+    if config.model == "ae":
+        return Autoencoder(spec, config.likelihood, **trunk)
+    if config.model == "cvae":
+        return ConditionalVAE(spec, config.likelihood, classes=len(CLASS_NAMES[config.dataset]))
+    price = KLPrice(
+        config.beta, config.anneal, config.anneal_epochs * steps_per_epoch, config.free_bits, config.capacity
+    )
+    if config.trunk == "linear":
+        return LinearVAE(spec, config.likelihood, price=price)
+    if config.importance_samples > 1:
+        return IWAE(spec, config.likelihood, samples=config.importance_samples, **trunk)
+    if config.mc_samples > 1:
+        return ManySampleVAE(spec, config.likelihood, samples=config.mc_samples, **trunk)
+    if price != KLPrice(ramp=price.ramp):
+        return BetaVAE(spec, config.likelihood, price=price, **trunk)
+    return ConvVAE(spec, config.likelihood, **trunk)
+
+
+# --- model -> measurement -----------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def measure(model: ConvVAE, data: ImageSet, config: argparse.Namespace, batch_size: int = 500) -> Measured:
     """The held-out ELBO's terms, with one sampled z per image and seeded noise: the numbers of levels 1 and 2."""
     model.eval()
-    device = next(model.parameters()).device
+    like, conditional = next(model.parameters()), isinstance(model, ConditionalVAE)
     rng = generator(config.seed, "evaluation")
     x = binarize(data.images, config.binarize, rng)
     eps = rng.standard_normal((len(x), model.spec.latent_dim), dtype=np.float32)
     parts = []
     for start in range(0, len(x), batch_size):
         chunk = slice(start, start + batch_size)
-        x_chunk, eps_chunk = torch.from_numpy(x[chunk]).to(device), torch.from_numpy(eps[chunk]).to(device)
-        x_logits, mu, logvar = model(x_chunk, eps_chunk)
+        x_chunk, eps_chunk = torch.from_numpy(x[chunk]).to(like), torch.from_numpy(eps[chunk]).to(like)
+        y = (torch.from_numpy(data.labels[chunk]).to(like.device),) if conditional else ()
+        x_logits, mu, logvar = model(x_chunk, eps_chunk, *y)
         parts.append((*model.elbo_terms(x_chunk, x_logits, mu, logvar, config.likelihood), mu, logvar))
     recon, kl, mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    kind = AutoencoderMeasured if isinstance(model, Autoencoder) else Measured
+    return kind(data, x, eps, recon, kl, mu, logvar, _pixel_decoder(model), conditional)
 
+
+def _pixel_decoder(model: ConvVAE) -> Callable[..., np.ndarray]:
     @torch.no_grad()
-    def decode_pixels(z: np.ndarray) -> np.ndarray:
-        return torch.sigmoid(model.decode(torch.from_numpy(z).to(device))).cpu().numpy()
+    def decode_pixels(z: np.ndarray, *y: np.ndarray) -> np.ndarray:
+        like = next(model.parameters())
+        y = (torch.tensor(labels, device=like.device) for labels in y)
+        return model.pixel_means(model.decode(torch.from_numpy(z).to(like), *y)).cpu().numpy()
 
-    return Measured(data, x, eps, recon, kl, mu, logvar, decode_pixels)
+    return decode_pixels
+
+
+# --- model <-> file -----------------------------------------------------------------------------------------------
+
+
+def follows_spec(model: nn.Module) -> bool:
+    """Whether the model's weights are those of the spec, which levels 1 and 2 read too."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return hasattr(model, "spec") and shapes == model.spec.shapes
+
+
+def load_arrays(model: nn.Module, params: dict[str, np.ndarray]) -> None:
+    """Put arrays into the model; names and shapes must be those of its state_dict."""
+    model.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in params.items()})
+
+
+def save_model(model: nn.Module, name: str, path: Path) -> Path:
+    """Write the model's weights: as a weights file of all levels where it follows the spec, else as one of level 3."""
+    arrays = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+    if follows_spec(model):
+        return save_weights(arrays, path)
+    return write_safetensors(arrays, {"format": "paper-vae", "version": "1", "model": name}, path)
+
+
+def load_model(model: nn.Module, name: str, path: Path) -> None:
+    """Read what `save_model` wrote into `model`; raises WeightsError when the file is not of such a model."""
+    if follows_spec(model):
+        load_arrays(model, load_weights(path, model.spec.latent_dim))
+        return
+    metadata, arrays = read_safetensors(path)
+    expected = {"format": "paper-vae", "version": "1", "model": name}
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    if metadata != expected or {key: value.shape for key, value in arrays.items()} != shapes:
+        raise WeightsError(f"{path}: expected the weights of this {name}, found others; give those of the same run.")
+    for key, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise WeightsError(f"{path}: expected finite numbers in key {key!r}, found NaN or infinity; train again.")
+    load_arrays(model, arrays)
+
+
+# --- run folder -> run --------------------------------------------------------------------------------------------
 
 
 def read_config(folder: str | Path) -> argparse.Namespace:
@@ -59,7 +144,7 @@ def read_config(folder: str | Path) -> argparse.Namespace:
     return config
 
 
-def read_run(folder: str | Path) -> tuple[argparse.Namespace, ConvVAE, list[dict]]:
+def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[dict]]:
     """A finished run of level 3 -> its settings, its model on the CPU, the rows of its metrics.jsonl.
 
     Raises UsageError when the folder does not hold such a run, WeightsError when its weights cannot be used.
@@ -69,7 +154,9 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, ConvVAE, list[dict
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise _no_run(path, "the metrics of a finished run", error) from error
-    return config, build_model(config, load_weights(Path(folder) / "weights.safetensors", config.latent_dim)), rows
+    model = build_model(config)
+    load_model(model, config.model, Path(folder) / "weights.safetensors")
+    return config, model, rows
 
 
 def _no_run(path: Path, wanted: str, error: Exception) -> UsageError:

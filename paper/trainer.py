@@ -37,6 +37,9 @@ class Settings:
     seed: int = 0
     binarize: str = "none"
 
+    def steps_per_epoch(self, images: int) -> int:
+        return math.ceil(images / self.batch_size)
+
 
 @dataclass
 class RunState:
@@ -83,7 +86,7 @@ def train(
 def train_epoch(state: RunState, data: ImageSet, settings: Settings, epoch: int) -> None:
     """Take the steps that are left of this epoch, adding each term, times the number of images, to `state.sums`."""
     state.model.train()
-    steps_per_epoch = math.ceil(len(data) / settings.batch_size)
+    steps_per_epoch = settings.steps_per_epoch(len(data))
     done = state.step - (epoch - 1) * steps_per_epoch
     order = islice(batches(len(data), settings.batch_size, settings.seed, epoch), done, None)
     bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, initial=done, disable=None, leave=False)

@@ -14,7 +14,7 @@ EXPECTED = {}
 
 
 def run(args: argparse.Namespace) -> int | None:
-    from paper_run import build_model, read_config
+    from paper_run import build_model, load_arrays, read_config
     from trainer import RunState, Settings, load_checkpoint
     from vae_common.data import load_dataset
     from vae_common.weights import latent_dim_of, load_weights
@@ -22,15 +22,20 @@ def run(args: argparse.Namespace) -> int | None:
     params = None
     if args.resume is not None:
         folder, args = Path(args.resume), resumed(args, read_config(args.resume))
-    elif args.weights is not None:
-        params = load_weights(args.weights, args.latent_dim)
-        args.latent_dim = latent_dim_of(params)
-    args.latent_dim = args.latent_dim or 20
+    else:
+        refuse_nonsense(args)
+        if args.weights is not None:
+            params = load_weights(args.weights, args.latent_dim)
+            args.latent_dim = latent_dim_of(params)
+        fill_in(args)
     device = cli.torch_device(args.device)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
 
     settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize)
-    state = RunState.start(build_model(args, params).to(device), settings)
+    model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data)))
+    if params is not None:
+        load_arrays(model, params)
+    state = RunState.start(model.to(device), settings)
     if args.resume is not None:
         load_checkpoint(state, folder / "checkpoint.pt")
         print(f"resuming {folder} after {state.step:,} steps")
@@ -44,10 +49,9 @@ def run(args: argparse.Namespace) -> int | None:
 def train_and_draw(state, data, test, settings, args: argparse.Namespace, folder: Path) -> int | None:
     """Train to the end, then evaluate and draw; returns 130 after Ctrl-C."""
     from latent_figures import draw_run
-    from paper_run import measure
+    from paper_run import measure, save_model
     from trainer import Interrupted, save_checkpoint, train
     from vae_common.measured import about
-    from vae_common.weights import save_weights
 
     def evaluate(epoch: int) -> dict:
         start = time.perf_counter()
@@ -64,14 +68,60 @@ def train_and_draw(state, data, test, settings, args: argparse.Namespace, folder
         print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
         return 130
     print(f"wrote {folder / 'checkpoint.pt'}\nwrote {folder / 'metrics.jsonl'}")
-    arrays = {name: value.cpu().numpy() for name, value in state.model.state_dict().items()}
-    print(f"wrote {save_weights(arrays, folder / 'weights.safetensors')}")
+    print(f"wrote {save_model(state.model, args.model, folder / 'weights.safetensors')}")
 
     measured = measure(state.model, test, args)
-    print("\n" + measured.summary(args) + "\n" + expectation(args) + "\n")
+    print("\n" + measured.summary(args) + "\n" + expectation(args))
+    print(measured.collapse() + "\n")
     cli.write_json(folder / "evaluation.json", measured.evaluation(args))
-    draw_run(folder, measured, state.rows, args.seed)
+    draw_run(folder, state.model, measured, state.rows, args)
     print(f"\nlook first at {folder / 'figures' / 'manifold.png'} and {folder / 'figures' / 'reconstructions.png'}")
+    return None
+
+
+# --- what the flags mean together ---------------------------------------------------------------------------------
+
+
+def refuse_nonsense(args: argparse.Namespace) -> None:
+    """Raise UsageError, in one sentence, for flags that contradict one another or the model."""
+    price = [flag for flag in ("--beta", "--anneal", "--free-bits", "--capacity") if given(args, flag)]
+    many = [flag for flag in ("--importance-samples", "--mc-samples") if given(args, flag)]
+    if args.model != "vae" and (price or many):
+        refuse(f"{(price + many)[0]} changes the objective of --model vae and has no meaning for --model {args.model}")
+    if args.model in ("cvae", "vqvae") and args.trunk != "conv":
+        refuse(f"--trunk {args.trunk} is for --model vae and ae; --model {args.model} has a convolutional trunk only")
+    if len(many) == 2:
+        refuse("--mc-samples averages outside the logarithm, --importance-samples inside: give one of them")
+    if price and many:
+        refuse(f"{many[0]} and {price[0]} are two different objectives; give one of them")
+    if given(args, "--capacity") and (given(args, "--anneal") or given(args, "--free-bits")):
+        other = "--anneal" if given(args, "--anneal") else "--free-bits"
+        refuse(f"--capacity already says what the KL should be at each step; leave {other} out")
+    if given(args, "--anneal-epochs") and not (given(args, "--anneal") or given(args, "--capacity")):
+        refuse("--anneal-epochs is the length of a ramp and needs --anneal or --capacity")
+    if args.trunk == "linear" and (args.likelihood != "gaussian" or args.model != "vae" or many):
+        refuse("--trunk linear is probabilistic PCA: it needs --likelihood gaussian and --model vae, with one sample")
+    if args.weights is not None and (args.model not in ("vae", "ae") or args.trunk != "conv"):
+        refuse("--weights is a file of the spec's network and starts only --model vae or ae with --trunk conv")
+
+
+def refuse(sentence: str):
+    raise cli.UsageError(sentence + ".")
+
+
+def given(args: argparse.Namespace, flag: str) -> bool:
+    """Whether the flag differs from its default."""
+    name = flag.removeprefix("--").replace("-", "_")
+    return getattr(args, name) != build_parser().get_default(name)
+
+
+def fill_in(args: argparse.Namespace) -> None:
+    """The defaults that depend on other flags."""
+    args.latent_dim = args.latent_dim or 20
+    if args.beta is None:
+        args.beta = 1.0 if args.capacity is None else 10.0
+    if args.anneal_epochs is None:
+        args.anneal_epochs = args.epochs / (8 if args.anneal == "cyclical" else 2)
 
 
 def resumed(args: argparse.Namespace, config: argparse.Namespace) -> argparse.Namespace:
@@ -105,8 +155,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(
         __doc__.splitlines()[0], *flags, "--device", "--likelihood", "--binarize", "--out", "--overwrite"
     )
-    parser.add_argument("--model", choices=("vae",), default="vae", help="which model (default vae)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, exactly as it would have")
+    add = parser.add_argument
+    add("--model", choices=("vae", "ae", "cvae"), default="vae", help="which model (default vae)")
+    add("--trunk", choices=("conv", "mlp", "linear"), default="conv", help="encoder and decoder (default conv)")
+    add("--beta", type=cli.number(0), metavar="W", help="weight of the KL (default 1, with --capacity 10)")
+    add("--anneal", choices=("none", "linear", "sigmoid", "cyclical"), default="none", help="how beta rises from 0")
+    add(
+        "--anneal-epochs", type=cli.number(0, above=True), metavar="N",
+        help="epochs of one ramp of beta or C (default half of --epochs; cyclical an eighth: four cycles)",
+    )  # fmt: skip
+    add("--free-bits", type=cli.number(0), default=0.0, metavar="F", help="nats per latent dimension that cost nothing")
+    add("--capacity", type=cli.number(0), metavar="C", help="nats that the KL is drawn to; C rises to this")
+    add("--importance-samples", type=cli.whole(1, 1000), default=1, metavar="K", help="train on L_K (IWAE)")
+    add("--mc-samples", type=cli.whole(1, 1000), default=1, metavar="L", help="samples of z per image in the ELBO")
+    add("--resume", metavar="RUN", help="go on with an interrupted run, exactly as it would have")
     return parser
 
 

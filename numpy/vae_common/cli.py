@@ -202,6 +202,7 @@ def write_metrics(path: Path, rows: Sequence[dict]) -> None:
 
 
 def format_row(row: dict) -> str:
-    """A row of metrics.jsonl as the line that is printed after an epoch."""
-    numbers = "  ".join(f"{name} {row[name]:8.2f}" for name in ("recon", "kl", "elbo"))
-    return f"epoch {row['epoch']:3d} {row['split']:5}  {numbers}  {row['seconds']:6.1f} s"
+    """A row of metrics.jsonl as the line that is printed after an epoch: its numbers, in order."""
+    names = [name for name, value in row.items() if isinstance(value, float) and name not in ("seconds", "loss")]
+    text = "  ".join(f"{name} {row[name]:{'.5f' if name == 'mse' else '8.2f'}}" for name in names)
+    return f"epoch {row['epoch']:3d} {row['split']:5}  {text}  {row['seconds']:6.1f} s"

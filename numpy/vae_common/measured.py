@@ -19,7 +19,8 @@ class Measured:
     """The terms of the held-out ELBO, image by image, in nats, and what they were computed from.
 
     x (N, 1, 28, 28) float32: what the encoder saw; eps (N, Z): the noise of the one sample of z per image;
-    recon, kl (N,); mu, logvar (N, Z): the posteriors; decode: z (M, Z) float32 -> pixel means (M, 1, 28, 28).
+    recon, kl (N,); mu, logvar (N, Z): the posteriors; decode: z (M, Z) float32 -> pixel means (M, 1, 28, 28); where
+    the model is conditional, decode also takes the labels (M,).
     """
 
     data: ImageSet
@@ -29,7 +30,14 @@ class Measured:
     kl: np.ndarray
     mu: np.ndarray
     logvar: np.ndarray
-    decode: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[..., np.ndarray]
+    conditional: bool = False
+
+    def decode_like(self, z: np.ndarray, image: int | np.ndarray | slice) -> np.ndarray:
+        """Pixel means of z (M, Z); a conditional model is given the label of that test image, or of those M."""
+        if not self.conditional:
+            return self.decode(z)
+        return self.decode(z, np.broadcast_to(self.data.labels[image], len(z)))
 
     @property
     def std(self) -> np.ndarray:
@@ -48,7 +56,21 @@ class Measured:
 
     def row(self, epoch: int, args: argparse.Namespace, seconds: float) -> dict:
         """This measurement as a row of metrics.jsonl."""
-        return metrics_row(epoch, "test", self.recon.mean(), self.kl.mean(), args, seconds)
+        row = metrics_row(epoch, "test", self.recon.mean(), self.kl.mean(), args, seconds)
+        units = {"active_units": int(self.active.sum()), "kl_per_dim": [round(float(kl), 4) for kl in self.kl_per_dim]}
+        return {**row, **units}
+
+    def collapse(self) -> str:
+        """One line on the latent dimensions that are not used; a warning when none is, or hardly any."""
+        used, count = int(self.active.sum()), len(self.active)
+        if used == 0:
+            return (
+                "warning: posterior collapse: q(z|x) is the prior for every image and the decoder ignores z; "
+                "try a smaller beta, annealing or free bits."
+            )
+        if used < count:
+            return f"note: {count - used} of {count} latent dimensions are inactive, their posterior is the prior."
+        return f"all {count} latent dimensions are active."
 
     def evaluation(self, args: argparse.Namespace) -> dict:
         """This measurement as evaluation.json."""

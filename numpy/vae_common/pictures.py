@@ -41,9 +41,10 @@ def most_active(measured: Measured, count: int) -> np.ndarray:
 
 
 def reconstructions(measured: Measured, rng: np.random.Generator) -> Figure:
-    x, z = measured.x[:20], (measured.mu + measured.std * measured.eps)[:20]
+    first = slice(0, 20)
+    x, z = measured.x[first], (measured.mu + measured.std * measured.eps)[first]
     return figures.reconstructions(
-        x, measured.decode(z), measured.recon[:20], f"Reconstructions of {measured.data.name} test images",
+        x, measured.decode_like(z, first), measured.recon[first], f"Reconstructions of {measured.data.name} images",
         caption="Each image is encoded, one z is sampled from its posterior and decoded. Fine detail is lost first.",
     )  # fmt: skip
 
@@ -71,7 +72,7 @@ def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
     z[:, dims] = figures.manifold_grid(SIDE)[:, : len(dims)]
     return figures.manifold(
-        measured.decode(z), SIDE, "The latent plane, decoded",
+        measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z, dimension {dim + 1}" for dim in dims],
         caption="Steps hold equal shares of the prior's probability. Classes change into one another without a break. "
         + _of_all(measured, rest=", the others held at 0"),
@@ -83,7 +84,7 @@ def traversals(measured: Measured, rng: np.random.Generator) -> Figure:
     z = np.concatenate([figures.traversal(measured.mu[0], dim, REACH) for dim in dims]).astype(np.float32)
     kl = measured.kl_per_dim
     return figures.traversals(
-        measured.decode(z), [f"dim {dim + 1}, {kl[dim]:.2f} nats" for dim in dims], REACH,
+        measured.decode_like(z, 0), [f"dim {dim + 1}, {kl[dim]:.2f} nats" for dim in dims], REACH,
         "One latent coordinate moves, the others stay",
         caption="All rows start from the posterior mean of the first test image; largest KL on top. "
         "A row that does not change belongs to a dimension the decoder ignores.",
@@ -98,7 +99,7 @@ def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
         between += measured.data.class_names[measured.data.labels[end]]
         for name, path in (("lerp", figures.lerp), ("slerp", figures.slerp)):
             z = path(measured.mu[start], measured.mu[end], t).astype(np.float32)
-            strips.append(measured.decode(z))
+            strips.append(measured.decode_like(z, start))
             labels.append(f"{between}, {name}")
             norms.append(np.linalg.norm(z, axis=1))
     return figures.interpolation_strips(

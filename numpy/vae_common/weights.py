@@ -31,8 +31,7 @@ def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str 
     with np.errstate(over="ignore"):  # what does not fit becomes inf, which the check below names
         tensors = {name: np.ascontiguousarray(value, dtype=dtype) for name, value in params.items()}
     _check_params(tensors, VAESpec(latent_dim), path)
-    metadata = {"format": FORMAT, "version": VERSION, "latent_dim": str(latent_dim)}
-    return write_atomically(path, lambda file: file.write(save(tensors, metadata)))
+    return write_safetensors(tensors, {"format": FORMAT, "version": VERSION, "latent_dim": str(latent_dim)}, path)
 
 
 def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, np.ndarray]:
@@ -63,6 +62,12 @@ def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, n
 def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:
     """The Z of a parameter dict of the spec."""
     return params["encoder.mu.bias"].shape[0]
+
+
+def write_safetensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | Path) -> Path:
+    """Write any arrays as a safetensors file, atomically; return the path."""
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    return write_atomically(path, lambda file: file.write(save(tensors, metadata)))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

@@ -1,0 +1,112 @@
+"""`import numpy` is NumPy from everywhere, no module hides another, and a wheel holds what it should."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import requires
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("numpy", "pytorch_lowlevel", "paper")
+MODULES = sorted(path.stem for source in SOURCES for path in (ROOT / source).glob("*.py"))
+SHARED = sorted(f"vae_common/{path.name}" for path in (ROOT / "numpy" / "vae_common").glob("*.py"))
+GENERIC = {"models", "utils", "helpers", "common", "data", "train", "test", "tests", "main", "config"}
+
+
+def python(*argv, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, argv)], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("folder", ["", *SOURCES, "tests"])
+@pytest.mark.parametrize("root_first", [False, True])
+def test_import_numpy_finds_the_real_numpy(folder, root_first):
+    code = "import numpy; print(numpy.__file__, numpy.ones(3).sum())"
+    path = {"PYTHONPATH": str(ROOT)} if root_first else {}
+    file, total = python("-c", code, cwd=ROOT / folder, **path).split()
+    assert total == "3.0" and Path(file).parent.name == "numpy" and not Path(file).is_relative_to(ROOT / "numpy")
+
+
+def test_the_source_folders_are_no_packages():
+    assert [source for source in SOURCES if (ROOT / source / "__init__.py").exists()] == []
+    assert (ROOT / "numpy" / "vae_common" / "__init__.py").exists()
+
+
+def test_no_module_hides_another():
+    roots = [path for source in SOURCES for path in (ROOT / source).iterdir()]
+    names = [path.stem for path in roots if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert len(set(names)) == len(names)
+    assert not set(names) & (set(sys.stdlib_module_names) | GENERIC)
+    for name in names:
+        found = find_spec(name)
+        assert found is not None and any(Path(found.origin).is_relative_to(ROOT / s) for s in SOURCES), (
+            f"{name} is found at {found.origin}"
+        )
+
+
+def imported_packages(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
+    declared = [text for text in requires("vae-three-levels") if "extra ==" not in text]
+    assert all(re.fullmatch(r"[a-z-]+>=[0-9.]+", text) for text in declared)
+    names = {text.partition(">=")[0].replace("scikit-learn", "sklearn") for text in declared}
+    imported = set.union(*(imported_packages(path) for source in SOURCES for path in (ROOT / source).rglob("*.py")))
+    assert imported - set(sys.stdlib_module_names) - {*MODULES, "vae_common"} <= names
+
+
+# --- the wheel ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    at_hand = ["--no-build-isolation"] if find_spec("hatchling") else []
+    python("-m", "pip", "wheel", "--no-deps", *at_hand, "--wheel-dir", folder, ROOT, cwd=folder)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        names = [name for name in file.namelist() if ".dist-info/" not in name]
+    data = sorted(path.name for path in (ROOT / "numpy" / "vae_common" / "pretrained").iterdir())
+    html = [path.name for path in (ROOT / "paper").glob("*.html")]
+    shipped = [f"vae_common/pretrained/{name}" for name in data]
+    assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *html])
+    assert {"digits-z2.safetensors", "digits-z20.safetensors"} <= set(data)
+    assert {"vae_numpy", "vae_lowlevel", "vae_paper", "conv_vae", "trainer", "latent_figures"} <= set(MODULES)
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_imports_without_the_repository(wheel, tmp_path):
+    target = tmp_path / "installed"
+    python("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
+    modules = [*MODULES, "vae_common", *(name[:-3].replace("/", ".") for name in SHARED)]
+    # -I keeps the working directory and PYTHONPATH out; an editable install's folders are taken off the path.
+    code = (
+        "import importlib, sys\n"
+        "target, names, *editable = sys.argv[1:]\n"
+        "sys.path[:] = [target, *(path for path in sys.path if path not in editable)]\n"
+        "for name in names.split():\n"
+        "    file = importlib.import_module(name.removesuffix('.__init__')).__file__\n"
+        "    assert file.startswith(target), file\n"
+        "import numpy, vae_common.spec\n"
+        "print(vae_common.spec.VAESpec().parameters, numpy.ones(3).sum())\n"
+    )
+    editable = [ROOT / source for source in SOURCES]
+    assert python("-I", "-c", code, target, " ".join(modules), *editable, cwd=tmp_path) == "1662249 3.0"
