@@ -51,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(agree) else 1
 
 
+def build_parser() -> argparse.ArgumentParser:
+    return cli.parser(__doc__.splitlines()[0], "--weights", "--latent-dim", "--batch-size", "--seed")
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.parser(__doc__.splitlines()[0], "--weights", "--latent-dim", "--batch-size", "--seed")
-    return cli.run(parser, run, argv)
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ def test_gaussian_likelihood_agrees(digits):
 
 
 def test_rounding_allowance_is_small(digits):
-    """The float32 bound would be worthless if it were wide: it stays under 1e-4 of each quantity's size."""
+    """The float32 bound would be worthless if it were wide: it stays under 2e-4 of each quantity's size."""
     params, x, eps = same_inputs("trained 20", 64, "digits", digits, np.float32)
     one, errors = recorder.level1(params, x, eps), recorder.rounding(params, x, eps)
     for name in recorder.QUANTITIES:
-        assert recorder.allowed(errors[name]).max() < 1e-4 * np.abs(one[name]).max(), name
+        assert recorder.allowed(errors[name]).max() < 2e-4 * np.abs(one[name]).max(), name
 
 
 @pytest.mark.parametrize("layer", recorder.LAYERS)

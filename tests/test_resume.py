@@ -9,7 +9,7 @@ import torch
 import trainer
 import vae_paper
 from vae_common.data import ImageSet
-from vae_common.weights import load_weights
+from vae_common.weights import read_safetensors
 
 
 @pytest.fixture
@@ -48,17 +48,34 @@ def without_seconds(folder) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("step", [3, 5, 8])  # within the first epoch, at its end, within the second
-def test_interrupted_and_resumed_equals_uninterrupted(step, small_digits, monkeypatch, tmp_path, capsys):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert vae_paper.main([*FLAGS, "--out", str(whole)]) == 0
+MODELS = {
+    "vae": [],
+    "beta": ["--beta", "4", "--anneal", "cyclical"],
+    "capacity": ["--capacity", "5"],
+    "free bits": ["--free-bits", "0.5"],
+    "iwae": ["--importance-samples", "3"],
+    "many samples": ["--mc-samples", "2"],
+    "mlp": ["--trunk", "mlp"],
+    "linear": ["--trunk", "linear", "--likelihood", "gaussian"],
+    "cvae": ["--model", "cvae"],
+    "ae": ["--model", "ae"],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "step"),
+    [("vae", 3), ("vae", 5), *((model, 8) for model in MODELS)],  # within an epoch, at its end, within the second
+)
+def test_interrupted_and_resumed_equals_uninterrupted(model, step, small_digits, monkeypatch, tmp_path, capsys):
+    whole, broken, flags = tmp_path / "whole", tmp_path / "broken", [*FLAGS, *MODELS[model]]
+    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
     with monkeypatch.context() as patched:
         interrupt_at(patched, step)
-        assert vae_paper.main([*FLAGS, "--out", str(broken)]) == 130
+        assert vae_paper.main([*flags, "--out", str(broken)]) == 130
     assert f"interrupted after step {step}; go on with --resume {broken}" in capsys.readouterr().err
     assert not (broken / "weights.safetensors").exists()
     assert vae_paper.main(["--resume", str(broken)]) == 0
-    expected, found = (load_weights(folder / "weights.safetensors") for folder in (whole, broken))
+    expected, found = (read_safetensors(folder / "weights.safetensors")[1] for folder in (whole, broken))
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
     assert without_seconds(broken) == without_seconds(whole)

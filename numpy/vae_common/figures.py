@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -53,6 +53,12 @@ STYLE = {
     "xtick.labelcolor": INK,
     "ytick.color": GREY,
     "ytick.labelcolor": INK,
+}
+TERMS = {  # the terms of metrics.jsonl, as the panels of the loss curves name them
+    "recon": "reconstruction (recon)",
+    "kl": "KL divergence (kl)",
+    "elbo": "their sum (-elbo)",
+    "mse": "squared error per pixel (mse)",
 }
 _styled = matplotlib.rc_context(STYLE)
 
@@ -172,32 +178,78 @@ def latent_scatter(
     axis_labels: Sequence[str] | None = None,
     prior_circles: bool = True,
     caption: str | None = None,
+    ellipses: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """Points mu (N, 2) coloured by integer labels (N,), each class named in the legend and at its median.
 
     The dashed circles have radius 1 and 2, one and two sigma of the prior N(0, I): 39% and 86% lie inside.
+    ellipses: the centres and standard deviations, (K, 2) each, of posteriors drawn as their one-sigma ellipses.
     """
-    mu, labels = _array("mu", mu, None, 2), _array("labels", labels, len(mu))
-    if not np.isin(labels, np.arange(len(class_names))).all():
-        raise ValueError(f"labels: expected whole numbers from 0 to {len(class_names) - 1}, one per name")
-    colours = np.array([PALETTE[k % len(PALETTE)] for k in range(len(class_names))])
+    mu = _array("mu", mu, None, 2)
     fig = _figure(title, caption, height=9)
     ax = fig.subplots()
-    order = np.random.default_rng(0).permutation(len(mu))  # so that no class hides another
-    dots = {"s": 9 if len(mu) <= 3000 else 5, "alpha": 0.75, "linewidths": 0}
-    ax.scatter(*mu[order].T, c=colours[labels[order].astype(int)], **dots)
-    names = enumerate(class_names)
-    handles = [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    handles = _dots(ax, mu, labels, class_names)
     if prior_circles:
-        dashed = {"color": GREY, "lw": 0.9, "ls": (0, (4, 3))}
-        for radius in (1, 2):
-            ax.add_patch(Circle((0, 0), radius, fill=False, zorder=2, **dashed))
-        handles.append(Line2D([], [], label="prior: 1, 2 sigma", **dashed))
+        handles.append(_prior_circles(ax))
+    if ellipses is not None:
+        handles.append(_ellipses(ax, *ellipses))
     _name_axes(ax, axis_labels)
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _fit_square(ax, np.concatenate([mu, [[-2.1, -2.1], [2.1, 2.1]]]))
-    _name_classes(ax, mu, labels, class_names)
+    _fit_square(ax, np.concatenate([mu, [[-2.1, -2.1], [2.1, 2.1]]] if prior_circles else [mu]))
+    _name_classes(ax, mu, np.asarray(labels), class_names)
     return fig
+
+
+@_styled
+def projections(
+    panels: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    title: str,
+    caption: str | None = None,
+) -> Figure:
+    """Views of the same N points side by side: the name of each and its coordinates (N, 2), coloured by label (N,)."""
+    if len(panels) == 0:
+        raise ValueError("panels: expected at least one view of the points, found none")
+    fig = _figure(title, caption, height=4.7)
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (name, points) in zip(axes, panels.items(), strict=True):
+        points = _array(name, points, None, 2)
+        handles = _dots(ax, points, labels, class_names)
+        ax.set(title=name, xticks=[], yticks=[], box_aspect=1)
+        _settle(fig)
+        _name_classes(ax, points, np.asarray(labels), class_names)
+    fig.legend(handles=handles, loc="outside right center")
+    return _settle(fig)
+
+
+@_styled
+def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str | None = None) -> Figure:
+    """The density of each column of the sampled z (N, K) against N(0, 1); with K = 2 the plane is shown too.
+
+    names: what each of the K columns is called.
+    """
+    z = _array("z", z, None, len(names))
+    count, reach = len(names), max(3.5, 1.02 * np.abs(z).max())
+    plane = int(count == 2)
+    columns = min(4, count + plane)
+    rows = -(-(count + plane) // columns)
+    fig = _figure(title, caption, height=0.9 + 1.9 * rows + 0.7 * plane)
+    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
+    if plane:
+        _density_plane(axes[0], z, names, reach)
+    grid = np.linspace(-reach, reach, 201)
+    histograms = [np.histogram(column, 60, (-reach, reach), density=True) for column in z.T]
+    highest = 1.05 * max(0.4, *(heights.max() for heights, _ in histograms))
+    for ax, name, histogram in zip(axes[plane:], names, histograms, strict=False):
+        ax.stairs(*histogram, fill=True, color=PALE, label="sampled z")
+        ax.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=LINES[1], lw=1.3, label="prior N(0, 1)")
+        ax.set(title=name, ylim=(0, highest), xlim=(-reach, reach), yticks=[])
+        ax.spines["left"].set_visible(False)
+    fig.legend(*axes[plane].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    for ax in axes[plane + count :]:
+        ax.remove()
+    return _settle(fig)
 
 
 @_styled
@@ -228,13 +280,18 @@ def traversals(
     column_values: np.ndarray,
     title: str,
     caption: str | None = None,
+    quantiles: bool = False,
 ) -> Figure:
-    """One row for each latent dimension moved, one column for each value (T,); images (rows*T, 1, 28, 28)."""
+    """One row for each latent dimension moved, one column for each value (T,); images (rows*T, 1, 28, 28).
+
+    quantiles: whether the values are not coordinates, but the quantiles, from 0 to 1, where each row finds its own.
+    """
     values = _array("column_values", column_values, None)
     images = _images("images", images, len(row_labels) * len(values))
     fig, (ax,) = _mosaic_figure(images, len(values), title, caption)
-    _label_tiles(ax, len(row_labels), len(values), row_labels, [f"{v:.1f}" for v in values.round(1) + 0.0])
-    ax.set_xlabel("value of the one latent coordinate that moves")
+    labels = [f"{v:.0%}" if quantiles else f"{v:.1f}" for v in values.round(2 if quantiles else 1) + 0.0]
+    _label_tiles(ax, len(row_labels), len(values), row_labels, labels)
+    ax.set_xlabel(f"{'quantile' if quantiles else 'value'} of the one latent coordinate that moves")
     ax.xaxis.set_label_position("top")
     return _fit(fig)
 
@@ -273,35 +330,79 @@ def interpolation_strips(
 
 @_styled
 def loss_curves(
-    rows: Sequence[Mapping], title: str, entropy_floor: float | None = None, caption: str | None = None
+    rows: Sequence[Mapping],
+    title: str,
+    entropy_floor: float | None = None,
+    caption: str | None = None,
+    terms: Sequence[str] = ("recon", "kl", "elbo"),
 ) -> Figure:
-    """recon, kl and -elbo by epoch, in nats per image, train and test; rows as in metrics.jsonl.
+    """The terms by epoch, train and test, one panel each, -elbo for elbo; rows as in metrics.jsonl.
 
-    Each row has the keys epoch, split ("train" or "test"), recon, kl and elbo. entropy_floor, in nats per
-    image, is what recon cannot go below when grey pixels are Bernoulli targets: their own entropy.
+    Each row has the keys epoch, split ("train" or "test") and the terms. entropy_floor, in nats per image, is
+    what recon cannot go below when grey pixels are Bernoulli targets: their own entropy.
     """
-    try:
-        table = [(r["split"], *(float(r[k]) for k in ("epoch", "recon", "kl", "elbo"))) for r in rows]
-    except KeyError as error:
-        raise ValueError(f"rows: expected the keys epoch, split, recon, kl, elbo, found no {error}") from None
-    _array("rows", [row[1:] for row in table], None, 4)
+    table = _table(rows, terms)
     fig = _figure(title, caption, height=3.4)
-    panels = fig.subplots(1, 3)
-    panel_titles = ("reconstruction (recon)", "KL divergence (kl)", "their sum (-elbo)")
-    for column, (ax, name) in enumerate(zip(panels, panel_titles, strict=True), start=2):
+    for ax, name in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
         for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
-            curve = sorted((row[1], row[column]) for row in table if row[0] == split)
-            epochs, nats = np.array(curve).reshape(-1, 2).T
-            nats = -nats if column == 4 else nats
-            size = 3 if len(curve) <= 30 else 0
-            ax.plot(epochs, nats, ls=ls, color=colour, label=split, marker="o", ms=size)
-        if entropy_floor is not None and column != 3:
+            epochs, values = table[split]["epoch"], table[split][name]
+            size = 3 if len(epochs) <= 30 else 0
+            ax.plot(epochs, -values if name == "elbo" else values, ls=ls, color=colour, label=split, marker="o", ms=size)
+        if entropy_floor is not None and name in ("recon", "elbo"):
             ax.axhline(entropy_floor, color=GREY, lw=1, ls=":", label="entropy of the data")
-        ax.set(title=name, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        ax.grid(axis="y")
-    panels[0].set_ylabel("nats per image")
-    panels[2].legend(loc="best")
+        ax.set(title=TERMS.get(name, name), xlabel="epoch")
+        _whole_epochs(ax)
+    fig.axes[0].set_ylabel("mean over pixels" if terms[0] == "mse" else "nats per image")
+    fig.axes[-1].legend(loc="best")
+    return _settle(fig)
+
+
+@_styled
+def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None = None) -> Figure:
+    """The path of training in the plane of rate (kl) and distortion (recon), with the test points' epochs.
+
+    rows as for `loss_curves`. Along a dotted line rate + distortion, -elbo, is constant.
+    """
+    table = _table(rows, ("recon", "kl"))
+    fig = _figure(title, caption, height=5)
+    ax = fig.subplots()
+    for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
+        ax.plot(table[split]["kl"], table[split]["recon"], ls=ls, marker="o", ms=4, color=colour, label=split)
+    epochs, kl, recon = (table["test"][name] for name in ("epoch", "kl", "recon"))
+    halo = [withStroke(linewidth=3, foreground="white")]
+    for i in sorted({0, 1, 2, 4, 9, len(epochs) - 1} & set(range(len(epochs)))):
+        place = {"xytext": (6, 4), "textcoords": "offset points", "size": 9, "path_effects": halo}
+        ax.annotate(f"epoch {epochs[i]:.0f}" if i == 0 else f"{epochs[i]:.0f}", (kl[i], recon[i]), **place)
+    ax.margins(0.12)
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    for total in MaxNLocator(8).tick_values(left + low, right + high):
+        ax.axline((left, total - left), slope=-1, color=PALE, lw=0.8, ls=":", zorder=0)
+    ax.plot([], [], color=PALE, lw=0.8, ls=":", label="equal -elbo")
+    ax.set(xlim=(left, right), ylim=(low, high), xlabel="rate: kl (nats)", ylabel="distortion: recon (nats)")
+    ax.legend(loc="best")
+    return _settle(fig)
+
+
+@_styled
+def schedule(
+    epochs: np.ndarray, values: np.ndarray, name: str, rows: Sequence[Mapping], title: str, caption: str | None = None
+) -> Figure:
+    """What the schedule asks (values (T,) of `name` at `epochs` (T,)) above the KL that came of it (rows of test).
+
+    When `name` is "C", a KL in nats, both are drawn on the same axes.
+    """
+    epochs = _array("epochs", epochs, None)
+    values, test = _array("values", values, len(epochs)), _table(rows, ("kl",))["test"]
+    fig = _figure(title, caption, height=3.4 if name == "C" else 4.6)
+    axes = fig.subplots(1 if name == "C" else 2, 1, sharex=True, squeeze=False)[:, 0]
+    axes[0].plot(epochs, values, color=LINES[0], label=name)
+    axes[-1].plot(test["epoch"], test["kl"], color=LINES[1], marker="o", ms=3, label="kl, test")
+    axes[0].set_ylabel(name)
+    axes[-1].set(ylabel="nats per image", xlabel="epoch")
+    for ax in axes:
+        ax.set_ylim(bottom=0)
+        _whole_epochs(ax)
+        ax.legend(loc="best")
     return _settle(fig)
 
 
@@ -390,6 +491,22 @@ def _images(name: str, images: np.ndarray, count: int | None = None) -> np.ndarr
     return array
 
 
+def _table(rows: Sequence[Mapping], terms: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Rows of metrics.jsonl -> for each split the epochs, in order, and each term at them."""
+    keys = ("epoch", *terms)
+    try:
+        table = [(row["split"], *(float(row[key]) for key in keys)) for row in rows]
+    except KeyError as error:
+        wanted = ", ".join(("split", *keys))
+        raise ValueError(f"rows: expected the keys {wanted}, found no {error}") from None
+    _array("rows", [row[1:] for row in table], None, len(keys))
+    columns = {}
+    for split in ("train", "test"):
+        ordered = np.array(sorted(row[1:] for row in table if row[0] == split)).reshape(-1, len(keys))
+        columns[split] = dict(zip(keys, ordered.T, strict=True))
+    return columns
+
+
 def _figure(title: str, caption: str | None, height: float, width: float = WIDTH) -> Figure:
     fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     fig.suptitle(title, x=MARGIN / width, ha="left", wrap=True)
@@ -456,6 +573,48 @@ def _settle(fig: Figure) -> Figure:
 
 def _centres(count: int, size: int, gap: int) -> np.ndarray:
     return np.arange(count) * (size + gap) + size / 2 - 0.5
+
+
+def _dots(ax: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> list[Line2D]:
+    """Points (N, 2) in the colours of their classes; returns the entries of the legend."""
+    labels = _array("labels", labels, len(points))
+    if not np.isin(labels, np.arange(len(class_names))).all():
+        raise ValueError(f"labels: expected whole numbers from 0 to {len(class_names) - 1}, one per name")
+    colours = np.array([PALETTE[k % len(PALETTE)] for k in range(len(class_names))])
+    order = np.random.default_rng(0).permutation(len(points))  # so that no class hides another
+    dots = {"s": 9 if len(points) <= 3000 else 5, "alpha": 0.75, "linewidths": 0}
+    ax.scatter(*points[order].T, c=colours[labels[order].astype(int)], **dots)
+    names = enumerate(class_names)
+    return [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+
+
+def _prior_circles(ax: Axes) -> Line2D:
+    """One and two sigma of N(0, I), dashed; returns the entry of the legend."""
+    dashed = {"color": GREY, "lw": 0.9, "ls": (0, (4, 3))}
+    for radius in (1, 2):
+        ax.add_patch(Circle((0, 0), radius, fill=False, zorder=2, **dashed))
+    return Line2D([], [], label="prior: 1, 2 sigma", **dashed)
+
+
+def _ellipses(ax: Axes, centres: np.ndarray, std: np.ndarray) -> Line2D:
+    """One sigma of normal distributions with these centres and standard deviations, (K, 2) each."""
+    centres = _array("ellipses", centres, None, 2)
+    for centre, (across, up) in zip(centres, _array("ellipses", std, len(centres), 2), strict=True):
+        halo = [withStroke(linewidth=2.6, foreground="white")]
+        ax.add_patch(Ellipse(centre, 2 * across, 2 * up, fill=False, color=INK, lw=1.2, zorder=3, path_effects=halo))
+    return Line2D([], [], marker="o", ls="", mfc="none", color=INK, label="posterior: 1 sigma")
+
+
+def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float) -> None:
+    """How densely the points z (N, 2) lie, darker where they are denser, under the circles of the prior."""
+    ax.hist2d(*z.T, bins=40, range=[(-reach, reach)] * 2, cmap="Greys")
+    _prior_circles(ax)
+    ax.set(title="both, and 1, 2 sigma", xlabel=names[0], ylabel=names[1], box_aspect=1)
+
+
+def _whole_epochs(ax: Axes) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    ax.grid(axis="y")
 
 
 def _label_tiles(

@@ -44,7 +44,7 @@ def reconstructions(measured: Measured, rng: np.random.Generator) -> Figure:
     first = slice(0, 20)
     x, z = measured.x[first], (measured.mu + measured.std * measured.eps)[first]
     return figures.reconstructions(
-        x, measured.decode_like(z, first), measured.recon[first], f"Reconstructions of {measured.data.name} images",
+        x, measured.decode_like(z, first), measured.recon[first], f"Test images of {measured.data.name}, reconstructed",
         caption="Each image is encoded, one z is sampled from its posterior and decoded. Fine detail is lost first.",
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def latent(measured: Measured, rng: np.random.Generator) -> Figure:
     dims = _plane(measured)
     return figures.latent_scatter(
         measured.mu[:, dims], measured.data.labels, measured.data.class_names, "Where the encoder puts the test images",
-        axis_labels=[f"mu, dimension {dim + 1}" for dim in dims],
+        axis_labels=[f"mu[{dim}]" for dim in dims],
         caption="The encoder never saw a label, yet classes gather; together they fill the prior's disc. "
         + _of_all(measured),
     )  # fmt: skip
@@ -73,7 +73,7 @@ def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
     z[:, dims] = figures.manifold_grid(SIDE)[:, : len(dims)]
     return figures.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
-        axis_labels=[f"z, dimension {dim + 1}" for dim in dims],
+        axis_labels=[f"z[{dim}]" for dim in dims],
         caption="Steps hold equal shares of the prior's probability. Classes change into one another without a break. "
         + _of_all(measured, rest=", the others held at 0"),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def traversals(measured: Measured, rng: np.random.Generator) -> Figure:
     z = np.concatenate([figures.traversal(measured.mu[0], dim, REACH) for dim in dims]).astype(np.float32)
     kl = measured.kl_per_dim
     return figures.traversals(
-        measured.decode_like(z, 0), [f"dim {dim + 1}, {kl[dim]:.2f} nats" for dim in dims], REACH,
+        measured.decode_like(z, 0), [f"z[{dim}], {kl[dim]:.2f} nats" for dim in dims], REACH,
         "One latent coordinate moves, the others stay",
         caption="All rows start from the posterior mean of the first test image; largest KL on top. "
         "A row that does not change belongs to a dimension the decoder ignores.",

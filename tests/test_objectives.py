@@ -1,0 +1,305 @@
+"""The objectives of level 3 against closed forms: schedules, free bits, capacity, several samples, pPCA."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.distributions import MultivariateNormal, Normal
+
+from autoencoder import Autoencoder
+from beta_vae import BetaVAE, KLPrice
+from conv_vae import ConvVAE
+from iwae import IWAE, ManySampleVAE, importance_bound, log_weights, sample_terms
+from linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
+from trunks import MLP, LinearDecoder, LinearEncoder
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+
+SPEC = VAESpec(3)
+
+
+def with_same_weights(*models):
+    """The models in float64, all with the weights of the first."""
+    for model in models:
+        model.double().load_state_dict(models[0].state_dict())
+    return models
+
+
+def a_batch(digits, samples=()):
+    x = torch.from_numpy(digits.images[:6] / 255)
+    eps = torch.from_numpy(np.random.default_rng(0).standard_normal((6, *samples, 3)))
+    return x, torch.from_numpy(digits.labels[:6]), eps
+
+
+# --- schedules: exact values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "betas"),
+    [
+        (KLPrice(4.0), {0: 4, 10: 4, 10**6: 4}),
+        (KLPrice(4.0, "linear", ramp=100), {0: 0, 25: 1, 50: 2, 99: 3.96, 100: 4, 101: 4, 10**6: 4}),
+        (KLPrice(4.0, "cyclical", ramp=100), {0: 0, 50: 2, 100: 4, 150: 4, 199: 4, 200: 0, 250: 2, 300: 4, 1150: 4}),
+        (KLPrice(4.0, "sigmoid", ramp=100), {0: 4 / (1 + math.e**6), 50: 2, 100: 4 / (1 + math.e**-6), 10**6: 4}),
+    ],
+    ids=["none", "linear", "cyclical", "sigmoid"],
+)
+def test_beta_at_given_steps(price, betas):
+    assert {step: price.beta_at(step) for step in betas} == pytest.approx(betas, rel=1e-12)
+
+
+def test_four_cycles_of_which_half_are_ramps():
+    """Fu et al. 2019: M = 4 cycles, R = 0.5; an eighth of the run for each ramp."""
+    price = KLPrice(1.0, "cyclical", ramp=1000 / 8)
+    betas = np.array([price.beta_at(step) for step in range(1000)])
+    assert (betas == 0).sum() == 4
+    assert (betas == 1).mean() == pytest.approx(0.5, abs=0.005)
+
+
+def test_capacity_rises_and_stays():
+    price = KLPrice(beta=10, capacity=25.0, ramp=50)
+    assert [price.capacity_at(step) for step in (0, 10, 50, 80)] == [0, 5, 25, 25]
+
+
+# --- free bits and capacity ----------------------------------------------------------------------------------------
+
+
+def test_free_bits_takes_the_max_after_the_minibatch_mean():
+    """Two images with KL 0 and 3 in one dimension: the mean 1.5 is over the floor of 1, so nothing is given."""
+    kl = torch.tensor([[0.0], [3.0]])
+    assert KLPrice(free_bits=1.0)(kl.mean(dim=0), 0).item() == 1.5
+    assert kl.clamp(min=1.0).mean().item() == 2.0  # what the max before the mean would have made of it
+
+
+@given(arrays(float, 5, elements=st.floats(0, 4)))
+def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
+    kl = torch.tensor(kl, requires_grad=True)
+    (KLPrice(beta=2.0, free_bits=1.5)(kl, 0) + 0 * kl.sum()).backward()
+    expected = torch.where(kl >= 1.5, 2.0, 0.0)
+    assert torch.equal(kl.grad[kl != 1.5], expected[kl != 1.5].double())
+
+
+@pytest.mark.parametrize(("kl", "slope"), [(3.0, -7.0), (12.0, 7.0)])
+def test_capacity_draws_the_kl_towards_c(kl, slope):
+    per_dim = torch.tensor([kl / 2, kl / 2], requires_grad=True)
+    penalty = KLPrice(beta=7.0, capacity=10.0, ramp=1)(per_dim, step=100)
+    penalty.backward()
+    assert penalty.item() == 7 * abs(kl - 10)
+    assert per_dim.grad.tolist() == [slope, slope]
+
+
+# --- neutral settings give the plain VAE ---------------------------------------------------------------------------
+
+NEUTRAL = {
+    "beta 1": (BetaVAE, ()),
+    "annealing that is over": (lambda spec: BetaVAE(spec, price=KLPrice(1.0, "linear", ramp=0.5)), ()),
+    "free bits 0": (lambda spec: BetaVAE(spec, price=KLPrice(free_bits=0.0)), ()),
+    "one sample": (ManySampleVAE, (1,)),
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_neutral_settings_give_the_plain_vae(name, digits):
+    """Loss and gradients, in float64: the same sums in another order, 1e-12 relative."""
+    make, samples = NEUTRAL[name]
+    plain, variant = with_same_weights(ConvVAE(SPEC), make(SPEC))
+    x, y, eps = a_batch(digits)
+    losses = [
+        plain.objective(x, y, eps, 7)["loss"],
+        variant.objective(x, y, eps.reshape(6, *samples, 3), 7)["loss"],
+    ]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+    for loss in losses:
+        loss.backward()
+    for one, other in zip(plain.parameters(), variant.parameters(), strict=True):
+        assert (one.grad - other.grad).abs().max() <= 1e-11 * one.grad.abs().max()
+
+
+def test_beta_weighs_the_kl_and_reports_it_true(digits):
+    model = BetaVAE(SPEC, price=KLPrice(4.0)).double()
+    terms = model.objective(*a_batch(digits), step=0)
+    assert terms["loss"].item() == pytest.approx((terms["recon"] + 4 * terms["kl"]).item(), rel=1e-12)
+    assert terms["elbo"].item() == pytest.approx(-(terms["recon"] + terms["kl"]).item(), rel=1e-12)
+
+
+def test_free_bits_reports_the_true_kl(digits):
+    x, y, eps = a_batch(digits)
+    plain, floored = with_same_weights(ConvVAE(SPEC), BetaVAE(SPEC, price=KLPrice(free_bits=5.0)))
+    terms = floored.objective(x, y, eps, 0)
+    assert terms["kl"].item() == pytest.approx(plain.objective(x, y, eps, 0)["kl"].item(), rel=1e-12)
+    assert terms["loss"].item() == pytest.approx((terms["recon"] + 3 * 5.0).item(), rel=1e-12)
+
+
+def test_autoencoder_is_the_decoder_at_mu(digits):
+    plain, ae = with_same_weights(ConvVAE(SPEC), Autoencoder(SPEC))
+    x, y, eps = a_batch(digits)
+    expected = plain.elbo_terms(x, plain(x, torch.zeros_like(eps))[0], *plain.encode(x))[0].mean()
+    assert ae.objective(x, y, eps[:, :0], 0)["loss"].item() == expected.item()
+
+
+def test_mlp_trunk_has_the_shapes_of_the_spec(digits):
+    x_logits, mu, logvar = ConvVAE(SPEC, trunk=MLP).double()(*a_batch(digits)[::2])
+    assert (x_logits.shape, mu.shape, logvar.shape) == ((6, 1, 28, 28), (6, 3), (6, 3))
+
+
+# --- importance weighting ------------------------------------------------------------------------------------------
+
+
+def test_log_weights_match_torch_distributions():
+    rng = np.random.default_rng(0)
+    recon, mu, logvar, eps = (
+        torch.from_numpy(rng.standard_normal(shape)) for shape in ((4, 5), (4, 3), (4, 3), (4, 5, 3))
+    )
+    std = torch.exp(0.5 * logvar)
+    z = mu[:, None] + std[:, None] * eps
+    log_prior = Normal(0.0, 1.0).log_prob(z).sum(dim=2)
+    log_q = Normal(mu[:, None], std[:, None]).log_prob(z).sum(dim=2)
+    torch.testing.assert_close(log_weights(recon, z, logvar, eps), -recon + log_prior - log_q, rtol=1e-12, atol=1e-12)
+
+
+def test_sample_terms_are_those_of_single_samples(digits):
+    """Sample k of image b is what the plain model gives for eps[b, k]."""
+    x, _, eps = a_batch(digits, samples=(4,))
+    model = ConvVAE(SPEC).double()
+    recon, kl, _ = sample_terms(model, x, eps)
+    for k in range(4):
+        x_logits, mu, logvar = model(x, eps[:, k])
+        expected = model.elbo_terms(x, x_logits, mu, logvar)
+        torch.testing.assert_close((recon[:, k], kl), expected, rtol=1e-12, atol=0)
+
+
+def test_iwae_with_one_sample_is_the_sampled_elbo(digits):
+    x, y, eps = a_batch(digits, samples=(1,))
+    model = IWAE(SPEC).double()
+    recon, _, log_w = sample_terms(model, x, eps)
+    terms = model.objective(x, y, eps, 0)
+    assert terms["loss"].item() == pytest.approx(-log_w.mean().item(), rel=1e-12)
+    assert terms["recon"].item() == pytest.approx(recon.mean().item(), rel=1e-12)
+
+
+@given(arrays(float, (2, 6), elements=st.floats(-300, 300)))
+def test_a_bound_of_more_samples_is_higher_for_any_weights(log_w):
+    """Burda et al. 2016, theorem 1: the mean of L_5 over the six subsets that leave one out is at most L_6."""
+    log_w = torch.from_numpy(log_w)
+    leave_one_out = [importance_bound(log_w[:, [j for j in range(6) if j != k]]) for k in range(6)]
+    assert (torch.stack(leave_one_out).mean(dim=0) <= importance_bound(log_w) + 1e-9).all()
+    assert (log_w.mean(dim=1) <= torch.stack(leave_one_out).mean(dim=0) + 1e-9).all()
+
+
+def test_bounds_rise_on_a_trained_model(digits):
+    """L_1 <= L_5 <= L_50 for the shipped Z = 2 weights, each step by more than three standard errors."""
+    model = ConvVAE(VAESpec(2))
+    weights = load_weights(PRETRAINED / "digits-z2.safetensors")
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    x = torch.from_numpy(digits.images[:40] / 255).float()
+    eps = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 100, 2), dtype=np.float32))
+    with torch.no_grad():
+        _, _, log_w = sample_terms(model, x, eps)
+    bounds = [importance_bound(log_w.reshape(-1, k)).reshape(40, -1).mean(dim=1) for k in (1, 5, 50)]
+    for lower, higher in pairwise(bounds):
+        rise = higher - lower
+        assert rise.mean() > 3 * rise.std() / 40**0.5
+
+
+# --- the linear VAE: everything is known ---------------------------------------------------------------------------
+
+SIDE, LATENTS = 4, 3
+
+
+def linear_model(**options) -> LinearVAE:
+    torch.manual_seed(0)
+    trunk = (lambda z: LinearEncoder(z, SIDE * SIDE), lambda z: LinearDecoder(z, SIDE))
+    return LinearVAE(VAESpec(LATENTS), "gaussian", trunk=trunk, **options).double()
+
+
+def gaussian_images(count=400) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Images (N, 1, 4, 4) with a known spectrum, the eigenvalues of their covariance and its axes."""
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.standard_normal((16, 16)))
+    x = (rng.standard_normal((count, 16)) * np.sqrt([5, 2.5, 1.2, *[0.3] * 13])) @ axes.T + rng.standard_normal(16)
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    return torch.from_numpy(x.reshape(count, 1, SIDE, SIDE)), values[::-1].copy(), vectors[:, ::-1].copy()
+
+
+def exact_terms(model, x):
+    """recon and kl with the expectation over eps exact: the loss is quadratic in eps, so the 2 Z points +-sqrt(Z) e_i,
+    whose mean is 0 and whose covariance is I, average to it."""
+    points = math.sqrt(LATENTS) * torch.cat([torch.eye(LATENTS), -torch.eye(LATENTS)]).double()
+    recon, kl, _ = sample_terms(model, x, points.expand(len(x), -1, -1))
+    return recon.mean(), kl.mean()
+
+
+def minimise(model, x, beta=1.0):
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    options = dict(max_iter=3000, history_size=50, tolerance_grad=1e-9, tolerance_change=1e-14)
+    optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
+
+    def loss():
+        optimizer.zero_grad()
+        recon, kl = exact_terms(model, x)
+        (recon + beta * kl).backward()
+        return recon + beta * kl
+
+    optimizer.step(loss)
+    return exact_terms(model, x)
+
+
+def test_linear_vae_reaches_the_optimum_of_ppca_and_finds_its_axes():
+    x, eigenvalues, axes = gaussian_images()
+    model = linear_model()
+    recon, kl = minimise(model, x)
+    assert -(recon + kl).item() == pytest.approx(ppca_log_likelihood(eigenvalues, LATENTS), abs=0.01)
+    assert model.decoder.log_s2.exp().item() == pytest.approx(eigenvalues[LATENTS:].mean(), rel=0.01)
+    W = model.decoder.mean.weight.detach().numpy()
+    cosines = np.abs(axes[:, :LATENTS].T @ (W / np.linalg.norm(W, axis=0)))
+    assert (cosines.max(axis=0) > 0.999).all() and set(cosines.argmax(axis=0)) == {0, 1, 2}
+
+
+def test_ppca_log_likelihood_is_that_of_the_best_gaussian():
+    x, eigenvalues, axes = gaussian_images()
+    s2 = eigenvalues[LATENTS:].mean()
+    covariance = (axes * np.r_[eigenvalues[:LATENTS], [s2] * (16 - LATENTS)]) @ axes.T
+    flat = x.flatten(1)
+    expected = MultivariateNormal(flat.mean(dim=0), torch.from_numpy(covariance)).log_prob(flat).mean().item()
+    assert ppca_log_likelihood(eigenvalues, LATENTS) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0, 6.0, 30.0])
+def test_linear_beta_vae_is_gaussian_rate_distortion(beta):
+    """At s2 = 0.3 the water stands at 0.15, 0.3, 0.9, 1.8 and 9: 3, 3, 3, 2 and 0 of the three components are used."""
+    x, eigenvalues, _ = gaussian_images()
+    model = linear_model(fixed_s2=0.3)
+    recon, kl = minimise(model, x, beta)
+    rate, squared_error, active = linear_rate_distortion(eigenvalues, LATENTS, 0.3, beta)
+    constant = 8 * math.log(2 * math.pi * 0.3)
+    assert kl.item() == pytest.approx(rate, rel=0.01, abs=1e-3)
+    assert 2 * 0.3 * (recon.item() - constant) == pytest.approx(squared_error, rel=0.01)
+    assert (model.encode(x)[0].var(dim=0) > 0.01).sum().item() == active
+
+
+def test_importance_bounds_with_the_exact_posterior_have_no_variance():
+    """With orthogonal columns of W the true posterior is diagonal; set to it, every log w is log p(x)."""
+    rng = np.random.default_rng(1)
+    W = np.linalg.qr(rng.standard_normal((16, LATENTS)))[0] * [2.0, 1.0, 0.5]
+    b, s2 = rng.standard_normal(16), 0.4
+    variance = 1 / (1 + (W**2).sum(axis=0) / s2)
+    model = linear_model()
+    with torch.no_grad():
+        model.decoder.log_s2.fill_(math.log(s2))
+        model.decoder.mean.weight.copy_(torch.from_numpy(W))
+        model.decoder.mean.bias.copy_(torch.from_numpy(b))
+        model.encoder.mu.weight.copy_(torch.from_numpy(variance[:, None] * W.T / s2))
+        model.encoder.mu.bias.copy_(torch.from_numpy(-variance * (W.T @ b) / s2))
+        model.encoder.logvar.copy_(torch.from_numpy(np.log(variance)))
+    x = torch.from_numpy(rng.standard_normal((5, 1, SIDE, SIDE)))
+    eps = torch.from_numpy(rng.standard_normal((5, 7, LATENTS)))
+    _, _, log_w = sample_terms(model, x, eps)
+    covariance = torch.from_numpy(W @ W.T + s2 * np.eye(16))
+    log_p = MultivariateNormal(torch.from_numpy(b), covariance).log_prob(x.flatten(1))
+    torch.testing.assert_close(log_w, log_p[:, None].expand(-1, 7), rtol=0, atol=1e-10)
+    torch.testing.assert_close(importance_bound(log_w), log_p, rtol=0, atol=1e-10)

@@ -1,0 +1,374 @@
+"""VQ-VAE: gradients by hand, running means against k-means, counts, revival, the chain rule of its prior, resume."""
+
+import argparse
+import math
+import signal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.cluster import KMeans
+
+import trainer
+import vq_figures
+from trainer import Interrupted, RunState, Settings, load_checkpoint, save_checkpoint, train
+from vae_common.data import ImageSet
+from vq_measured import measure_vq
+from vq_vae import VQVAE, CodePrior, code_shares, nearest_code, perplexity
+
+EPS = np.finfo(float).eps
+CONFIG = argparse.Namespace(seed=0, binarize="none", likelihood="bernoulli", dataset="digits")
+
+
+def small_vqvae(codes: int = 16, seed: int = 0, **options) -> VQVAE:
+    torch.manual_seed(seed)
+    return VQVAE(codes, code_dim=3, **options).double()
+
+
+def small_prior(codes: int, seed: int = 0, **options) -> CodePrior:
+    return CodePrior(small_vqvae(codes, seed), width=16, blocks=2, **options).double()
+
+
+def some_images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((count, 1, 28, 28)))
+
+
+def some_codes(count: int, codes: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, codes, (count, 7, 7)))
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------
+
+
+def gradients(model: VQVAE, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """z_e, the codes, z_q and the gradients of the model's loss to z_e and of recon alone to a free z_q."""
+    kept = []
+    hook = model.encoder.register_forward_hook(lambda module, args, z_e: (z_e.retain_grad(), kept.append(z_e))[0])
+    model.eval().objective(x, None, None, 0)["loss"].backward()
+    hook.remove()
+    _, codes = model.encode(x)
+    z_q = model.codebook.detach()[codes].requires_grad_()
+    (to_z_q,) = torch.autograd.grad(model.recon(x, model.decode(z_q)).mean(), z_q)
+    return kept[0].detach().movedim(1, -1), codes, z_q.detach(), kept[0].grad.movedim(1, -1), to_z_q
+
+
+@pytest.mark.parametrize("codebook", ["ema", "gradient"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_encoder_gets_the_decoders_gradient_and_the_commitments(codebook, likelihood):
+    """d loss / d z_e = d recon / d z_q + 2 beta (z_e - e) / B: nothing else, and nothing through the codebook term."""
+    model = small_vqvae(codebook=codebook, likelihood=likelihood)
+    z_e, _, e, to_z_e, to_z_q = gradients(model, some_images(5))
+    assert to_z_q.abs().max() > 1e-3 and (z_e - e).abs().max() > 1e-3
+    np.testing.assert_allclose(to_z_e, to_z_q + 2 * 0.25 * (z_e - e) / 5, rtol=1e-9, atol=1e-15)
+
+
+def test_codebook_gradient_pulls_each_code_to_its_members():
+    """d loss / d e_k = sum over k's members of 2 (e_k - z_e) / B: none from recon, none from commitment."""
+    model = small_vqvae(codebook="gradient")
+    z_e, codes, e, _, _ = gradients(model, some_images(5))
+    expected = torch.stack([2 * (e - z_e)[codes == k].sum(dim=0) / 5 for k in range(16)])
+    assert 2 <= (expected != 0).any(dim=1).sum() < 16  # some codes have members, some have none
+    np.testing.assert_allclose(model.codebook.grad, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_running_means_leave_the_codebook_without_gradient():
+    model = small_vqvae(codebook="ema")
+    assert not model.codebook.requires_grad and "codebook" not in dict(model.named_parameters())
+    assert model.objective(some_images(2), None, torch.zeros(2, 7, 7), 0)["loss"].requires_grad
+
+
+# --- terms --------------------------------------------------------------------------------------------------------
+
+
+def test_nearest_code_is_the_one_of_brute_force():
+    rng = np.random.default_rng(0)
+    z_e, codebook = torch.from_numpy(rng.standard_normal((4, 7, 7, 5))), torch.from_numpy(rng.standard_normal((40, 5)))
+    distance = (z_e[..., None, :] - codebook).square().sum(dim=-1)  # (4, 7, 7, 40)
+    assert torch.equal(nearest_code(z_e, codebook), distance.argmin(dim=-1))
+
+
+@pytest.mark.parametrize("codebook", ["ema", "gradient"])
+def test_terms_and_codebook_do_not_change_with_the_batch_size(codebook):
+    """A batch given twice over: sums over an image and means over the batch, so each number stays (to rounding)."""
+    x, eps = some_images(3), torch.from_numpy(np.random.default_rng(1).standard_normal((3, 7, 7)))
+    once, twice = (small_vqvae(codebook=codebook, dead_below=0.0) for _ in range(2))
+    terms = [once.objective(x, None, eps, 0), twice.objective(x.repeat(2, 1, 1, 1), None, eps.repeat(2, 1, 1), 0)]
+    for name, value in terms[0].items():
+        assert terms[1][name].item() == pytest.approx(value.item(), rel=1e-12), name
+    np.testing.assert_allclose(twice.codebook.detach(), once.codebook.detach(), rtol=1e-12)
+
+
+def test_terms_are_sums_over_an_image_and_add_up():
+    model = small_vqvae(codebook="gradient").eval()
+    x = some_images(3)
+    terms = {name: term.item() for name, term in model.objective(x, None, None, 0).items()}
+    z_e, codes = model.encode(x)
+    squared = (z_e - model.codebook[codes]).square().sum().item() / 3
+    assert terms["commitment"] == pytest.approx(squared, rel=1e-12)
+    assert terms["loss"] == pytest.approx(terms["recon"] + 1.25 * squared, rel=1e-12)
+    assert terms["kl"] == pytest.approx(49 * math.log(16), rel=1e-14)
+    assert terms["elbo"] == pytest.approx(-terms["recon"] - terms["kl"], rel=1e-14)
+    assert list(terms)[-1] == "loss"
+
+
+def test_gaussian_recon_is_the_squared_error_of_the_pixels():
+    x, x_logits = some_images(2), torch.from_numpy(np.random.default_rng(1).standard_normal((2, 1, 28, 28)))
+    expected = (x - 1 / (1 + torch.exp(-x_logits))).square().flatten(1).sum(dim=1)
+    np.testing.assert_allclose(small_vqvae(likelihood="gaussian").recon(x, x_logits), expected, rtol=1e-13)
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(ValueError, match='"ema" or "gradient", got \'kmeans\''):
+        VQVAE(codebook="kmeans")
+    with pytest.raises(ValueError, match='"bernoulli" or "gaussian", got \'poisson\''):
+        VQVAE(likelihood="poisson").recon(*[torch.zeros(1, 1, 28, 28)] * 2)
+
+
+def test_perplexity_of_a_known_assignment():
+    """Shares 1/2, 1/4, 1/8, 1/8 have an entropy of 1.75 bits."""
+    codes = torch.tensor([0, 0, 0, 0, 1, 1, 3, 5])
+    assert code_shares(codes, 6).tolist() == [0.5, 0.25, 0, 0.125, 0, 0.125]
+    assert perplexity(code_shares(codes, 6)).item() == pytest.approx(2**1.75, rel=4 * EPS)
+
+
+@given(arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 8)))
+def test_perplexity_lies_between_one_and_the_codes_used(codes):
+    share = code_shares(torch.from_numpy(codes), 9)
+    assert 1 - 20 * EPS <= perplexity(share).item() <= len(np.unique(codes)) * (1 + 20 * EPS)
+
+
+# --- the running means are k-means --------------------------------------------------------------------------------
+
+
+def clustered(model: VQVAE, points: np.ndarray, centres: np.ndarray, steps: int) -> np.ndarray:
+    """The codebook after `steps` updates on the same points (98, 3), from these centres, all of the same weight."""
+    model.codebook.copy_(torch.from_numpy(centres))
+    model.usage.fill_(1 / len(centres))
+    model.sums.copy_(model.codebook / len(centres))
+    z_e = torch.from_numpy(points).view(2, 7, 7, 3)
+    for _ in range(steps):
+        model.update_codes(z_e, nearest_code(z_e, model.codebook), torch.zeros(2, 7, 7))
+    return model.codebook.numpy()
+
+
+def k_means(points: np.ndarray, centres: np.ndarray, steps: int) -> np.ndarray:
+    fitted = KMeans(len(centres), init=centres, n_init=1, max_iter=steps, tol=0, algorithm="lloyd").fit(points)
+    return fitted.cluster_centers_
+
+
+CLOSE = dict(rtol=0, atol=98 * 4 * EPS)  # a mean of at most 98 numbers below 4, summed in another order
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_without_decay_each_update_is_a_step_of_k_means(steps):
+    points = np.random.default_rng(0).uniform(-1, 1, (98, 3))
+    found = clustered(small_vqvae(6, decay=0.0, dead_below=0.0), points, points[:6], steps)
+    np.testing.assert_allclose(found, k_means(points, points[:6], steps), **CLOSE)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_running_means_settle_where_k_means_does(seed):
+    """Decay 0.9: 500 steps leave 0.9^500 = 1e-23 of the start. On separate clusters from the same centres, the end
+    is that of k-means; on any points it is an end of k-means, which does not move from there."""
+    rng = np.random.default_rng(seed)
+    corners = np.array([[a, b, c] for a in (-2, 2) for b in (-2, 2) for c in (-2, 2)])[: 5 + seed]
+    points = corners[np.arange(98) % len(corners)] + rng.uniform(-0.9, 0.9, (98, 3))
+    model = small_vqvae(len(corners), decay=0.9, dead_below=0.0)
+    found = clustered(model, points, points[: len(corners)], 500)
+    np.testing.assert_allclose(found, k_means(points, points[: len(corners)], 300), **CLOSE)
+
+    anywhere = rng.uniform(-1, 1, (98, 3))
+    end = clustered(model, anywhere, anywhere[: len(corners)], 500).copy()
+    np.testing.assert_allclose(k_means(anywhere, end, 300), end, **CLOSE)
+
+
+# --- dead codes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codebook", ["ema", "gradient"])
+def test_dead_codes_and_only_they_are_revived(codebook):
+    model = small_vqvae(8, codebook=codebook, decay=1.0, dead_below=0.5)  # decay 1: the means stand still
+    model.usage.fill_(0.5001 / 8)
+    model.usage[[2, 5]] = 0.4999 / 8
+    model.sums.copy_(model.codebook.detach() * model.usage[:, None])
+    before = model.codebook.detach().clone()
+    rng = np.random.default_rng(0)
+    z_e, eps = torch.from_numpy(rng.standard_normal((2, 7, 7, 3))), torch.from_numpy(rng.standard_normal((2, 7, 7)))
+    model.update_codes(z_e, nearest_code(z_e, before), eps)
+    after, alive = model.codebook.detach(), [0, 1, 3, 4, 6, 7]
+    np.testing.assert_allclose(after[alive], before[alive], rtol=2 * EPS)
+    assert torch.equal(after[[2, 5]], z_e.view(98, 3)[eps.flatten().argsort()[:2]])
+    assert model.usage[[2, 5]].tolist() == [1 / 8] * 2 and torch.equal(model.sums[[2, 5]] * 8, after[[2, 5]])
+
+
+def test_the_first_batch_fills_the_codebook():
+    model = small_vqvae(64, dead_below=1e9)  # whatever is used less than always is dead
+    x, eps = some_images(2), torch.from_numpy(np.random.default_rng(0).standard_normal((2, 7, 7)))
+    outputs = model.encode(x)[0].detach().view(98, 3)
+    model.train().objective(x, None, eps, 0)
+    assert torch.equal(model.codebook, outputs[eps.flatten().argsort()[:64]])
+
+
+def test_more_dead_codes_than_outputs():
+    model = small_vqvae(64)
+    start = model.codebook.clone()
+    model.train().objective(some_images(1), None, torch.zeros(1, 7, 7), 0)  # 49 outputs
+    assert torch.isfinite(model.codebook).all() and (model.codebook != start).any(dim=1).sum() >= 49
+
+
+def test_measuring_changes_nothing():
+    model = small_vqvae().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.objective(some_images(3), None, torch.zeros(3, 7, 7), 0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# --- the prior ----------------------------------------------------------------------------------------------------
+
+
+def test_logits_of_a_position_depend_on_earlier_codes_only():
+    """Each of the 49 codes is changed in turn: logits up to and with its own position stay, the next ones move."""
+    prior, codes = small_prior(8), some_codes(1, 8)
+    changed = codes.flatten(1).repeat(49, 1)
+    changed[range(49), range(49)] += 1
+    moved = (prior(changed.view(49, 7, 7) % 8) - prior(codes)).abs().amax(dim=2)  # (49 changed, 49 positions)
+    assert moved.tril().max() < 1e-12
+    assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
+
+
+def test_probabilities_of_all_completions_sum_to_that_of_the_beginning():
+    """p(c_0 .. c_45) = sum over all 3^3 ends of p(c): the chain rule, with every conditional normalised."""
+    prior, ends = small_prior(3), torch.cartesian_prod(*[torch.arange(3)] * 3)
+    codes = some_codes(1, 3).flatten(1).repeat(27, 1)
+    codes[:, 46:] = ends
+    log_p = prior(codes.view(-1, 7, 7)).log_softmax(dim=2)[0, :46].gather(1, codes[0, :46, None]).sum()
+    assert torch.logsumexp(-prior.nats(codes.view(-1, 7, 7)), dim=0).item() == pytest.approx(log_p.item(), rel=1e-12)
+
+
+def test_samples_are_the_inverse_cdf_of_the_given_uniforms():
+    """Each sampled code's interval of the CDF, given the codes before it, holds the uniform number it was drawn with."""
+    prior, uniforms = small_prior(5), torch.from_numpy(np.random.default_rng(0).random((20, 49)))
+    uniforms[0], uniforms[1] = 0, 1 - EPS
+    codes = prior.sample(uniforms)
+    assert codes.shape == (20, 7, 7) and torch.equal(codes, prior.sample(uniforms))
+    upper = prior(codes).softmax(dim=2).cumsum(dim=2)
+    chosen = codes.flatten(1)[..., None]
+    high = upper.gather(2, chosen)[..., 0]
+    low = high - prior(codes).softmax(dim=2).gather(2, chosen)[..., 0]
+    assert (low - 1e-12 <= uniforms).all() and (uniforms <= high + 1e-12).all()
+
+
+def test_the_prior_leaves_the_vqvae_alone(digits):
+    prior = CodePrior(VQVAE(16, 3), width=16, blocks=1)
+    before = {name: value.clone() for name, value in prior.vqvae.state_dict().items()}
+    start = prior.out.weight.detach().clone()
+    train_from(prior, digits_part(digits), None)
+    assert all(torch.equal(value, before[name]) for name, value in prior.vqvae.state_dict().items())
+    assert not torch.equal(prior.out.weight, start)
+
+
+def test_a_trained_prior_knows_more_than_the_uniform_one(digits):
+    torch.manual_seed(0)
+    prior = CodePrior(VQVAE(16, 3), width=32, blocks=1)
+    state = train_from(prior, digits_part(digits), None, epochs=6)
+    assert state.rows[-2]["nats"] < state.rows[0]["nats"] and state.rows[-2]["nats"] < 49 * math.log(16)
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_measured_numbers_are_those_of_the_model(digits, likelihood):
+    torch.manual_seed(0)
+    vqvae, data = VQVAE(16, 3, likelihood=likelihood), digits_part(digits)
+    train_from(vqvae, data, None)
+    config = argparse.Namespace(**{**vars(CONFIG), "likelihood": likelihood})
+    prior = CodePrior(vqvae, width=16, blocks=1)
+    uniform, learned = measure_vq(vqvae, None, data, config), measure_vq(vqvae, prior, data, config, batch_size=7)
+    x = torch.from_numpy(data.images.astype(np.float32) / 255)
+    terms = vqvae.objective(x, None, None, 0)
+    # float32: each image's recon is a sum of 784 numbers, the batch's a mean of 96
+    assert uniform.terms["recon"] == pytest.approx(terms["recon"].item(), rel=1e-5)
+    assert uniform.terms["elbo"] == pytest.approx(terms["elbo"].item(), rel=1e-5)
+    assert uniform.codebook_use["perplexity"] == pytest.approx(terms["perplexity"].item(), rel=1e-5)
+    assert uniform.codebook_use["codes_used"] == len(np.unique(uniform.codes)) == terms["codes_used"]
+    assert learned.terms["kl"] == pytest.approx(prior.objective(x, None, None, 0)["nats"].item(), rel=1e-5)
+    assert np.array_equal(learned.codes, uniform.codes)
+    np.testing.assert_allclose(learned.recon, uniform.recon, rtol=1e-5)
+    pixels = learned.decode(learned.codes)
+    np.testing.assert_allclose(learned.squared_error, ((pixels - learned.x) ** 2).mean(axis=(1, 2, 3)), rtol=1e-4)
+    if likelihood == "gaussian":
+        np.testing.assert_allclose(learned.recon, 784 * learned.squared_error, rtol=1e-4)
+
+
+def test_reports_name_the_prior_and_add_up(digits):
+    torch.manual_seed(0)
+    vqvae, data = VQVAE(16, 3), digits_part(digits)
+    uniform = measure_vq(vqvae, None, data, CONFIG)
+    learned = measure_vq(vqvae, CodePrior(vqvae, width=16, blocks=1), data, CONFIG)
+    assert uniform.evaluation(CONFIG)["prior"] == "uniform" and learned.evaluation(CONFIG)["prior"] == "learned"
+    for measured in (uniform, learned):
+        report, row = measured.evaluation(CONFIG), measured.row(3, CONFIG, 1.0)
+        assert report["elbo"] == -(report["recon"] + report["kl"]) == row["elbo"]
+        assert report["elbo_uniform"] == -(report["recon"] + 49 * math.log(16))
+        assert f"{report['codes_used']} of 16 codes used" in measured.summary(CONFIG)
+    assert "learned prior" in learned.summary(CONFIG) and "learned prior" not in uniform.summary(CONFIG)
+
+
+# --- resume -------------------------------------------------------------------------------------------------------
+
+
+def digits_part(digits: ImageSet) -> ImageSet:
+    return ImageSet("digits", "train", digits.images[:96], digits.labels[:96], digits.class_names)
+
+
+def train_from(model, data: ImageSet, path, epochs: int = 2) -> RunState:
+    """Train on 3 batches an epoch, saving to `path`, from the checkpoint there if there is one."""
+    settings = Settings(epochs=epochs, batch_size=32, binarize="dynamic")
+    state = RunState.start(model, settings)
+    if path is not None and path.exists():
+        load_checkpoint(state, path)
+    try:
+        for _ in train(state, data, settings, lambda epoch: {"epoch": epoch, "split": "test"}, {}):
+            if path is not None:
+                save_checkpoint(state, path)
+    except Interrupted:
+        save_checkpoint(state, path)
+    return state
+
+
+MODELS = {
+    "ema": lambda: VQVAE(32, 3, decay=0.9, dead_below=0.9),
+    "gradient": lambda: VQVAE(32, 3, codebook="gradient", decay=0.9, dead_below=0.9),
+    "prior": lambda: CodePrior(VQVAE(32, 3), width=16, blocks=1),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("step", [2, 3, 5])  # within the first epoch, at its end, within the second
+def test_interrupted_and_resumed_equals_uninterrupted(kind, step, digits, monkeypatch, tmp_path):
+    def build(seed):
+        torch.manual_seed(seed)
+        return MODELS[kind]()
+
+    data, original = digits_part(digits), trainer.train_step
+
+    def train_step(state, *args):
+        values = original(state, *args)
+        if state.step == step:
+            signal.raise_signal(signal.SIGINT)
+        return values
+
+    whole = train_from(build(0), data, tmp_path / "whole.pt")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "train_step", train_step)
+        assert train_from(build(0), data, tmp_path / "broken.pt").step == step
+    resumed = train_from(build(1), data, tmp_path / "broken.pt")  # seed 1: all that counts is in the checkpoint
+    assert whole.step == resumed.step == 6
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    rows = [[{**row, "seconds": 0} for row in state.rows] for state in (whole, resumed)]
+    assert rows[0] == rows[1]
