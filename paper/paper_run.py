@@ -11,7 +11,7 @@ from torch import nn
 
 from autoencoder import Autoencoder, AutoencoderMeasured
 from beta_vae import BetaVAE, KLPrice
-from conditional_vae import ConditionalVAE
+from conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
 from conv_vae import ConvVAE
 from iwae import IWAE, ManySampleVAE
 from linear_vae import LinearVAE
@@ -89,6 +89,26 @@ def _pixel_decoder(model: ConvVAE) -> Callable[..., np.ndarray]:
         return model.pixel_means(model.decode(torch.from_numpy(z).to(like), *y)).cpu().numpy()
 
     return decode_pixels
+
+
+def label_worth(
+    model: ConditionalVAE,
+    data: ImageSet,
+    config: argparse.Namespace,
+    images: int = 500,
+    samples: int = 10,
+    batch_size: int = 20,
+) -> dict[str, float]:
+    """`label_report` on the first `images` images, from L_K with K = `samples` seeded draws of z for each label."""
+    like, rng = next(model.parameters()), generator(config.seed, "evaluation", 1)
+    x = binarize(data.images[:images], config.binarize, rng)
+    log_p = []
+    for start in range(0, len(x), batch_size):
+        chunk = x[start : start + batch_size]
+        eps = rng.standard_normal((len(chunk), samples, model.spec.latent_dim), dtype=np.float32)
+        log_p.append(log_p_given_each_label(model, torch.from_numpy(chunk).to(like), torch.from_numpy(eps).to(like)))
+    report = label_report(torch.cat(log_p).cpu(), torch.from_numpy(data.labels[: len(x)]))
+    return {**report, "label_images": len(x), "label_samples": samples}
 
 
 # --- model <-> file -----------------------------------------------------------------------------------------------

@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int | None:
 
 def train_and_draw(state, data, test, settings, args: argparse.Namespace, folder: Path) -> int | None:
     """Train to the end, then evaluate and draw; returns 130 after Ctrl-C."""
+    from conditional_vae import label_lines
     from latent_figures import draw_run
-    from paper_run import measure, save_model
+    from paper_run import label_worth, measure, save_model
     from trainer import Interrupted, save_checkpoint, train
     from vae_common.measured import about
 
@@ -73,7 +74,12 @@ def train_and_draw(state, data, test, settings, args: argparse.Namespace, folder
     measured = measure(state.model, test, args)
     print("\n" + measured.summary(args) + "\n" + expectation(args))
     print(measured.collapse() + "\n")
-    cli.write_json(folder / "evaluation.json", measured.evaluation(args))
+    evaluation = measured.evaluation(args)
+    if args.model == "cvae":
+        report = label_worth(state.model, test, args)
+        print(label_lines(report, state.model.classes) + "\n")
+        evaluation.update(report)
+    cli.write_json(folder / "evaluation.json", evaluation)
     draw_run(folder, state.model, measured, state.rows, args)
     print(f"\nlook first at {folder / 'figures' / 'manifold.png'} and {folder / 'figures' / 'reconstructions.png'}")
     return None

@@ -1,4 +1,4 @@
-"""What a VQ-VAE and its prior reach on a whole split: the bound with either prior, and how much of the codebook is used."""
+"""What a VQ-VAE and its prior reach on a whole split: the bound under either prior, and the use of the codebook."""
 
 import argparse
 import math

@@ -13,7 +13,6 @@ from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
 import trainer
-import vq_figures
 from trainer import Interrupted, RunState, Settings, load_checkpoint, save_checkpoint, train
 from vae_common.data import ImageSet
 from vq_measured import measure_vq
@@ -24,8 +23,13 @@ CONFIG = argparse.Namespace(seed=0, binarize="none", likelihood="bernoulli", dat
 
 
 def small_vqvae(codes: int = 16, seed: int = 0, **options) -> VQVAE:
+    """In float64, with codes among the encoder's outputs, but for the last, which is too far off to be the nearest."""
     torch.manual_seed(seed)
-    return VQVAE(codes, code_dim=3, **options).double()
+    model = VQVAE(codes, code_dim=3, **options).double()
+    outputs = model.encode(some_images(2, seed=9))[0].detach().view(98, 3)
+    model.codebook.data.copy_(outputs[torch.arange(codes) * 5 % 98] + 0.05 * torch.randn(codes, 3))
+    model.codebook.data[-1] += 100
+    return model
 
 
 def small_prior(codes: int, seed: int = 0, **options) -> CodePrior:
@@ -70,7 +74,7 @@ def test_codebook_gradient_pulls_each_code_to_its_members():
     model = small_vqvae(codebook="gradient")
     z_e, codes, e, _, _ = gradients(model, some_images(5))
     expected = torch.stack([2 * (e - z_e)[codes == k].sum(dim=0) / 5 for k in range(16)])
-    assert 2 <= (expected != 0).any(dim=1).sum() < 16  # some codes have members, some have none
+    assert 8 <= (expected != 0).any(dim=1).sum() < 16  # most codes have members, the last has none
     np.testing.assert_allclose(model.codebook.grad, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -249,7 +253,7 @@ def test_probabilities_of_all_completions_sum_to_that_of_the_beginning():
 
 
 def test_samples_are_the_inverse_cdf_of_the_given_uniforms():
-    """Each sampled code's interval of the CDF, given the codes before it, holds the uniform number it was drawn with."""
+    """Each sampled code's interval of the CDF, given the codes before it, holds the uniform number drawn for it."""
     prior, uniforms = small_prior(5), torch.from_numpy(np.random.default_rng(0).random((20, 49)))
     uniforms[0], uniforms[1] = 0, 1 - EPS
     codes = prior.sample(uniforms)

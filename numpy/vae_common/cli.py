@@ -153,7 +153,9 @@ RUN_FILES = (
     "weights.safetensors",
     "checkpoint.pt",
     "evaluation.json",
+    "snapshots.npz",
     "figures/*.png",
+    "figures/*.gif",
 )
 
 

@@ -345,9 +345,9 @@ def loss_curves(
     fig = _figure(title, caption, height=3.4)
     for ax, name in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
         for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
-            epochs, values = table[split]["epoch"], table[split][name]
+            epochs, values = table[split]["epoch"], table[split][name] * (-1 if name == "elbo" else 1)
             size = 3 if len(epochs) <= 30 else 0
-            ax.plot(epochs, -values if name == "elbo" else values, ls=ls, color=colour, label=split, marker="o", ms=size)
+            ax.plot(epochs, values, ls=ls, color=colour, label=split, marker="o", ms=size)
         if entropy_floor is not None and name in ("recon", "elbo"):
             ax.axhline(entropy_floor, color=GREY, lw=1, ls=":", label="entropy of the data")
         ax.set(title=TERMS.get(name, name), xlabel="epoch")

@@ -11,7 +11,7 @@ from vae_common.cli import NotFiniteError
 from vae_common.data import ImageSet
 
 PIXELS = {"none": "grey pixels", "threshold": "thresholded pixels", "dynamic": "dynamically binarized pixels"}
-LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "squared error"}
+LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The pictures that every level draws of what it measured: which latent points are decoded, and what to see in them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from vae_common.measured import Measured
 Picture = Callable[[Measured, np.random.Generator], Figure]
 
 SIDE = 20  # images along one side of the manifold
-REACH = np.linspace(-2.5, 2.5, 11)  # where traversals go, in units of the prior's standard deviation
+QUANTILES = np.array([0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99])  # where traversals go
 ROWS = 10  # at most so many dimensions are traversed
 
 
@@ -25,13 +25,9 @@ def draw(folder: Path, measured: Measured, pictures: Iterable[Picture], seed: in
 
 
 def draw_losses(folder: Path, rows: Sequence[dict], title: str, **options) -> None:
-    """Draw folder/figures/losses.png from the rows of metrics.jsonl."""
-    figure = figures.loss_curves(
-        rows,
-        title,
-        caption="A gap that opens between test and train is overfitting; kl near 0 is collapse.",
-        **options,
-    )
+    """Draw folder/figures/losses.png from the rows of metrics.jsonl; options: those of figures.loss_curves."""
+    caption = "A gap that opens between test and train is overfitting; kl near 0 is collapse."
+    figure = figures.loss_curves(rows, title, **{"caption": caption, **options})
     print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'losses.png')}")
 
 
@@ -40,9 +36,14 @@ def most_active(measured: Measured, count: int) -> np.ndarray:
     return np.argsort(-measured.kl_per_dim, kind="stable")[:count]
 
 
+def sampled(measured: Measured) -> np.ndarray:
+    """The one z (N, Z) that was sampled from the posterior of each test image."""
+    return measured.mu + measured.std * measured.eps
+
+
 def reconstructions(measured: Measured, rng: np.random.Generator) -> Figure:
     first = slice(0, 20)
-    x, z = measured.x[first], (measured.mu + measured.std * measured.eps)[first]
+    x, z = measured.x[first], sampled(measured)[first]
     return figures.reconstructions(
         x, measured.decode_like(z, first), measured.recon[first], f"Test images of {measured.data.name}, reconstructed",
         caption="Each image is encoded, one z is sampled from its posterior and decoded. Fine detail is lost first.",
@@ -52,25 +53,47 @@ def reconstructions(measured: Measured, rng: np.random.Generator) -> Figure:
 def samples(measured: Measured, rng: np.random.Generator) -> Figure:
     z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
     return figures.image_grid(
-        measured.decode(z), 16, "Samples from the prior",
+        measured.decode_like(z, rng.integers(len(measured.x), size=len(z))), 16, "Samples from the prior",
         caption="Each z is drawn from N(0, I) and decoded; no image goes in. Some fall between the classes.",
     )  # fmt: skip
 
 
 def latent(measured: Measured, rng: np.random.Generator) -> Figure:
+    return scatter(
+        measured, "Where the encoder puts the test images",
+        "The encoder never saw a label, yet classes gather; together they fill the prior's disc. "
+        "An ellipse is the posterior of one image: narrow where the image fixes its code.",
+    )  # fmt: skip
+
+
+def scatter(measured: Measured, title: str, caption: str, prior: bool = True) -> Figure:
+    """The posterior means in the plane, by class; with `prior` its circles too, and ellipses of six posteriors.
+
+    With Z = 1 there is no plane: mu runs to the right, and classes stand above one another.
+    """
+    names, labels = measured.data.class_names, measured.data.labels
+    if measured.mu.shape[1] == 1:
+        spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(labels))
+        points = np.stack([measured.mu[:, 0], labels + spread], axis=1)
+        return figures.latent_scatter(points, labels, names, title, ["mu[0]", "class"], False, caption)
     dims = _plane(measured)
+    few = slice(0, 6)
     return figures.latent_scatter(
-        measured.mu[:, dims], measured.data.labels, measured.data.class_names, "Where the encoder puts the test images",
-        axis_labels=[f"mu[{dim}]" for dim in dims],
-        caption="The encoder never saw a label, yet classes gather; together they fill the prior's disc. "
-        + _of_all(measured),
+        measured.mu[:, dims], labels, names, title, [f"mu[{dim}]" for dim in dims], prior,
+        f"{caption} {_of_all(measured)}", (measured.mu[few][:, dims], measured.std[few][:, dims]) if prior else None,
     )  # fmt: skip
 
 
 def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
+    if measured.mu.shape[1] == 1:
+        line = figures.manifold_grid(100)[:100, :1].astype(np.float32)
+        return figures.image_grid(
+            measured.decode_like(line, 0), SIDE, "The latent line, decoded",
+            caption="In reading order, in 100 steps that hold equal shares of the prior's probability.",
+        )  # fmt: skip
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
-    z[:, dims] = figures.manifold_grid(SIDE)[:, : len(dims)]
+    z[:, dims] = figures.manifold_grid(SIDE)
     return figures.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
@@ -80,32 +103,49 @@ def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
 
 
 def traversals(measured: Measured, rng: np.random.Generator) -> Figure:
-    dims = most_active(measured, ROWS)
-    z = np.concatenate([figures.traversal(measured.mu[0], dim, REACH) for dim in dims]).astype(np.float32)
-    kl = measured.kl_per_dim
+    dims, kl = most_active(measured, ROWS), measured.kl_per_dim
+    values = quantiles_of_z(measured, dims)
+    z = [figures.traversal(measured.mu[0], dim, row) for dim, row in zip(dims, values, strict=True)]
+    rows = zip(dims, values, strict=True)
     return figures.traversals(
-        measured.decode_like(z, 0), [f"z[{dim}], {kl[dim]:.2f} nats" for dim in dims], REACH,
-        "One latent coordinate moves, the others stay",
-        caption="All rows start from the posterior mean of the first test image; largest KL on top. "
-        "A row that does not change belongs to a dimension the decoder ignores.",
+        measured.decode_like(np.concatenate(z).astype(np.float32), 0),
+        [f"z[{dim}] {row[0]:.1f} to {row[-1]:.1f}, {kl[dim]:.2f} nats" for dim, row in rows], QUANTILES,
+        "One latent coordinate moves, the others stay", quantiles=True,
+        caption="Each row starts from the posterior mean of the first test image and walks through the quantiles of "
+        "that coordinate, sampled over all test images; largest KL on top. A row that does not change belongs to a "
+        "dimension the decoder ignores.",
     )  # fmt: skip
+
+
+def quantiles_of_z(measured: Measured, dims: np.ndarray) -> np.ndarray:
+    """The QUANTILES (K, T) of the sampled z, over all test images, in each of the K dims."""
+    return np.quantile(sampled(measured)[:, dims], QUANTILES, axis=0).T
 
 
 def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
-    t = np.linspace(0, 1, 11)
-    strips, labels, norms = [], [], []
-    for start, end in _pairs_of_classes(measured.data.labels, 2):
-        between = f"{measured.data.class_names[measured.data.labels[start]]} to "
-        between += measured.data.class_names[measured.data.labels[end]]
-        for name, path in (("lerp", figures.lerp), ("slerp", figures.slerp)):
-            z = path(measured.mu[start], measured.mu[end], t).astype(np.float32)
-            strips.append(measured.decode_like(z, start))
-            labels.append(f"{between}, {name}")
-            norms.append(np.linalg.norm(z, axis=1))
-    return figures.interpolation_strips(
-        strips, labels, "Between two test images, straight (lerp) and along the sphere (slerp)", norms,
-        caption="The straight line cuts through the middle, where the norm dips and few posteriors lie.",
+    (start, end), *_ = pairs_of_classes(measured, 1)
+    prior = rng.standard_normal((2, measured.mu.shape[1]))
+    ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
+    return lerp_and_slerp(
+        measured, ends, "Straight (lerp) and along the sphere (slerp)",
+        "Samples of the prior have norms near the square root of Z; a straight line between two dips to where few lie. "
+        "Between posterior means the two paths differ less.",
     )  # fmt: skip
+
+
+def lerp_and_slerp(measured: Measured, ends: Mapping[str, np.ndarray], title: str, caption: str) -> Figure:
+    """Both paths between each named pair of latent points (2, Z), with the norm along the way."""
+    t, paths = np.linspace(0, 1, 11), {"lerp": figures.lerp, "slerp": figures.slerp}
+    if measured.mu.shape[1] == 1:
+        del paths["slerp"]  # on a line there is no sphere to go along
+    strips, labels, norms = [], [], []
+    for pair, (z0, z1) in ends.items():
+        for name, path in paths.items():
+            z = path(z0, z1, t).astype(np.float32)
+            strips.append(measured.decode_like(z, 0))
+            labels.append(f"{pair}, {name}")
+            norms.append(np.linalg.norm(z, axis=1))
+    return figures.interpolation_strips(strips, labels, title, norms, caption)
 
 
 def kl(measured: Measured, rng: np.random.Generator) -> Figure:
@@ -129,7 +169,13 @@ def _of_all(measured: Measured, rest: str = "") -> str:
     return "" if count <= 2 else f"Shown: the two of {count} dimensions with the largest KL{rest}."
 
 
-def _pairs_of_classes(labels: np.ndarray, count: int) -> list[tuple[int, int]]:
+def pairs_of_classes(measured: Measured, count: int) -> list[tuple[int, int]]:
     """Pairs of image numbers, the first of each class, so that the two are of different classes."""
-    firsts = np.unique(labels, return_index=True)[1]
-    return [(firsts[i], firsts[-1 - i]) for i in range(min(count, len(firsts) // 2))]
+    firsts = np.unique(measured.data.labels, return_index=True)[1]
+    return [(firsts[i], firsts[-1 - i]) for i in range(min(count, len(firsts) // 2))] or [(0, len(measured.x) - 1)]
+
+
+def between(measured: Measured, start: int, end: int) -> str:
+    """What the way from one test image to another is called: the names of their classes."""
+    names, labels = measured.data.class_names, measured.data.labels
+    return f"{names[labels[start]]} to {names[labels[end]]}"

@@ -1,0 +1,227 @@
+"""The conditional VAE: the label enters both halves, is worth at most ln(classes), and decides what is drawn."""
+
+import argparse
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+from torch.distributions import Bernoulli
+
+import vae_paper
+from conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
+from conv_vae import ConvVAE
+from paper_run import label_worth, read_run
+from vae_common.data import ImageSet, batches, generator, load_dataset
+from vae_common.spec import VAESpec
+
+Z, CLASSES = 3, 4
+
+
+@pytest.fixture
+def pair() -> tuple[ConvVAE, ConditionalVAE]:
+    """A VAE, and a conditional VAE that has its weights and, for the labels, weights of its own; float64."""
+    torch.manual_seed(0)
+    plain, model = ConvVAE(VAESpec(Z)).double(), ConditionalVAE(VAESpec(Z), classes=CLASSES).double()
+    shared, own = plain.state_dict(), model.state_dict()
+    own["encoder.conv1.weight"][:, :1] = shared.pop("encoder.conv1.weight")
+    own["decoder.fc1.weight"][:, :Z] = shared.pop("decoder.fc1.weight")
+    model.load_state_dict({**own, **shared})
+    return plain, model
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x (5, 1, 28, 28), y (5,), where class 3 does not occur, eps (5, Z)."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(0, 2, (5, 1, 28, 28)).astype(float))
+    return x, torch.tensor([0, 1, 2, 1, 0]), torch.from_numpy(rng.standard_normal((5, Z)))
+
+
+# --- where the label goes -----------------------------------------------------------------------------------------
+
+
+def test_without_a_label_the_bound_is_the_plain_vaes(pair, batch):
+    """The label's inputs are 0, so only the order of summation differs: float64, sums of about 800 terms."""
+    x, y, eps = batch
+    plain, model = pair
+    blank = model.elbo_terms(x, *model(x, eps))
+    for term, expected in zip(blank, plain.elbo_terms(x, *plain(x, eps)), strict=True):
+        torch.testing.assert_close(term, expected, rtol=1e-12, atol=1e-12)
+    recon, kl = model.elbo_terms(x, *model(x, eps, y))
+    assert ((recon - blank[0]).abs() > 1e-3).all()
+    assert ((kl - blank[1]).abs() > 1e-6).all()
+
+
+@pytest.mark.parametrize("label", range(CLASSES))
+def test_the_encoder_sees_the_label_at_every_position(label, pair, batch):
+    """Label maps add to conv1 what its kernels for this label make of an image of ones."""
+    plain, model = pair
+    x = batch[0]
+    ones, kernel = torch.ones_like(x[:1]), model.encoder.conv1.weight[:, 1 + label : 2 + label]
+    plain.encoder.conv1.register_forward_hook(lambda *call: call[-1] + F.conv2d(ones, kernel, stride=2, padding=1))
+    for value, expected in zip(model.encode(x, torch.full((5,), label)), plain.encode(x), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("label", range(CLASSES))
+def test_the_decoder_sees_the_label_as_a_bias(label, pair, batch):
+    plain, model = pair
+    z = batch[2]
+    bias = model.decoder.fc1.weight[:, Z + label]
+    plain.decoder.fc1.register_forward_hook(lambda *call: call[-1] + bias)
+    torch.testing.assert_close(model.decode(z, torch.full((5,), label)), plain.decode(z), rtol=1e-12, atol=1e-12)
+
+
+def test_training_reaches_the_weights_of_just_the_labels_that_occur(pair, batch):
+    model = pair[1]
+    terms = model.objective(*batch, step=0)
+    terms["loss"].backward()
+    encoder = model.encoder.conv1.weight.grad[:, 1:].abs().sum(dim=(0, 2, 3))
+    decoder = model.decoder.fc1.weight.grad[:, Z:].abs().sum(dim=0)
+    assert (encoder > 0).tolist() == (decoder > 0).tolist() == [True, True, True, False]
+    assert terms["elbo"] == -terms["loss"] == -(terms["recon"] + terms["kl"])
+
+
+def test_the_number_of_classes_is_the_datas():
+    flags = argparse.Namespace(**vars(vae_paper.build_parser().parse_args(["--model", "cvae", "--dataset", "sprites"])))
+    vae_paper.fill_in(flags)
+    from paper_run import build_model
+
+    model = build_model(flags)
+    assert model.encoder.conv1.weight.shape == (32, 1 + 3, 3, 3)
+    assert log_p_given_each_label(model, torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 20)).shape == (2, 3)
+
+
+# --- what the label is worth --------------------------------------------------------------------------------------
+
+
+def test_log_p_given_each_label_matches_quadrature():
+    """Z = 1: log p(x|y) as a Riemann sum over z, and L_K on K = 400 quantiles of q instead of random draws.
+
+    The quantile rule drops the tails beyond probability 1/(2 K) and is exact to order 1/K elsewhere: 0.01 nats, where
+    another label changes log p(x|y) by more than 0.5.
+    """
+    torch.manual_seed(3)
+    model = ConditionalVAE(VAESpec(1), classes=3).double()
+    with torch.no_grad():
+        model.decoder.fc1.weight *= 3  # so that z and the label matter to an untrained decoder
+    x = torch.from_numpy((np.random.default_rng(0).random((2, 1, 28, 28)) < 0.3).astype(float))
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(400, dtype=torch.float64) + 0.5) / 400)
+    found = log_p_given_each_label(model, x, quantiles[None, :, None].expand(2, -1, -1))
+
+    z = torch.linspace(-8, 8, 641, dtype=torch.float64)[:, None]
+    log_prior = -0.5 * z[:, 0] ** 2 - 0.5 * math.log(2 * math.pi) + math.log(16 / 640)
+    for label in range(3):
+        with torch.no_grad():
+            pixels = Bernoulli(logits=model.decode(z, torch.full((641,), label)))
+        for i in range(2):
+            log_p = torch.logsumexp(pixels.log_prob(x[i]).sum(dim=(1, 2, 3)) + log_prior, dim=0)
+            assert found[i, label].item() == pytest.approx(log_p.item(), abs=0.01)
+    assert (found.max(dim=1).values - found.min(dim=1).values > 0.5).all()
+
+
+log_ps = st.tuples(st.integers(1, 4), st.integers(2, 12)).flatmap(
+    lambda shape: st.tuples(arrays(float, shape, elements=st.floats(-500, 0)), st.integers(0, shape[1] - 1))
+)
+
+
+@given(log_ps)
+def test_a_label_gains_at_most_the_logarithm_of_the_number_of_classes(case):
+    """Whatever the model says; the bound holds to the rounding of numbers of up to 500."""
+    log_p, label = torch.from_numpy(case[0]), case[1]
+    report = label_report(log_p, torch.full((len(log_p),), label))
+    assert report["label_gain"] <= math.log(log_p.shape[1]) + 1e-12
+    assert report["label_gain"] == pytest.approx(report["log_p_x_given_y"] - report["log_p_x"], abs=1e-11)
+    shifted = label_report(log_p - 100, torch.full((len(log_p),), label))
+    assert shifted["label_gain"] == pytest.approx(report["label_gain"], abs=1e-11)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_a_label_that_says_all_gains_exactly_that(classes):
+    """p(x|y) is 0 but for the true label: gain ln(classes). p(x|y) does not depend on y: gain 0."""
+    y = torch.arange(classes)
+    log_p = torch.full((classes, classes), -torch.inf, dtype=torch.float64)
+    log_p[y, y] = -90.0
+    report = label_report(log_p, y)
+    assert report["label_gain"] == pytest.approx(math.log(classes), rel=1e-14)
+    assert report["log_p_x"] == pytest.approx(-90 - math.log(classes), rel=1e-14)
+    assert (report["log_p_x_given_y"], report["label_accuracy"]) == (-90, 1)
+    same = label_report(torch.full((classes, classes), -90.0, dtype=torch.float64), y)
+    assert same["label_gain"] == pytest.approx(0, abs=1e-13)
+
+
+def test_label_worth_takes_the_first_images_in_any_chunks(digits):
+    """Chunks of the images share one stream of noise, so their size changes nothing but the order of float32 sums."""
+    torch.manual_seed(0)
+    model = ConditionalVAE(VAESpec(2))
+    config = argparse.Namespace(seed=0, binarize="none")
+    whole = label_worth(model, digits, config, images=7, samples=3)
+    parts = label_worth(model, digits, config, images=7, samples=3, batch_size=2)
+    assert (whole.pop("label_images"), whole.pop("label_samples")) == (7, 3)
+    for name, value in whole.items():  # recon is a sum of 784 terms, about 550 nats: float32 keeps 1e-3 of it
+        assert parts[name] == pytest.approx(value, abs=2e-3)
+
+
+# --- what it draws ------------------------------------------------------------------------------------------------
+
+
+class Classifier(nn.Sequential):
+    def __init__(self):
+        conv = (nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        conv += (nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        super().__init__(*conv, nn.Flatten(), nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def train_classifier(data: ImageSet, epochs: int = 3, batch_size: int = 64) -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier()
+    steps = epochs * math.ceil(len(data) / batch_size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(epochs):
+        for index in batches(len(data), batch_size, 0, epoch):
+            loss = F.cross_entropy(
+                model(torch.from_numpy(data.images[index]) / 255), torch.from_numpy(data.labels[index])
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model
+
+
+@torch.no_grad()
+def share_recognised(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> float:
+    return (classifier(images).argmax(dim=1) == labels).double().mean().item()
+
+
+@pytest.mark.slow
+def test_a_classifier_recognises_what_is_drawn_for_a_label(mnist_dir, tmp_path):
+    """MNIST, 20 epochs: a classifier trained on the real images recognises 97% of 1,000 drawn ones, 100 a class."""
+    train, test = (load_dataset("mnist", split, mnist_dir) for split in ("train", "test"))
+    classifier = train_classifier(train)
+    accuracy = share_recognised(classifier, torch.from_numpy(test.images) / 255, torch.from_numpy(test.labels))
+    print(f"\nclassifier: {accuracy:.4f} of the real test images")
+    assert accuracy >= 0.985
+
+    run = tmp_path / "cvae"
+    flags = ["--model", "cvae", "--dataset", "mnist", "--epochs", "20", "--data-dir", str(mnist_dir)]
+    assert vae_paper.main([*flags, "--device", "cpu", "--out", str(run)]) == 0
+    config, model, _ = read_run(run)
+    z = torch.from_numpy(generator(0, "figures").standard_normal((1000, config.latent_dim), dtype=np.float32))
+    y = torch.arange(10).repeat_interleave(100)
+    with torch.no_grad():
+        drawn = model.pixel_means(model.decode(z, y))
+    recognised = share_recognised(classifier, drawn, y)
+    report = label_worth(model, test, config, images=1000, samples=50)
+    print(json.dumps({"recognised": recognised, **report}, indent=2))
+    assert recognised >= 0.97
+    assert 0 < report["label_gain"] <= math.log(10)
+    assert report["label_accuracy"] >= 0.95
