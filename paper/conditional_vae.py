@@ -84,7 +84,8 @@ def label_report(log_p: Tensor, y: Tensor) -> dict[str, float]:
 def label_lines(report: dict[str, float], classes: int) -> str:
     """What a run prints of `label_report`."""
     return (
-        f"what the label is worth ({report['label_images']:,} images, bounds L_{report['label_samples']}, nats per image)\n"
+        f"what the label is worth: {report['label_images']:,} test images, bounds L_{report['label_samples']}, "
+        f"nats per image\n"
         f"  log p(x|y) {report['log_p_x_given_y']:8.2f}\n  log p(x)   {report['log_p_x']:8.2f}\n"
         f"  gain       {report['label_gain']:8.2f}  (at most ln {classes} = {math.log(classes):.2f})\n"
         f"  labels guessed right by the largest p(x|y): {report['label_accuracy']:.1%}"

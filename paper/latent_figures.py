@@ -19,6 +19,7 @@ from vae_common import cli, figures, pictures
 from vae_common.data import entropy_floor
 from vae_common.files import write_atomically
 from vae_common.measured import Measured
+from vq_figures import draw_vq
 
 EMBEDDED = 700  # test images that t-SNE is given: its time grows faster than their number
 SNAPSHOT_SIDE, MOST_FRAMES = 15, 40  # images along one side of a snapshot of the plane; frames of the GIF
@@ -28,6 +29,7 @@ SNAPSHOT_SIDE, MOST_FRAMES = 15, 40  # images along one side of a snapshot of th
 
 def aggregate(measured: Measured, rng: np.random.Generator) -> Figure:
     dims, z = pictures.most_active(measured, 8), pictures.sampled(measured)
+    dims = np.sort(dims) if len(dims) == 2 else dims
     return figures.against_prior(
         z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior",
         caption="Samples from N(0, I) decode to good images where the codes of real images fill it. A gap or an "
@@ -78,8 +80,9 @@ def ranked(measured: Measured, cost: np.ndarray, name: str, title: str, caption:
     places = ranks(cost)
     z = pictures.sampled(measured)[places]
     return figures.reconstructions(
-        measured.x[places], measured.decode_like(z, places), cost[places], title, caption, number=f"{name} (nats)"
-    )
+        measured.x[places], measured.decode_like(z, places), cost[places], title, caption,
+        number=f"{name} (nats)", groups=("best", "median", "worst") if len(places) == 30 else (),
+    )  # fmt: skip
 
 
 def ranks(cost: np.ndarray, count: int = 10) -> np.ndarray:
@@ -167,8 +170,8 @@ def decoded_noise(measured: Measured, rng: np.random.Generator) -> Figure:
     z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
     return figures.image_grid(
         measured.decode(z), 16, "What an autoencoder makes of N(0, I)",
-        caption="No generative model: nothing in its training put the codes where N(0, I) is, so most of these z "
-        f"are far from any code it has seen. (The spread of its codes is {measured.mu.std(axis=0).mean():.1f}, not 1.)",
+        caption="Not a generative model: nothing in its training puts codes where N(0, I) is (their spread is "
+        f"{measured.mu.std(axis=0).mean():.1f}, not 1), so the decoder is asked about places between them.",
     )  # fmt: skip
 
 
@@ -204,11 +207,16 @@ PICTURES = {
 
 def draw_run(folder: Path, model, measured: Measured, rows: list[dict], args: argparse.Namespace) -> None:
     """Draw every picture of a run into folder/figures, and say which to look at first."""
+    if args.model == "vqvae":
+        draw_vq(folder, measured, args.seed)
+        return
     chosen = [p for p in PICTURES[args.model] if p is not embedding or measured.mu.shape[1] > 2]
     pictures.draw(folder, measured, chosen, args.seed)
     draw_training(folder, measured, rows, args)
     first, second = (folder / "figures" / f"{picture.__name__}.png" for picture in chosen[:2])
     print(f"\nlook first at {first} and {second}")
+    if (folder / "snapshots.npz").exists():
+        print(f"python paper/latent_figures.py {folder} --animate shows how the plane was learnt")
 
 
 # --- pictures of the training -------------------------------------------------------------------------------------
@@ -232,7 +240,7 @@ def draw_training(folder: Path, measured: Measured, rows: list[dict], args: argp
     if args.anneal != "none" or args.capacity is not None:
         name, at, values = schedule_of(args)
         drawn["schedule"] = figures.schedule(
-            at, values, name, rows, "The schedule of the price of the KL, and the KL that came of it",
+            at, values, name, rows, "What the schedule asks of the KL, and the KL that came of it",
             caption="A cheap code is used at once; when the price rises, only what earns it is kept. "
             if name == "beta" else "The KL is held to C, which rises: dimensions come into use one after another.",
         )  # fmt: skip
@@ -241,12 +249,12 @@ def draw_training(folder: Path, measured: Measured, rows: list[dict], args: argp
 
 
 def schedule_of(args: argparse.Namespace) -> tuple[str, np.ndarray, np.ndarray]:
-    """"beta" or "C", the moments (T,) at which it is drawn, in epochs, and its values (T,) there."""
+    """The name, "beta" or "C", the moments (T,) at which it is drawn, in epochs, and its values (T,) there."""
     from beta_vae import KLPrice
 
     price = KLPrice(args.beta, args.anneal, args.anneal_epochs, capacity=args.capacity)  # a step of it is an epoch
     name, value_at = ("beta", price.beta_at) if args.capacity is None else ("C", price.capacity_at)
-    at = np.linspace(0, args.epochs, 1001)
+    at = np.linspace(0, args.epochs, 1000, endpoint=False)
     return name, at, np.array([value_at(epoch) for epoch in at])
 
 

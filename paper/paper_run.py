@@ -21,6 +21,8 @@ from vae_common.data import CLASS_NAMES, ImageSet, binarize, generator
 from vae_common.measured import Measured
 from vae_common.spec import VAESpec
 from vae_common.weights import WeightsError, load_weights, read_safetensors, save_weights, write_safetensors
+from vq_measured import MeasuredVQ, measure_vq
+from vq_vae import VQVAE, CodePrior
 
 # --- settings -> model --------------------------------------------------------------------------------------------
 
@@ -38,8 +40,17 @@ def build_model(config: argparse.Namespace, steps_per_epoch: int = 1) -> nn.Modu
     return model
 
 
+def build_prior(config: argparse.Namespace, vqvae: VQVAE) -> CodePrior:
+    """The prior over the codes of a trained VQ-VAE, with seeded initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return CodePrior(vqvae)
+
+
 def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) -> nn.Module:
     trunk = {"trunk": MLP} if config.trunk == "mlp" else {}
+    if config.model == "vqvae":
+        return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook)
     if config.model == "ae":
         return Autoencoder(spec, config.likelihood, **trunk)
     if config.model == "cvae":
@@ -62,8 +73,12 @@ def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) 
 
 
 @torch.no_grad()
-def measure(model: ConvVAE, data: ImageSet, config: argparse.Namespace, batch_size: int = 500) -> Measured:
+def measure(
+    model: nn.Module, data: ImageSet, config: argparse.Namespace, batch_size: int = 500
+) -> Measured | MeasuredVQ:
     """The held-out ELBO's terms, with one sampled z per image and seeded noise: the numbers of levels 1 and 2."""
+    if isinstance(model, VQVAE | CodePrior):
+        return measure_vq(*((model.vqvae, model) if isinstance(model, CodePrior) else (model, None)), data, config)
     model.eval()
     like, conditional = next(model.parameters()), isinstance(model, ConditionalVAE)
     rng = generator(config.seed, "evaluation")
@@ -78,10 +93,10 @@ def measure(model: ConvVAE, data: ImageSet, config: argparse.Namespace, batch_si
         parts.append((*model.elbo_terms(x_chunk, x_logits, mu, logvar, config.likelihood), mu, logvar))
     recon, kl, mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     kind = AutoencoderMeasured if isinstance(model, Autoencoder) else Measured
-    return kind(data, x, eps, recon, kl, mu, logvar, _pixel_decoder(model), conditional)
+    return kind(data, x, eps, recon, kl, mu, logvar, pixel_decoder(model), conditional)
 
 
-def _pixel_decoder(model: ConvVAE) -> Callable[..., np.ndarray]:
+def pixel_decoder(model: ConvVAE) -> Callable[..., np.ndarray]:
     @torch.no_grad()
     def decode_pixels(z: np.ndarray, *y: np.ndarray) -> np.ndarray:
         like = next(model.parameters())
@@ -165,7 +180,8 @@ def read_config(folder: str | Path) -> argparse.Namespace:
 
 
 def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[dict]]:
-    """A finished run of level 3 -> its settings, its model on the CPU, the rows of its metrics.jsonl.
+    """A finished run of level 3 -> its settings, its model on the CPU (of a VQ-VAE the prior, which holds it), the rows
+    of its metrics.jsonl.
 
     Raises UsageError when the folder does not hold such a run, WeightsError when its weights cannot be used.
     """
@@ -176,6 +192,9 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
         raise _no_run(path, "the metrics of a finished run", error) from error
     model = build_model(config)
     load_model(model, config.model, Path(folder) / "weights.safetensors")
+    if isinstance(model, VQVAE):
+        model = build_prior(config, model)
+        load_model(model, "prior", Path(folder) / "prior-weights.safetensors")
     return config, model, rows
 
 

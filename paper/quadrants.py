@@ -30,7 +30,6 @@ from trainer import RunState, Settings, train
 from vae_common import cli, figures
 from vae_common.data import ImageSet, binarize, generator, load_dataset
 from vae_common.measured import PIXELS, about
-from vae_common.weights import write_safetensors
 
 GIVEN = {1: "lower left", 2: "left half", 3: "all but lower right"}
 PUBLISHED = {1: (100.4, 71.8), 2: (61.9, 51.0), 3: (25.4, 24.2)}  # Pyro, MNIST, grey pixels: plain, CVAE (-elbo)
@@ -74,11 +73,11 @@ class QuadrantCVAE(nn.Module):
         return pixels[:, self.given], pixels[:, ~self.given]
 
     def prior(self, x: Tensor, guess: Tensor) -> Normal:
-        """p(z|x), (B, Z); guess (B, M), the plain network's logits, is a function of x."""
+        """p(z|x), (B, 1, Z); guess (B, M), the plain network's logits, is a function of x."""
         return normal(self.prior_net(torch.cat([x, torch.sigmoid(guess)], dim=1)))
 
     def posterior(self, x: Tensor, y: Tensor) -> Normal:
-        """q(z|x, y), (B, Z)."""
+        """q(z|x, y), (B, 1, Z)."""
         return normal(self.posterior_net(torch.cat([x, y], dim=1)))
 
     def decode(self, x: Tensor, guess: Tensor, z: Tensor) -> Tensor:
@@ -86,6 +85,26 @@ class QuadrantCVAE(nn.Module):
         from_guess = self.from_guess(torch.cat([x, torch.sigmoid(guess)], dim=1))
         h = F.relu(from_guess[:, None] + self.from_z(z))  # (B, K, 500)
         return guess[:, None] + self.decoder(h)
+
+    def predict(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, G), eps (B, K, Z) -> logits of y: the plain network's (B, M), and (B, K, M) for K draws of p(z|x)."""
+        guess = self.plain(x)
+        p = self.prior(x, guess)
+        return guess, self.decode(x, guess, p.loc + p.scale * eps)
+
+    def forward(self, image: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """image (B, 1, 28, 28), eps (B, K, Z) -> plain (B,), recon (B, K), kl (B,), log_w (B, K), nats per image.
+
+        log_w = log p(y|x,z_k) + log p(z_k|x) - log q(z_k|x,y), z_k from q; the closed-form kl has no part in it.
+        """
+        x, y = self.split(image)
+        guess = self.plain(x)
+        plain, guess = bernoulli_recon(y, guess), guess.detach()
+        p, q = self.prior(x, guess), self.posterior(x, y)
+        z = q.loc + q.scale * eps  # (B, K, Z)
+        recon = bernoulli_recon(y[:, None], self.decode(x, guess, z))
+        log_w = (p.log_prob(z) - q.log_prob(z)).sum(dim=2) - recon
+        return plain, recon, kl_divergence(q, p).sum(dim=(1, 2)), log_w
 
     # --- training: what the trainer asks of every model ---
 
@@ -95,21 +114,14 @@ class QuadrantCVAE(nn.Module):
 
     def objective(self, image: Tensor, label: Tensor, eps: Tensor, step: int) -> dict[str, Tensor]:
         """Both losses at once, each with weights of its own, so both networks learn what they would learn alone."""
-        x, y = self.split(image)
-        guess = self.plain(x)
-        plain, guess = bernoulli_recon(y, guess), guess.detach()
-        p, q = self.prior(x, guess), self.posterior(x, y)
-        z = q.loc[:, None] + q.scale[:, None] * eps  # (B, 1, Z)
-        recon = bernoulli_recon(y[:, None], self.decode(x, guess, z))
-        kl = kl_divergence(q, p).sum(dim=1)
-        neg_elbo = (recon[:, 0] + kl).mean()
-        terms = {"plain": plain.mean(), "recon": recon.mean(), "kl": kl.mean(), "elbo": -neg_elbo}
-        return {**terms, "loss": plain.mean() + neg_elbo}
+        plain, recon, kl, _ = self(image, eps)
+        plain, neg_elbo = plain.mean(), recon.mean() + kl.mean()
+        return {"plain": plain, "recon": recon.mean(), "kl": kl.mean(), "elbo": -neg_elbo, "loss": plain + neg_elbo}
 
 
 def normal(h: Tensor) -> Normal:
-    """Mean and log-variance side by side, (B, 2 Z) -> the Gaussian (B, Z)."""
-    mu, logvar = h.chunk(2, dim=1)
+    """Mean and log-variance side by side, (B, 2 Z) -> the Gaussian (B, 1, Z), ready for K samples."""
+    mu, logvar = h[:, None].chunk(2, dim=2)
     return Normal(mu, torch.exp(0.5 * logvar), validate_args=False)
 
 
@@ -129,22 +141,11 @@ def estimates(model: QuadrantCVAE, image: Tensor, eps: Tensor) -> dict[str, Tens
     bound: L_K, log 1/K sum_k p(y|x,z_k) p(z_k|x) / q(z_k|x,y). prior_bound: log 1/K sum_k p(y|x,z_k), z_k ~ p(z|x);
     it too is below log p(y|x) in the mean, and far below where few samples of the prior come near the true y.
     """
+    plain, recon, kl, log_w = model(image, eps)
     x, y = model.split(image)
-    guess = model.plain(x)
-    p, q = model.prior(x, guess), model.posterior(x, y)
-    z = q.loc[:, None] + q.scale[:, None] * eps  # (B, K, Z)
-    recon = bernoulli_recon(y[:, None], model.decode(x, guess, z))  # (B, K)
-    ratio = kernel(p, z) - kernel(q, z)
-    z = p.loc[:, None] + p.scale[:, None] * eps
-    from_prior = bernoulli_recon(y[:, None], model.decode(x, guess, z))
-    terms = {"plain": bernoulli_recon(y, guess), "recon": recon.mean(dim=1), "kl": kl_divergence(q, p).sum(dim=1)}
-    bounds = {"bound": importance_bound(ratio - recon), "prior_bound": importance_bound(-from_prior)}
-    return {**terms, "elbo": -(terms["recon"] + terms["kl"]), **bounds}
-
-
-def kernel(normal: Normal, z: Tensor) -> Tensor:
-    """The log-density of z (B, K, Z) under a Gaussian (B, Z), summed over Z: (B, K)."""
-    return Normal(normal.loc[:, None], normal.scale[:, None], validate_args=False).log_prob(z).sum(dim=2)
+    from_prior = bernoulli_recon(y[:, None], model.predict(x, eps)[1])
+    terms = {"plain": plain, "recon": recon.mean(dim=1), "kl": kl, "elbo": -(recon.mean(dim=1) + kl)}
+    return {**terms, "bound": importance_bound(log_w), "prior_bound": importance_bound(-from_prior)}
 
 
 def measure(model: QuadrantCVAE, data: ImageSet, args: argparse.Namespace, samples: int) -> dict[str, float]:
@@ -168,16 +169,14 @@ def picture(model: QuadrantCVAE, data: ImageSet, args: argparse.Namespace, quadr
     rng = generator(args.seed, "figures")
     image = torch.from_numpy(binarize(data.images[rows], args.binarize, rng)).to(like)
     x, _ = model.split(image)
-    guess = model.plain(x)
-    p = model.prior(x, guess)
     eps = torch.from_numpy(rng.standard_normal((len(rows), samples, model.latent_dim), dtype=np.float32)).to(like)
-    y_logits = model.decode(x, guess, p.loc[:, None] + p.scale[:, None] * eps)  # (B, 6, M)
-    tiles = image.flatten(1)[:, None].repeat(1, 3 + samples, 1)  # (B, 9, 784)
+    guess, y_logits = model.predict(x, eps)  # (B, M), (B, K, M)
+    tiles = image.flatten(1)[:, None].repeat(1, 3 + samples, 1)  # (B, 3 + K, 784)
     tiles[:, 0, ~model.given] = 0.5
     tiles[:, 2, ~model.given] = torch.sigmoid(guess)
     tiles[:, 3:, ~model.given] = torch.sigmoid(y_logits)
     return figures.image_grid(
-        tiles.reshape(-1, 28, 28).cpu().numpy(), 3 + samples, f"Given: {GIVEN[quadrants]}",
+        tiles.reshape(-1, 28, 28).cpu().numpy(), 3 + samples, f"Test images of {data.name}, given: {GIVEN[quadrants]}",
         row_labels=[data.class_names[label] for label in data.labels[rows]],
         column_labels=["given", "truth", "plain", *(f"z {k + 1}" for k in range(samples))],
         caption="The plain network answers with the average of all that could follow, so it blurs. "
@@ -191,42 +190,38 @@ def picture(model: QuadrantCVAE, data: ImageSet, args: argparse.Namespace, quadr
 def run(args: argparse.Namespace) -> None:
     device = cli.torch_device(args.device)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
-    settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize)
     folder = cli.make_run_folder(args, "quadrants")
-    rows, results, weights = [], {}, {}
+    rows, results = [], {}
     for quadrants in sorted(set(args.quadrants)):
         print(f"\ngiven: {GIVEN[quadrants]}; training on {len(data):,} images of {data.name} on {device}")
-        what = {"quadrants": quadrants, **about(args)}
-        state = train_one(quadrants, data, test, settings, args, device, what)
-        rows += state.rows
+        model = train_one(quadrants, data, test, args, device, rows)
         cli.write_metrics(folder / "metrics.jsonl", rows)
-        weights.update({f"{quadrants}.{key}": value.cpu().numpy() for key, value in state.model.state_dict().items()})
-        results[quadrants] = measure(state.model, test, args, args.samples)
-        drawn = picture(state.model, test, args, quadrants)
+        drawn = picture(model, test, args, quadrants)
         print(f"wrote {figures.save_figure(drawn, folder / 'figures' / f'quadrants-{quadrants}.png')}")
+        print(f"measuring with {args.samples} samples of z for each test image ...")
+        results[quadrants] = measure(model, test, args, args.samples)
     print(f"wrote {folder / 'metrics.jsonl'}")
-    metadata = {"format": "paper-vae", "version": "1", "model": "quadrants"}
-    print(f"wrote {write_safetensors(weights, metadata, folder / 'weights.safetensors')}")
     evaluation = {**about(args), "images": len(test), "samples": args.samples, "given": results}
     cli.write_json(folder / "evaluation.json", evaluation)
     print("\n" + table(results, test, args))
 
 
-def train_one(quadrants, data, test, settings: Settings, args: argparse.Namespace, device, what: dict) -> RunState:
+def train_one(quadrants: int, data: ImageSet, test: ImageSet, args: argparse.Namespace, device, rows: list[dict]):
+    """Train for one count of given quadrants; appends to `rows`, those of metrics.jsonl."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        model = QuadrantCVAE(quadrants, args.latent_dim or 20)
-    state = RunState.start(model.to(device), settings)
+        model = QuadrantCVAE(quadrants, args.latent_dim or 20).to(device)
+    settings, what = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize), about(args)
 
     def evaluate(epoch: int) -> dict:
         start, terms = time.perf_counter(), measure(model, test, args, samples=1)
         terms = {name: terms[name] for name in ("plain", "recon", "kl", "elbo")}
         return {"epoch": epoch, "split": "test", **terms, "seconds": round(time.perf_counter() - start, 3), **what}
 
-    for _ in train(state, data, settings, evaluate, what):
-        for row in state.rows[-2:]:
-            print(cli.format_row(row))
-    return state
+    for state in train(RunState.start(model, settings), data, settings, evaluate, what):
+        rows += [{"quadrants": quadrants, **row} for row in state.rows[-2:]]
+        print("\n".join(cli.format_row(row) for row in rows[-2:]))
+    return model
 
 
 def table(results: dict[int, dict[str, float]], test: ImageSet, args: argparse.Namespace) -> str:
@@ -249,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__.splitlines()[0], *flags, "--binarize", "--out", "--overwrite")
     parser.set_defaults(likelihood="bernoulli")
     parser.add_argument("--quadrants", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3], help="how many given")
-    parser.add_argument("--samples", type=cli.whole(1, 1000), default=100, metavar="K", help="for L_K (default 100)")
+    parser.add_argument("--samples", type=cli.whole(1, 1000), default=50, metavar="K", help="for L_K (default 50)")
     return cli.run(parser, run, argv)
 
 

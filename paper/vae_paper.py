@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from vae_common import cli
@@ -14,12 +15,12 @@ EXPECTED = {}
 
 
 def run(args: argparse.Namespace) -> int | None:
-    from paper_run import build_model, load_arrays, read_config
-    from trainer import RunState, Settings, load_checkpoint
+    from paper_run import build_model, build_prior, load_arrays, measure, read_config, save_model
+    from trainer import Settings
     from vae_common.data import load_dataset
     from vae_common.weights import latent_dim_of, load_weights
 
-    params = None
+    params, folder = None, None
     if args.resume is not None:
         folder, args = Path(args.resume), resumed(args, read_config(args.resume))
     else:
@@ -32,57 +33,74 @@ def run(args: argparse.Namespace) -> int | None:
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
 
     settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize)
-    model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data)))
+    model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
     if params is not None:
         load_arrays(model, params)
-    state = RunState.start(model.to(device), settings)
-    if args.resume is not None:
-        load_checkpoint(state, folder / "checkpoint.pt")
-        print(f"resuming {folder} after {state.step:,} steps")
-    else:
-        folder = cli.make_run_folder(args, "paper")
+    folder = folder or cli.make_run_folder(args, "paper")
     print(f"training {args.model} on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}")
     print(expectation(args))
-    return train_and_draw(state, data, test, settings, args, folder)
+    rows = fit(model, data, test, settings, args, folder)
+    if rows is None:
+        return 130
+    print(f"wrote {save_model(model, args.model, folder / 'weights.safetensors')}")
+    if args.model == "vqvae":
+        model = build_prior(args, model).to(device)
+        print(f"\ntraining the prior of its codes for {args.prior_epochs} epochs")
+        if fit(model, data, test, replace(settings, epochs=args.prior_epochs), args, folder, "prior-") is None:
+            return 130
+        print(f"wrote {save_model(model, 'prior', folder / 'prior-weights.safetensors')}")
+    finish(model, measure(model, test, args), rows, args, folder)
+    return None
 
 
-def train_and_draw(state, data, test, settings, args: argparse.Namespace, folder: Path) -> int | None:
-    """Train to the end, then evaluate and draw; returns 130 after Ctrl-C."""
-    from conditional_vae import label_lines
-    from latent_figures import draw_run
-    from paper_run import label_worth, measure, save_model
-    from trainer import Interrupted, save_checkpoint, train
+def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, phase: str = "") -> list[dict] | None:
+    """Train the model, from its checkpoint when the run is resumed; the rows of its metrics, or None after Ctrl-C."""
+    from latent_figures import add_snapshot
+    from paper_run import measure
+    from trainer import Interrupted, RunState, load_checkpoint, save_checkpoint, train
     from vae_common.measured import about
 
     def evaluate(epoch: int) -> dict:
         start = time.perf_counter()
-        return measure(state.model, test, args).row(epoch, args, time.perf_counter() - start)
+        return measure(model, test, args).row(epoch, args, time.perf_counter() - start)
 
+    checkpoint, metrics = folder / f"{phase}checkpoint.pt", folder / f"{phase}metrics.jsonl"
+    state = RunState.start(model, settings)
+    if args.resume is not None and (checkpoint.exists() or not phase):
+        load_checkpoint(state, checkpoint)
+        print(f"resuming {folder} after {state.step:,} steps")
+    if state.step == 0:
+        add_snapshot(folder, model, 0, args)
     try:
         for _ in train(state, data, settings, evaluate, about(args)):
-            save_checkpoint(state, folder / "checkpoint.pt")
-            cli.write_metrics(folder / "metrics.jsonl", state.rows)
+            add_snapshot(folder, model, state.rows[-1]["epoch"], args)
+            save_checkpoint(state, checkpoint)
+            cli.write_metrics(metrics, state.rows)
             for row in state.rows[-2:]:
                 print(cli.format_row(row))
     except Interrupted:
-        save_checkpoint(state, folder / "checkpoint.pt")
+        save_checkpoint(state, checkpoint)
         print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
-        return 130
-    print(f"wrote {folder / 'checkpoint.pt'}\nwrote {folder / 'metrics.jsonl'}")
-    print(f"wrote {save_model(state.model, args.model, folder / 'weights.safetensors')}")
+        return None
+    print(f"wrote {checkpoint}\nwrote {metrics}")
+    return state.rows
 
-    measured = measure(state.model, test, args)
+
+def finish(model, measured, rows: list[dict], args: argparse.Namespace, folder: Path) -> None:
+    """Report and draw what the trained model reaches on the test split."""
+    from conditional_vae import label_lines
+    from latent_figures import draw_run
+    from paper_run import label_worth
+
     print("\n" + measured.summary(args) + "\n" + expectation(args))
     print(measured.collapse() + "\n")
     evaluation = measured.evaluation(args)
     if args.model == "cvae":
-        report = label_worth(state.model, test, args)
-        print(label_lines(report, state.model.classes) + "\n")
+        report = label_worth(model, measured.data, args)
+        print(label_lines(report, model.classes) + "\n")
         evaluation.update(report)
     cli.write_json(folder / "evaluation.json", evaluation)
-    draw_run(folder, state.model, measured, state.rows, args)
-    print(f"\nlook first at {folder / 'figures' / 'manifold.png'} and {folder / 'figures' / 'reconstructions.png'}")
-    return None
+    draw_run(folder, model, measured, rows, args)
 
 
 # --- what the flags mean together ---------------------------------------------------------------------------------
@@ -94,6 +112,11 @@ def refuse_nonsense(args: argparse.Namespace) -> None:
     many = [flag for flag in ("--importance-samples", "--mc-samples") if given(args, flag)]
     if args.model != "vae" and (price or many):
         refuse(f"{(price + many)[0]} changes the objective of --model vae and has no meaning for --model {args.model}")
+    of_codes = [flag for flag in ("--codebook", "--codes", "--prior-epochs") if given(args, flag)]
+    if of_codes and args.model != "vqvae":
+        refuse(f"{of_codes[0]} is about the codes of --model vqvae; --model {args.model} has none")
+    if args.model == "vqvae" and args.latent_dim is not None:
+        refuse("--latent-dim has no meaning for --model vqvae, whose latent is 49 codes; --codes says out of how many")
     if args.model in ("cvae", "vqvae") and args.trunk != "conv":
         refuse(f"--trunk {args.trunk} is for --model vae and ae; --model {args.model} has a convolutional trunk only")
     if len(many) == 2:
@@ -124,6 +147,7 @@ def given(args: argparse.Namespace, flag: str) -> bool:
 def fill_in(args: argparse.Namespace) -> None:
     """The defaults that depend on other flags."""
     args.latent_dim = args.latent_dim or 20
+    args.prior_epochs = args.prior_epochs or args.epochs
     if args.beta is None:
         args.beta = 1.0 if args.capacity is None else 10.0
     if args.anneal_epochs is None:
@@ -162,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
         __doc__.splitlines()[0], *flags, "--device", "--likelihood", "--binarize", "--out", "--overwrite"
     )
     add = parser.add_argument
-    add("--model", choices=("vae", "ae", "cvae"), default="vae", help="which model (default vae)")
+    add("--model", choices=("vae", "ae", "cvae", "vqvae"), default="vae", help="which model (default vae)")
     add("--trunk", choices=("conv", "mlp", "linear"), default="conv", help="encoder and decoder (default conv)")
     add("--beta", type=cli.number(0), metavar="W", help="weight of the KL (default 1, with --capacity 10)")
     add("--anneal", choices=("none", "linear", "sigmoid", "cyclical"), default="none", help="how beta rises from 0")
@@ -174,6 +198,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--capacity", type=cli.number(0), metavar="C", help="nats that the KL is drawn to; C rises to this")
     add("--importance-samples", type=cli.whole(1, 1000), default=1, metavar="K", help="train on L_K (IWAE)")
     add("--mc-samples", type=cli.whole(1, 1000), default=1, metavar="L", help="samples of z per image in the ELBO")
+    add("--codes", type=cli.whole(2, 65536), default=512, metavar="K", help="size of the codebook (default 512)")
+    add("--codebook", choices=("ema", "gradient"), default="ema", help="how codes move: running means, or gradients")
+    add("--prior-epochs", type=cli.whole(1, 10**6), metavar="N", help="epochs of the codes' prior (default --epochs)")
     add("--resume", metavar="RUN", help="go on with an interrupted run, exactly as it would have")
     return parser
 

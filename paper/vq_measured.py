@@ -66,6 +66,13 @@ class MeasuredVQ:
         row = metrics_row(epoch, "test", self.terms["recon"], self.terms["kl"], args, seconds)
         return {**row, **self.codebook_use}
 
+    def collapse(self) -> str:
+        """One line on how much of the codebook is used; a warning when it is less than half."""
+        used, count = int((self.share > 0).sum()), len(self.share)
+        if used < count / 2:
+            return f"warning: {count - used} of {count} codes are dead; try fewer --codes, or --codebook ema."
+        return f"{used} of {count} codes are used."
+
     def evaluation(self, args: argparse.Namespace) -> dict:
         """This measurement as evaluation.json."""
         prior = "uniform" if self.prior_nats is None else "learned"

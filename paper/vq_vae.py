@@ -239,7 +239,7 @@ class CodePrior(nn.Module):
     def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2):
         super().__init__()
         self.vqvae = vqvae.requires_grad_(False)
-        count, code_dim = vqvae.codebook.shape
+        count = len(vqvae.codebook)
         self.embed = nn.Embedding(count, width)
         self.place = nn.Parameter(0.02 * torch.randn(POSITIONS, width))
         self.blocks = nn.Sequential(*[CausalBlock(width) for _ in range(blocks)])

@@ -1,6 +1,7 @@
 """A resumed run is the run that was never interrupted, number by number."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -25,13 +26,11 @@ def small_digits(monkeypatch, digits):
     monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
 
 
-FLAGS = ["--epochs", "3", "--batch-size", "32", "--latent-dim", "3", "--binarize", "dynamic"]
+FLAGS = ["--epochs", "3", "--batch-size", "32", "--binarize", "dynamic"]
 
 
 def interrupt_at(monkeypatch, step):
     """Ctrl-C during the step that ends as number `step`, counted from 1."""
-    import signal
-
     original = trainer.train_step
 
     def train_step(state, *args):
@@ -49,7 +48,7 @@ def without_seconds(folder) -> list[dict]:
 
 
 MODELS = {
-    "vae": [],
+    "vae": ["--latent-dim", "3"],
     "beta": ["--beta", "4", "--anneal", "cyclical"],
     "capacity": ["--capacity", "5"],
     "free bits": ["--free-bits", "0.5"],
@@ -59,6 +58,7 @@ MODELS = {
     "linear": ["--trunk", "linear", "--likelihood", "gaussian"],
     "cvae": ["--model", "cvae"],
     "ae": ["--model", "ae"],
+    "vqvae": ["--model", "vqvae", "--codes", "16"],
 }
 
 
@@ -79,6 +79,32 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, step, small_digits,
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
     assert without_seconds(broken) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_interrupted_in_the_second_phase(step, small_digits, monkeypatch, tmp_path):
+    """The prior of a VQ-VAE is trained after it; the run goes on where it was, without training the first again."""
+    whole, broken, flags = tmp_path / "whole", tmp_path / "broken", [*FLAGS, *MODELS["vqvae"], "--prior-epochs", "2"]
+    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
+    original, taken = trainer.train_step, []
+    with monkeypatch.context() as patched:
+
+        def train_step(state, *args):
+            values = original(state, *args)
+            taken.append(state.step)
+            if len(taken) == 15 + step:
+                signal.raise_signal(signal.SIGINT)
+            return values
+
+        patched.setattr(trainer, "train_step", train_step)
+        assert vae_paper.main([*flags, "--out", str(broken)]) == 130
+        assert len(taken) == 15 + step
+        assert vae_paper.main(["--resume", str(broken)]) == 0
+        assert len(taken) == 15 + 10
+    for name in ("weights.safetensors", "prior-weights.safetensors"):
+        expected, found = (read_safetensors(folder / name)[1] for folder in (whole, broken))
+        for key in expected:
+            np.testing.assert_array_equal(found[key], expected[key])
 
 
 @pytest.mark.parametrize("flag", [["--lr", "1e-4"], ["--epochs", "4"], ["--out", "elsewhere"], ["--overwrite"]])

@@ -26,7 +26,7 @@ def small_vqvae(codes: int = 16, seed: int = 0, **options) -> VQVAE:
     """In float64, with codes among the encoder's outputs, but for the last, which is too far off to be the nearest."""
     torch.manual_seed(seed)
     model = VQVAE(codes, code_dim=3, **options).double()
-    outputs = model.encode(some_images(2, seed=9))[0].detach().view(98, 3)
+    outputs = model.encode(some_images(2, seed=9))[0].detach().reshape(98, 3)
     model.codebook.data.copy_(outputs[torch.arange(codes) * 5 % 98] + 0.05 * torch.randn(codes, 3))
     model.codebook.data[-1] += 100
     return model
@@ -204,14 +204,14 @@ def test_dead_codes_and_only_they_are_revived(codebook):
     model.update_codes(z_e, nearest_code(z_e, before), eps)
     after, alive = model.codebook.detach(), [0, 1, 3, 4, 6, 7]
     np.testing.assert_allclose(after[alive], before[alive], rtol=2 * EPS)
-    assert torch.equal(after[[2, 5]], z_e.view(98, 3)[eps.flatten().argsort()[:2]])
+    assert torch.equal(after[[2, 5]], z_e.reshape(98, 3)[eps.flatten().argsort()[:2]])
     assert model.usage[[2, 5]].tolist() == [1 / 8] * 2 and torch.equal(model.sums[[2, 5]] * 8, after[[2, 5]])
 
 
 def test_the_first_batch_fills_the_codebook():
     model = small_vqvae(64, dead_below=1e9)  # whatever is used less than always is dead
     x, eps = some_images(2), torch.from_numpy(np.random.default_rng(0).standard_normal((2, 7, 7)))
-    outputs = model.encode(x)[0].detach().view(98, 3)
+    outputs = model.encode(x)[0].detach().reshape(98, 3)
     model.train().objective(x, None, eps, 0)
     assert torch.equal(model.codebook, outputs[eps.flatten().argsort()[:64]])
 

@@ -149,9 +149,9 @@ def torch_device(name: str):
 
 RUN_FILES = (
     "config.json",
-    "metrics.jsonl",
-    "weights.safetensors",
-    "checkpoint.pt",
+    "*metrics.jsonl",
+    "*weights.safetensors",
+    "*checkpoint.pt",
     "evaluation.json",
     "snapshots.npz",
     "figures/*.png",

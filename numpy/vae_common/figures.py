@@ -146,9 +146,18 @@ def image_grid(
 
 @_styled
 def reconstructions(
-    x: np.ndarray, x_hat: np.ndarray, recon: np.ndarray, title: str, caption: str | None = None
+    x: np.ndarray,
+    x_hat: np.ndarray,
+    recon: np.ndarray,
+    title: str,
+    caption: str | None = None,
+    number: str = "recon (nats)",
+    groups: Sequence[str] = (),
 ) -> Figure:
-    """Originals x above reconstructions x_hat (both (N, 1, 28, 28)), with recon (N,) in nats beneath."""
+    """Originals x above reconstructions x_hat (both (N, 1, 28, 28)), with recon (N,), or another number, beneath.
+
+    groups: what each row of pairs is called; there are ten pairs to a row at the most.
+    """
     x, x_hat = _images("x", x), _images("x_hat", x_hat)
     if len(x_hat) != len(x):
         raise ValueError(f"x_hat: expected {len(x)} images, one for each x, found {len(x_hat)}")
@@ -161,7 +170,10 @@ def reconstructions(
     height = pairs.shape[1] + GAP
     inside = np.array([SIDE / 2, 1.5 * SIDE + 1, 2 * SIDE + 1 + band / 2]) - 0.5
     ticks = np.concatenate([row * height + inside for row in range(rows)])
-    ax.set_yticks(ticks, ["original", "reconstruction", "recon (nats)"] * rows)
+    originals = [f"{group}: original" for group in groups] or ["original"] * rows
+    if len(originals) != rows:
+        raise ValueError(f"groups: expected {rows} names, one for each row, found {len(groups)}")
+    ax.set_yticks(ticks, [label for name in originals for label in (name, "reconstruction", number)])
     for i, nats in enumerate(recon):
         row, column = divmod(i, columns)
         place = column * (SIDE + GAP) + SIDE / 2 - 0.5, row * height + inside[2]
@@ -211,7 +223,7 @@ def projections(
     """Views of the same N points side by side: the name of each and its coordinates (N, 2), coloured by label (N,)."""
     if len(panels) == 0:
         raise ValueError("panels: expected at least one view of the points, found none")
-    fig = _figure(title, caption, height=4.7)
+    fig = _figure(title, caption, height=4.3)
     axes = fig.subplots(1, len(panels), squeeze=False)[0]
     for ax, (name, points) in zip(axes, panels.items(), strict=True):
         points = _array(name, points, None, 2)
@@ -234,8 +246,9 @@ def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str 
     plane = int(count == 2)
     columns = min(4, count + plane)
     rows = -(-(count + plane) // columns)
-    fig = _figure(title, caption, height=0.9 + 1.9 * rows + 0.7 * plane)
-    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
+    fig = _figure(title, caption, height=0.9 + (3.0 if plane else 1.9 * rows))
+    widths = [2, 1, 1] if plane else None
+    axes = list(fig.subplots(rows, columns, squeeze=False, width_ratios=widths).flat)
     if plane:
         _density_plane(axes[0], z, names, reach)
     grid = np.linspace(-reach, reach, 201)
@@ -353,7 +366,8 @@ def loss_curves(
         ax.set(title=TERMS.get(name, name), xlabel="epoch")
         _whole_epochs(ax)
     fig.axes[0].set_ylabel("mean over pixels" if terms[0] == "mse" else "nats per image")
-    fig.axes[-1].legend(loc="best")
+    legend = {"frameon": True, "edgecolor": "none", "framealpha": 0.85}
+    fig.axes[-1].legend(*fig.axes[0].get_legend_handles_labels(), loc="best", **legend)
     return _settle(fig)
 
 
@@ -368,19 +382,16 @@ def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None
     ax = fig.subplots()
     for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
         ax.plot(table[split]["kl"], table[split]["recon"], ls=ls, marker="o", ms=4, color=colour, label=split)
-    epochs, kl, recon = (table["test"][name] for name in ("epoch", "kl", "recon"))
-    halo = [withStroke(linewidth=3, foreground="white")]
-    for i in sorted({0, 1, 2, 4, 9, len(epochs) - 1} & set(range(len(epochs)))):
-        place = {"xytext": (6, 4), "textcoords": "offset points", "size": 9, "path_effects": halo}
-        ax.annotate(f"epoch {epochs[i]:.0f}" if i == 0 else f"{epochs[i]:.0f}", (kl[i], recon[i]), **place)
     ax.margins(0.12)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     for total in MaxNLocator(8).tick_values(left + low, right + high):
-        ax.axline((left, total - left), slope=-1, color=PALE, lw=0.8, ls=":", zorder=0)
-    ax.plot([], [], color=PALE, lw=0.8, ls=":", label="equal -elbo")
+        ax.axline((left, total - left), slope=-1, color=GREY, lw=0.8, ls=":", zorder=0)
+    ax.plot([], [], color=GREY, lw=0.8, ls=":", label="equal -elbo")
     ax.set(xlim=(left, right), ylim=(low, high), xlabel="rate: kl (nats)", ylabel="distortion: recon (nats)")
     ax.legend(loc="best")
-    return _settle(fig)
+    _settle(fig)
+    _name_epochs(ax, table["test"])
+    return fig
 
 
 @_styled
@@ -638,6 +649,21 @@ def _name_classes(ax: Axes, mu: np.ndarray, labels: np.ndarray, class_names: Seq
         halo = [withStroke(linewidth=3, foreground="white")]
         look = {"ha": "center", "va": "center", "size": 11, "weight": "bold", "path_effects": halo}
         text = ax.text(*np.median(mu[labels == k], axis=0), class_names[k], **look)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in placed):
+            text.remove()
+        else:
+            placed.append(box)
+
+
+def _name_epochs(ax: Axes, test: Mapping[str, np.ndarray]) -> None:
+    """The epoch beside its point, last and first of all, except where it would cover another."""
+    placed, numbers = [], range(len(test["epoch"]))
+    for i in (*numbers[-1:], *numbers[:-1]):
+        halo = [withStroke(linewidth=3, foreground="white")]
+        place = {"xytext": (6, 4), "textcoords": "offset points", "size": 9, "path_effects": halo}
+        at, epoch = (test["kl"][i], test["recon"][i]), test["epoch"][i]
+        text = ax.annotate(f"epoch {epoch:.0f}" if i in (numbers[0], numbers[-1]) else f"{epoch:.0f}", at, **place)
         box = text.get_window_extent()
         if any(box.overlaps(other) for other in placed):
             text.remove()

@@ -77,10 +77,10 @@ def scatter(measured: Measured, title: str, caption: str, prior: bool = True) ->
         points = np.stack([measured.mu[:, 0], labels + spread], axis=1)
         return figures.latent_scatter(points, labels, names, title, ["mu[0]", "class"], False, caption)
     dims = _plane(measured)
-    few = slice(0, 6)
+    mu, std = measured.mu[:, dims], measured.std[:, dims]
     return figures.latent_scatter(
-        measured.mu[:, dims], labels, names, title, [f"mu[{dim}]" for dim in dims], prior,
-        f"{caption} {_of_all(measured)}", (measured.mu[few][:, dims], measured.std[few][:, dims]) if prior else None,
+        mu, labels, names, title, [f"mu[{dim}]" for dim in dims], prior,
+        f"{caption} {_of_all(measured, by='KL' if prior else 'variance')}", (mu[:6], std[:6]) if prior else None,
     )  # fmt: skip
 
 
@@ -128,8 +128,9 @@ def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
     ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
-        "Samples of the prior have norms near the square root of Z; a straight line between two dips to where few lie. "
-        "Between posterior means the two paths differ less.",
+        "In many dimensions all samples of the prior have norms near the square root of Z "
+        f"({prior.shape[1] ** 0.5:.1f} here); the straight line between two dips to where few lie. See how little the "
+        "pictures differ all the same.",
     )  # fmt: skip
 
 
@@ -164,9 +165,9 @@ def _plane(measured: Measured) -> np.ndarray:
     return np.sort(most_active(measured, 2))
 
 
-def _of_all(measured: Measured, rest: str = "") -> str:
+def _of_all(measured: Measured, rest: str = "", by: str = "KL") -> str:
     count = measured.mu.shape[1]
-    return "" if count <= 2 else f"Shown: the two of {count} dimensions with the largest KL{rest}."
+    return "" if count <= 2 else f"Shown: the two of {count} dimensions with the largest {by}{rest}."
 
 
 def pairs_of_classes(measured: Measured, count: int) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 import vae_lowlevel
 import vae_numpy
 from vae_common import cli
