@@ -249,7 +249,8 @@ def measure(params: Params, data: ImageSet, args: argparse.Namespace) -> Measure
     rng = generator(args.seed, "evaluation")
     x = binarize(data.images, args.binarize, rng)
     eps = rng.standard_normal((len(x), latent_dim_of(params)), dtype=np.float32)
-    recon, kl, mu, logvar = evaluate(params, x, eps, args.likelihood, args.batch_size)
+    with np.errstate(over="ignore", invalid="ignore"):  # a result that is not finite is refused by name
+        recon, kl, mu, logvar = evaluate(params, x, eps, args.likelihood, args.batch_size)
     return Measured(data, x, eps, recon, kl, mu, logvar, lambda z: sigmoid(decode(params, z)))
 
 
@@ -263,6 +264,7 @@ def run(args: argparse.Namespace) -> None:
     follow_one_image(params, measured.x[:1], measured.eps[:1], data.class_names[data.labels[0]], args.likelihood)
     row = measured.row(0, args, time.perf_counter() - start)
     cli.write_metrics(folder / "metrics.jsonl", [row])
+    print(f"wrote {folder / 'metrics.jsonl'}")
     print("\n" + measured.summary(args))
 
     from vae_common import pictures  # matplotlib takes longer to import than the model to run

@@ -31,11 +31,12 @@ class ConditionalVAE(ConvVAE):
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, 1, 28, 28), y (B,) int64 in 0..9 -> mu, logvar (B, Z) of q(z|x, y)."""
         maps = one_hot(y, self.classes, x)[:, :, None, None].expand(-1, -1, 28, 28)  # (B, 10, 28, 28)
-        return self.encoder(torch.cat([x, maps], dim=1))
+        mu, logvar = self.encoder(torch.cat([x, maps], dim=1))
+        return mu.to(x.dtype), logvar.to(x.dtype)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (B, Z), y (B,) -> x_logits (B, 1, 28, 28) of p(x|z, y)."""
-        return self.decoder(torch.cat([z, one_hot(y, self.classes, z)], dim=1))
+        return self.decoder(torch.cat([z, one_hot(y, self.classes, z)], dim=1)).to(z.dtype)
 
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encode(x, y)

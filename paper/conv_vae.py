@@ -74,7 +74,8 @@ class ConvVAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images x (B, 1, 28, 28) in [0, 1] -> mu, logvar (B, Z), the posterior's mean and log-variance."""
-        return self.encoder(x)
+        mu, logvar = self.encoder(x)
+        return mu.to(x.dtype), logvar.to(x.dtype)  # under autocast the layers answer in bfloat16
 
     def reparameterize(self, mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         """z = mu + std * eps with eps ~ N(0, I), all (B, Z) (Kingma & Welling 2014, sec. 2.4)."""
@@ -83,7 +84,7 @@ class ConvVAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents z (B, Z) -> x_logits (B, 1, 28, 28); the sigmoid of a logit is the pixel's mean."""
-        return self.decoder(z)
+        return self.decoder(z).to(z.dtype)
 
     def pixel_means(self, x_logits: Tensor) -> Tensor:
         """x_logits -> the mean of p(x|z), in [0, 1]: what a picture shows."""

@@ -107,7 +107,7 @@ def arithmetic(measured: Measured, rng: np.random.Generator) -> Figure:
         np.concatenate(strips), 1 + len(steps), "Arithmetic on classes", labels,
         ["image", *(f"{step:.0%}" for step in steps)],
         caption="To the code of one image is added the mean code of one class less the mean of its own, more of it "
-        "from left to right. The class changes; slant and thickness tend to stay.",
+        "from left to right. The class changes; with enough dimensions slant and thickness stay.",
     )  # fmt: skip
 
 

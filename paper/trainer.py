@@ -36,6 +36,7 @@ class Settings:
     lr: float = 2e-3
     seed: int = 0
     binarize: str = "none"
+    amp: bool = False  # run layers in bfloat16 where autocast does so; weights, losses and sums stay float32
 
     def steps_per_epoch(self, images: int) -> int:
         return math.ceil(images / self.batch_size)
@@ -53,7 +54,8 @@ class RunState:
 
     @classmethod
     def start(cls, model: nn.Module, settings: Settings) -> "RunState":
-        return cls(model, torch.optim.Adam(model.parameters(), lr=settings.lr))
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over memory where torch has it
+        return cls(model, torch.optim.Adam(model.parameters(), lr=settings.lr, fused=fused))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -111,7 +113,8 @@ def train_step(
     x, eps = torch.from_numpy(x).to(like), torch.from_numpy(eps).to(like)  # its device and dtype
     y = torch.from_numpy(data.labels[index]).to(like.device)
 
-    terms = state.model.objective(x, y, eps, state.step)
+    with torch.autocast(like.device.type, torch.bfloat16, enabled=settings.amp):
+        terms = state.model.objective(x, y, eps, state.step)
     values = {name: term.item() for name, term in terms.items()}
     for name, value in values.items():
         if not math.isfinite(value):

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int | None:
     device = cli.torch_device(args.device)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
 
-    settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize)
+    settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp)
     model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
     if params is not None:
         load_arrays(model, params)
@@ -83,6 +83,8 @@ def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, pha
         print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
         return None
     print(f"wrote {checkpoint}\nwrote {metrics}")
+    if (folder / "snapshots.npz").exists():
+        print(f"wrote {folder / 'snapshots.npz'}")
     return state.rows
 
 
@@ -171,9 +173,10 @@ def resumed(args: argparse.Namespace, config: argparse.Namespace) -> argparse.Na
 
 def expectation(args: argparse.Namespace) -> str:
     """What -elbo to expect on the test split, where the settings are those that were measured."""
-    defaults = vars(build_parser().parse_args([]))
+    defaults = build_parser().parse_args([])
+    fill_in(defaults)
     free = ("dataset", "data_dir", "latent_dim", "seed", "device", "out", "overwrite", "resume")
-    default = all(getattr(args, name) == value for name, value in defaults.items() if name not in free)
+    default = all(getattr(args, name) == value for name, value in vars(defaults).items() if name not in free)
     band = EXPECTED.get((args.dataset, args.latent_dim)) if default else None
     if band is None:
         return "expect: not measured for these settings; README's results table has the nearest ones"
@@ -201,6 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--codes", type=cli.whole(2, 65536), default=512, metavar="K", help="size of the codebook (default 512)")
     add("--codebook", choices=("ema", "gradient"), default="ema", help="how codes move: running means, or gradients")
     add("--prior-epochs", type=cli.whole(1, 10**6), metavar="N", help="epochs of the codes' prior (default --epochs)")
+    add("--amp", action="store_true", help="train with bfloat16 autocast: faster on processors that have it")
     add("--resume", metavar="RUN", help="go on with an interrupted run, exactly as it would have")
     return parser
 

@@ -129,12 +129,12 @@ class VQVAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images x (B, 1, 28, 28) -> z_e (B, 7, 7, D) before quantization, codes (B, 7, 7) in 0 .. K-1."""
-        z_e = self.encoder(x).movedim(1, -1)  # (B, 7, 7, D)
+        z_e = self.encoder(x).movedim(1, -1).to(x.dtype)  # (B, 7, 7, D)
         return z_e, nearest_code(z_e.detach(), self.codebook.detach())
 
     def decode(self, z: Tensor) -> Tensor:
         """Vectors z (B, 7, 7, D) -> x_logits (B, 1, 28, 28); the sigmoid of a logit is the pixel's mean."""
-        return self.decoder(z.movedim(-1, 1))
+        return self.decoder(z.movedim(-1, 1)).to(z.dtype)
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """codes (B, 7, 7) -> x_logits (B, 1, 28, 28)."""
@@ -231,9 +231,8 @@ class CausalBlock(nn.Module):
 class CodePrior(nn.Module):
     """A small causal transformer (Vaswani et al. 2017) over the 49 codes of a trained VQ-VAE, in raster order.
 
-    The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t reads code t-1 (a
-    start vector at t = 0) and its place; `vqvae` is frozen. Codes are read as their vectors in the codebook, so like
-    codes start out alike.
+    The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t reads the codes up to
+    t-1, shifted by one, and each one's place. `vqvae` is frozen, and kept with the prior's own weights.
     """
 
     def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2):

@@ -167,7 +167,8 @@ def train(params: Params, data: ImageSet, test: ImageSet, args: argparse.Namespa
 
     Raises cli.NotFiniteError, naming term and step, when the loss stops being finite.
     """
-    optimizer = torch.optim.Adam(params.values(), lr=args.lr)
+    fused = params["encoder.mu.bias"].device.type in ("cpu", "cuda")  # one pass over memory where torch has it
+    optimizer = torch.optim.Adam(params.values(), lr=args.lr, fused=fused)
     for epoch in range(1, args.epochs + 1):
         start, sums = time.perf_counter(), np.zeros(2)
         total = math.ceil(len(data) / args.batch_size)
@@ -221,14 +222,13 @@ def measure(params: Params, data: ImageSet, args: argparse.Namespace) -> Measure
 
 def run(args: argparse.Namespace) -> None:
     device = cli.torch_device(args.device)
-    if args.weights is not None:
-        initial = load_weights(args.weights, args.latent_dim)
-    else:
-        initial = VAESpec(args.latent_dim or 20).init_params(args.seed)
+    params = load_weights(args.weights, args.latent_dim) if args.weights is not None else None
+    args.latent_dim = latent_dim_of(params) if params else args.latent_dim or 20
+    params = params or VAESpec(args.latent_dim).init_params(args.seed)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
     folder = cli.make_run_folder(args, "lowlevel")
 
-    params, rows = to_tensors(initial, device), []
+    params, rows = to_tensors(params, device), []
     print(f"training on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}")
     for row in train(params, data, test, args):
         rows.append(row)

@@ -157,6 +157,14 @@ def test_a_label_that_says_all_gains_exactly_that(classes):
     assert same["label_gain"] == pytest.approx(0, abs=1e-13)
 
 
+def test_a_misleading_label_costs():
+    """log p(x|y) is that of the true label, not of the best guess."""
+    report = label_report(torch.tensor([[-90.0, -92.0]], dtype=torch.float64), torch.tensor([1]))
+    assert report["log_p_x_given_y"] == -92
+    assert report["label_gain"] == pytest.approx(-2 - math.log((1 + math.exp(-2)) / 2), rel=1e-12)
+    assert report["label_accuracy"] == 0
+
+
 def test_label_worth_takes_the_first_images_in_any_chunks(digits):
     """Chunks of the images share one stream of noise, so their size changes nothing but the order of float32 sums."""
     torch.manual_seed(0)
@@ -167,6 +175,26 @@ def test_label_worth_takes_the_first_images_in_any_chunks(digits):
     assert (whole.pop("label_images"), whole.pop("label_samples")) == (7, 3)
     for name, value in whole.items():  # recon is a sum of 784 terms, about 550 nats: float32 keeps 1e-3 of it
         assert parts[name] == pytest.approx(value, abs=2e-3)
+
+
+def test_a_run_reports_what_the_label_is_worth(digits, tmp_path, monkeypatch, capsys):
+    parts = {"train": slice(0, 64), "test": slice(64, 96)}
+
+    def load(name, split, data_dir=None):
+        return ImageSet("digits", split, digits.images[parts[split]], digits.labels[parts[split]], digits.class_names)
+
+    monkeypatch.setattr("vae_common.data.load_dataset", load)
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    flags = ["--model", "cvae", "--epochs", "1", "--device", "cpu"]
+    assert vae_paper.main([*flags, "--out", str(tmp_path / "run")]) == 0
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    config, model, _ = read_run(tmp_path / "run")
+    report = label_worth(model, load("digits", "test"), config)
+    assert {name: evaluation[name] for name in report} == pytest.approx(report)
+    assert (report["label_images"], report["label_samples"]) == (32, 10)
+    printed = capsys.readouterr().out
+    assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in printed
+    assert "what the label is worth: 32 test images, bounds L_10, nats per image" in printed
 
 
 # --- what it draws ------------------------------------------------------------------------------------------------

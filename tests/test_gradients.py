@@ -89,7 +89,7 @@ def twenty_steps(digits, batch_size=32) -> tuple[ImageSet, Namespace]:
 
 def train_level2(params, data, args) -> dict[str, np.ndarray]:
     tensors = vae_lowlevel.to_tensors(params)
-    optimizer = torch.optim.Adam(tensors.values(), lr=args.lr)
+    optimizer = torch.optim.Adam(tensors.values(), lr=args.lr, fused=True)
     assert len(list(vae_lowlevel.train_epoch(tensors, optimizer, data.images, 1, args))) == 20
     return vae_lowlevel.to_arrays(tensors)
 

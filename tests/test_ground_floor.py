@@ -826,8 +826,9 @@ def test_number_refuses_the_rest(text):
 
 def test_number_at_least_takes_its_bound():
     assert cli.number(0)("0") == 0
-    with pytest.raises(argparse.ArgumentTypeError, match="expected a finite number of at least 0, got "):
-        cli.number(0)("-1e-9")
+    for text in ("-1e-9", "nan", "inf"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a finite number of at least 0, got "):
+            cli.number(0)(text)
 
 
 def test_the_defaults_are_those_that_the_help_tells():

@@ -13,6 +13,7 @@ from statistics import NormalDist
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse
@@ -242,7 +243,7 @@ def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str 
     names: what each of the K columns is called.
     """
     z = _array("z", z, None, len(names))
-    count, reach = len(names), max(3.5, 1.02 * np.abs(z).max())
+    count, reach = len(names), max(3.5, np.quantile(np.abs(z), 0.999))  # a few stragglers need not be seen
     plane = int(count == 2)
     columns = min(4, count + plane)
     rows = -(-(count + plane) // columns)
@@ -336,9 +337,9 @@ def interpolation_strips(
         panel.plot(centres, norm, label=label, **look)
     shown = slice(None, None, -(-steps // 13))
     panel.set_xticks(centres[shown], [f"{t:.3g}" for t in np.linspace(0, 1, steps).round(2)[shown]])
-    panel.set(xlim=ax.get_xlim(), ylim=(0, 1.1 * norms.max()), ylabel="norm of z", xlabel="t")
-    panel.legend(loc="best", ncols=2)
-    return _fit(fig, panel=1.3)
+    panel.set(xlim=ax.get_xlim(), ylim=(0, 1.6 * norms.max()), ylabel="norm of z", xlabel="t")
+    panel.legend(loc="upper center", ncols=2)
+    return _fit(fig, panel=1.6)
 
 
 @_styled
@@ -428,7 +429,8 @@ def kl_per_dimension(
     ax = fig.subplots()
     order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
     for mask, colour, name in ((used[order], LINES[0], "active"), (~used[order], PALE, "inactive")):
-        ax.bar(places[mask], kl[order][mask], color=colour, width=0.8, label=f"{name} ({mask.sum()})")
+        if mask.any():
+            ax.bar(places[mask], kl[order][mask], color=colour, width=0.8, label=f"{name} ({mask.sum()})")
     if active is not None:
         ax.legend()
     ax.set(ylabel="KL (nats)")
@@ -618,9 +620,9 @@ def _ellipses(ax: Axes, centres: np.ndarray, std: np.ndarray) -> Line2D:
 
 def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float) -> None:
     """How densely the points z (N, 2) lie, darker where they are denser, under the circles of the prior."""
-    ax.hist2d(*z.T, bins=40, range=[(-reach, reach)] * 2, cmap="Greys")
+    ax.hist2d(*z.T, bins=50, range=[(-reach, reach)] * 2, cmap="Greys", norm=PowerNorm(0.5))
     _prior_circles(ax)
-    ax.set(title="both, and 1, 2 sigma", xlabel=names[0], ylabel=names[1], box_aspect=1)
+    ax.set(title="prior: circles of 1, 2 sigma", xlabel=names[0], ylabel=names[1], box_aspect=1)
 
 
 def _whole_epochs(ax: Axes) -> None:

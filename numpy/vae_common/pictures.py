@@ -61,8 +61,8 @@ def samples(measured: Measured, rng: np.random.Generator) -> Figure:
 def latent(measured: Measured, rng: np.random.Generator) -> Figure:
     return scatter(
         measured, "Where the encoder puts the test images",
-        "The encoder never saw a label, yet classes gather; together they fill the prior's disc. "
-        "An ellipse is the posterior of one image: narrow where the image fixes its code.",
+        "The encoder never saw a label, yet classes gather. An ellipse is the posterior of one image, small where the "
+        "image fixes its code; all together should cover the prior's disc.",
     )  # fmt: skip
 
 
@@ -129,8 +129,8 @@ def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
         "In many dimensions all samples of the prior have norms near the square root of Z "
-        f"({prior.shape[1] ** 0.5:.1f} here); the straight line between two dips to where few lie. See how little the "
-        "pictures differ all the same.",
+        f"({prior.shape[1] ** 0.5:.1f} here); the straight line between two dips to where few lie. Compare the strips: "
+        "does it show in the pictures?",
     )  # fmt: skip
 
 
