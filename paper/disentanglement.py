@@ -4,8 +4,8 @@
 follows one factor and leaves the others alone. The scores disagree, and some are easy: a random projection of the
 image gets far above chance. So every score stands beside that of an untrained encoder of the same architecture.
 
-All four are functions of arrays: codes `mu` of images, and what is known of the factors of those images. Images are
-drawn afresh, for two of the scores need many that share a factor.
+All four are functions of arrays: codes `mu` of images, and what is known of the factors of those images. The images are
+drawn afresh, since two of the scores need many that share a factor.
 
 Axes: N images, F factors, Z latent dimensions, V votes, L images or pairs of images in one vote.
 """
@@ -18,7 +18,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from vae_common import cli, figures
 from vae_common.data import DRAWN, binarize, generator
@@ -29,7 +28,7 @@ BINS = 20  # of a latent dimension, and of a factor that is not discrete
 MOST_VALUES = 64  # a factor with more distinct values than this counts as continuous
 SILENT = 0.05  # a dimension whose standard deviation over the data is smaller is left out of the FactorVAE score
 TREES, LEAF = 10, 20  # of the forests that DCI is read from: their number, and images in a leaf at the least
-CHUNK, MOST_DIMENSIONS = 512, 20  # images drawn and encoded at once; dimensions shown in the picture
+CHUNK = 512  # images drawn and encoded at once
 
 Encoder = Callable[[np.ndarray], np.ndarray]  # images (B, 1, 28, 28) in [0, 1] -> mu (B, Z)
 
@@ -62,23 +61,17 @@ def sample_trials(drawer: ModuleType, rng: np.random.Generator, points: int = PO
     return Trials(sample(points), pairs, groups)
 
 
-def encode_trials(
-    encoders: Sequence[Encoder], draw: Encoder, trials: Trials, how: str, rng: np.random.Generator
-) -> list[Trials]:
-    """The codes that each encoder gives the same images, drawn from the factors in `trials` and binarized `how`."""
+def codes_of(
+    encoders: Sequence[Encoder], draw: Encoder, factors: np.ndarray, how: str, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """The codes (..., Z) that each encoder gives the same images, drawn from factors (..., F) and binarized `how`."""
     from tqdm import tqdm
 
-    flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in trials])
-    codes = []
+    flat, codes = factors.reshape(-1, factors.shape[-1]), []
     for start in tqdm(range(0, len(flat), CHUNK), "drawing and encoding", disable=None, leave=False):
         x = binarize(draw(flat[start : start + CHUNK]), how, rng)
         codes.append([encode(x) for encode in encoders])
-    ends = np.cumsum([part.size // part.shape[-1] for part in trials])[:-1]
-    result = []
-    for one in zip(*codes, strict=True):
-        parts = np.split(np.concatenate(one), ends)
-        result.append(Trials(*(p.reshape(*t.shape[:-1], p.shape[-1]) for p, t in zip(parts, trials, strict=True))))
-    return result
+    return [np.concatenate(one).reshape(*factors.shape[:-1], -1) for one in zip(*codes, strict=True)]
 
 
 # --- a classifier's view: which factor was held fixed? ------------------------------------------------------------
@@ -102,11 +95,12 @@ def beta_vae_score(pairs: np.ndarray, fixed: np.ndarray) -> float:
 
 
 def factor_vae_score(groups: np.ndarray, fixed: np.ndarray, std: np.ndarray) -> float:
-    """How often the dimension that varies least tells the factor fixed (V,) that the L codes of a vote (V, L, Z) share.
+    """How often the dimension that varies least tells which factor fixed (V,) the codes of a group (V, L, Z) share.
 
-    Variances are divided by those of all data, std (Z,) squared. Each dimension stands for the factor it was least
-    varied by most often in the first half of the votes; accuracy in [0, 1] on the second. Dimensions of std < 0.05 take
-    no part. Chance is 1/F. Kim & Mnih 2018, sec. 2 and appendix B.
+    Variances are divided by those of all data, std (Z,) squared, and the dimension with the least casts the vote:
+    for the factor that was fixed most often when it did so in the first half of the votes. Accuracy in [0, 1] on the
+    second half. Dimensions of std < 0.05 take no part: the prior's is 1, so they are unused. Chance is 1/F.
+    Kim & Mnih 2018, sec. 4.
     """
     heard = std >= SILENT
     variance = groups.var(axis=1, ddof=1, dtype=np.float64) / np.where(heard, std, 1) ** 2  # (V, Z)
@@ -157,15 +151,14 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
 def information(mu: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The share (F, Z) of each factor's entropy that each dimension tells: I(factor; mu in 20 bins) / H(factor)."""
     binned = in_bins(mu)
-    return np.array(
-        [[mutual_information(v, z) / mutual_information(v, v) for z in binned.T] for v in classes.T]
-    )  # (F, Z)
+    return np.array([[mutual_information(v, z) / mutual_information(v, v) for z in binned.T] for v in classes.T])
 
 
 def mig(share: np.ndarray) -> float:
-    """Mutual information gap in [0, 1]: of information(...) (F, Z) the largest in a row less the second, mean over rows.
+    """Mutual information gap in [0, 1]: the largest share (F, Z) in a row less the second, mean over the rows.
 
-    Chen et al. 2018, sec. 4.1: 1 when each factor is told by one dimension alone; a copy of that dimension makes it 0.
+    `share` is what `information` returns. 1 when one dimension alone tells each factor; with copies of those dimensions
+    beside them it is 0. Chen et al. 2018, sec. 4.1.
     """
     ranked = np.sort(np.pad(share, ((0, 0), (1, 0))), axis=1)  # the column of zeros is for Z = 1
     return float((ranked[:, -1] - ranked[:, -2]).mean())
@@ -179,8 +172,8 @@ def dci(mu: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
 
     A random forest predicts each factor from mu; its importances R (F, Z) say what it looked at. Disentanglement: how
     much the columns of R are about one factor, weighted by their sums. Completeness: how much the rows are about one
-    dimension. Informativeness: accuracy on the second half, mean over the factors. Eastwood & Williams 2018, sec. 2;
-    they use random forests too, but as regressors. Other estimators give other figures.
+    dimension. Informativeness: accuracy on the second half of the images, mean over the factors. Eastwood & Williams
+    2018; their forests are regressors. Figures from other estimators, as boosted trees, are not comparable.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -225,98 +218,59 @@ def scores(codes: Trials, factors: np.ndarray) -> dict[str, float | list]:
 
 def report(
     drawer: ModuleType,
-    encoders: Mapping[str, Encoder],
+    trained: Encoder,
+    untrained: Encoder,
     how: str,
     rng: np.random.Generator,
     points: int = POINTS,
     votes: int = VOTES,
 ) -> dict[str, dict]:
-    """The scores of each encoder, by its name, all on the same freshly drawn images."""
+    """The scores of both encoders, by name, on the same freshly drawn images.
+
+    Nothing has set the unit of the untrained one's codes, so they are scaled to a largest std of 1, as a prior would.
+    """
     trials = sample_trials(drawer, rng, points, votes)
-    codes = encode_trials(list(encoders.values()), drawer.draw, trials, how, rng)
-    return {name: scores(one, trials.points) for name, one in zip(encoders, codes, strict=True)}
+    codes = [codes_of([trained, untrained], drawer.draw, part, how, rng) for part in trials]
+    learnt, chance = (Trials(*parts) for parts in zip(*codes, strict=True))
+    unit = max(chance.points.std(axis=0).max(), 1e-12)
+    chance = Trials(*(part / unit for part in chance))
+    return {"trained": scores(learnt, trials.points), "untrained": scores(chance, trials.points)}
 
 
 def table(found: Mapping[str, Mapping]) -> str:
     """The report as lines: one for each score, one column for each encoder."""
-    names = [name for name in next(iter(found.values())) if name != "information"]
     lines = [" " * 22 + "".join(f"{encoder:>11}" for encoder in found)]
-    return "\n".join(
-        lines + [f"  {name:20}" + "".join(f"{one[name]:11.3f}" for one in found.values()) for name in names]
-    )
-
-
-@figures._styled
-def factor_matrices(
-    shares: Mapping[str, np.ndarray], factor_names: Sequence[str], title: str, caption: str | None = None
-) -> Figure:
-    """Factors against dimensions: matrices (F, Z) with entries in [0, 1], side by side, each under its name.
-
-    Of more than 20 dimensions those with the largest entry are shown.
-    """
-    fig = figures._figure(title, caption, height=1.5 + 0.27 * len(factor_names))
-    axes = fig.subplots(1, len(shares), sharey=True, squeeze=False)[0]
-    for ax, (name, share) in zip(axes, shares.items(), strict=True):
-        share = figures._array(name, share, len(factor_names), None)
-        dims = np.sort(np.argsort(-share.max(axis=0), kind="stable")[:MOST_DIMENSIONS])
-        image = ax.imshow(share[:, dims], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        ax.set_xticks(np.arange(len(dims)), dims, size=9 if len(dims) <= 10 else 7)
-        ax.set(title=name, xlabel="dimension of mu")
-        ax.tick_params(length=0)
-    axes[0].set_yticks(np.arange(len(factor_names)), factor_names)
-    fig.colorbar(image, ax=list(axes), label="I / H(factor)", fraction=0.05, pad=0.02)
-    return figures._settle(fig)
+    for name in (name for name in found["trained"] if name != "information"):
+        lines.append(f"  {name:20}" + "".join(f"{one[name]:11.3f}" for one in found.values()))
+    return "\n".join(lines)
 
 
 # --- command line -------------------------------------------------------------------------------------------------
 
 
-def encoders_of(run: str, config: argparse.Namespace, device: str) -> dict[str, Encoder]:
-    """The run's encoder and one of its architecture with seeded initial weights, as functions of arrays.
-
-    Raises UsageError for a model that does not encode an image alone as a vector.
-    """
-    import torch
-
-    from paper_run import build_model, read_run
-
-    if config.model not in ("vae", "ae"):
-        raise cli.UsageError(f"{run}: expected a run of --model vae or ae, found {config.model}; name one of those.")
-
-    def encoder(model) -> Encoder:
-        model.to(cli.torch_device(device), torch.float32).eval()
-        like = next(model.parameters())
-
-        @torch.no_grad()
-        def encode(x: np.ndarray) -> np.ndarray:
-            return model.encode(torch.from_numpy(x).to(like))[0].cpu().numpy()
-
-        return encode
-
-    return {"trained": encoder(read_run(run)[1]), "untrained": encoder(build_model(config))}
-
-
 def run(args: argparse.Namespace) -> None:
     from paper_run import read_config
+    from probes import encoders_of
 
     config, folder = read_config(args.run), Path(args.run)
     if config.dataset not in DRAWN:
         known = " or ".join(DRAWN)
         raise cli.UsageError(f"{folder}: nobody knows the factors of {config.dataset}; name a run on {known}.")
-    drawer, encoders = DRAWN[config.dataset], encoders_of(args.run, config, args.device)
-    found = report(drawer, encoders, config.binarize, generator(config.seed, "evaluation", 2), votes=args.votes)
+    drawer, names = DRAWN[config.dataset], DRAWN[config.dataset].FACTOR_NAMES
+    rng = generator(config.seed, "evaluation", 2)
+    found = report(drawer, *encoders_of(args.run, args.device), config.binarize, rng, votes=args.votes)
     print(
-        f"{config.dataset}, drawn afresh: {POINTS:,} images, {args.votes:,} votes of {SIZE}, {PIXELS[config.binarize]}; "
-        f"{len(drawer.FACTOR_NAMES)} factors, {config.latent_dim} latent dimensions\n{table(found)}\n"
-        f"  by chance the first two are {1 / len(drawer.FACTOR_NAMES):.3f}"
+        f"{config.dataset} drawn afresh, {PIXELS[config.binarize]}: {POINTS:,} images and {args.votes:,} votes, "
+        f"{len(names)} factors, Z = {config.latent_dim}\n{table(found)}\n"
+        f"  by chance the first two are {1 / len(names):.3f}, the next three near 0"
     )
     about = {"dataset": config.dataset, "binarize": config.binarize, "points": POINTS, "votes": args.votes}
-    cli.write_json(folder / "disentanglement.json", {**about, "factors": drawer.FACTOR_NAMES, **found})
-    figure = factor_matrices(
-        {name: np.array(one["information"]) for name, one in found.items()}, drawer.FACTOR_NAMES,
+    cli.write_json(folder / "disentanglement.json", {**about, "factors": names, **found})
+    figure = figures.factor_matrices(
+        {name: np.array(one["information"]) for name, one in found.items()}, names,
         f"What each dimension of mu tells of each factor of {config.dataset}",
-        "The share of the factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, alone in "
-        "its column. A pale row is a factor that no dimension tells, or that several tell only together.",
+        "The share of a factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, and alone "
+        "in its column. A pale row is a factor that no dimension tells, or that several tell only together.",
     )  # fmt: skip
     print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'factors.png')}")
 

@@ -95,8 +95,8 @@ class Decomposition:
 
     rate: the closed-form KL(q(z|x) || p(z)), mean over all N images, exact; information: I(n; z); aggregate_kl:
     KL(q(z) || p(z)), what I leaves of the rate; total_correlation: KL(q(z) || prod_d q(z_d)); dimension_kl:
-    sum_d KL(q(z_d) || p(z_d)); residual: the mean of log q(z|x)/p(z) less the closed form of the same images, which is 0
-    but for sampling.
+    sum_d KL(q(z_d) || p(z_d)); residual: the mean of log q(z|x)/p(z) less the closed form of the same images, which is
+    0 but for sampling.
     """
 
     images: int
@@ -109,7 +109,7 @@ class Decomposition:
     residual: Estimate
 
     def check(self) -> "Decomposition":
-        """This decomposition; raises EstimateError for an estimate outside its bounds by more than 4 standard errors."""
+        """Itself; raises EstimateError when an estimate lies outside its bounds by more than 4 standard errors."""
         most = min(self.rate, math.log(self.images))
         for name, estimate, low, high in (
             ("I(x; z)", self.information, 0, most),

@@ -16,24 +16,19 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from vae_common import cli, figures
 from vae_common.data import entropy_floor
+from vae_common.measured import LIKELIHOODS, PIXELS
 
+LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
 BETAS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
-CAPTION = (
-    "Each point is one beta; the short strokes have its slope, -beta. Upwards to the left the code falls silent "
-    "(collapse), downwards to the right it copies. Where the train points go on falling and the test points do not, the "
-    "rate is spent on memorising. Nothing can lie in the grey. Below: what the rate on the training images consists of."
-)
 
 # --- the exact ends of the plane ----------------------------------------------------------------------------------
 
@@ -65,7 +60,13 @@ def entropy_of_set(x: np.ndarray) -> float:
     when a binarized image still tells which one it was drawn from.
     """
     counts = np.unique(x.reshape(len(x), -1), axis=0, return_counts=True)[1] / len(x)
-    return float(-(counts * np.log(counts)).sum()) + entropy_floor(x)
+    return float(-(counts * np.log(counts)).sum()) + pixel_entropy(x)
+
+
+def pixel_entropy(x: np.ndarray, at_once: int = 5000) -> float:
+    """`entropy_floor` in bounded memory."""
+    parts = [x[start : start + at_once] for start in range(0, len(x), at_once)]
+    return sum(entropy_floor(part) * len(part) for part in parts) / len(x)
 
 
 def end_points(x: np.ndarray, mean: np.ndarray, likelihood: str) -> dict[str, float | int | None]:
@@ -74,7 +75,7 @@ def end_points(x: np.ndarray, mean: np.ndarray, likelihood: str) -> dict[str, fl
     return {
         "images": len(x),
         "without_z": distortion_without_z(x, mean, likelihood),
-        "floor": entropy_floor(x) if bernoulli else 0.0,
+        "floor": pixel_entropy(x) if bernoulli else 0.0,
         "entropy": entropy_of_set(x) if bernoulli else None,
     }
 
@@ -93,145 +94,48 @@ def place(model, splits: Sequence, config: argparse.Namespace, samples: int) -> 
     from vae_common.data import generator
 
     train, test = (measure(model, data, config) for data in splits)
+    measurements = {"train": train, "test": test}
     parts = decompose(train.mu, train.logvar, samples, generator(config.seed, "evaluation", 2))
-    entry = {"beta": config.beta, "active_units": int(test.active.sum())}
-    for name, measured in (("train", train), ("test", test)):
+    plain = config.capacity is None and not config.free_bits and config.importance_samples == 1
+    entry = {"beta": config.beta if plain else None, "active_units": int(test.active.sum())}
+    for name, measured in measurements.items():
         rate, distortion = float(measured.kl.mean()), float(measured.recon.mean())
         entry[name] = {"rate": rate, "distortion": distortion, "elbo": -(rate + distortion)}
     mean = mean_image(train.x)
-    ends = {
-        name: end_points(measured.x, mean, config.likelihood) for name, measured in (("train", train), ("test", test))
-    }
+    ends = {name: end_points(measured.x, mean, config.likelihood) for name, measured in measurements.items()}
     return {**entry, **asdict(parts)}, ends
 
 
 def table(models: Sequence[Mapping]) -> str:
     """The entries of results.json as lines of text."""
     lines = [
-        "             train            test                   active   I(x; z)        KL(q(z)||p(z))  total",
-        "    beta     R       D        R       D      -elbo   units    (train)        (train)         correlation",
+        "              train            test                    active  I(x; z)         KL(q(z)||p(z))  total",
+        "    beta       R       D       R       D     -elbo      units  (train)         (train)         correlation",
     ]
     for model in models:
-        points = "  ".join(
-            f"{model[split]['rate']:6.2f}  {model[split]['distortion']:6.2f}" for split in ("train", "test")
-        )
-        parts = (model[key] for key in ("information", "aggregate_kl", "total_correlation"))
-        parts = "  ".join(f"{part['value']:6.2f} +- {part['error']:.2f}" for part in parts)
-        lines.append(
-            f"{model['beta']:8g} {points}  {-model['test']['elbo']:6.2f}  {model['active_units']:5d}   {parts}"
-        )
+        numbers = [model[split][key] for split in ("train", "test") for key in ("rate", "distortion")]
+        numbers = "".join(f"{value:8.2f}" for value in [*numbers, -model["test"]["elbo"]])
+        beta = "-" if model["beta"] is None else f"{model['beta']:g}"
+        parts = [model[key] for key in ("information", "aggregate_kl", "total_correlation")]
+        parts = "".join(f"{part['value']:8.2f} +- {part['error']:.2f}" for part in parts)
+        lines.append(f"{beta:>8}{numbers}{model['active_units']:9d} {parts}")
     return "\n".join(lines)
 
 
 def known(ends: Mapping[str, Mapping], config: argparse.Namespace) -> str:
-    """The end points of both splits, and what the parts of the rate rest on, as lines of text."""
-    from vae_common.measured import LIKELIHOODS, PIXELS
-
-    lines = [
-        f"{config.dataset}, {PIXELS[config.binarize]}, {LIKELIHOODS[config.likelihood]} likelihood, nats per image"
-    ]
+    """The end points of both splits as lines of text."""
+    likelihood = f"{LIKELIHOODS[config.likelihood]} likelihood"
+    lines = [f"{config.dataset}, {PIXELS[config.binarize]}, {likelihood}, nats per image; known without a model:"]
     for split, end in ends.items():
-        known = f"  {split}: {end['images']:,} images; R = 0 has D = {end['without_z']:.2f} (mean image of train), "
-        known += f"D >= {end['floor']:.2f} (entropy of the pixels), I(x; index) <= {math.log(end['images']):.2f}"
-        lines.append(known + (f", R + D >= {end['entropy']:.2f}" if end["entropy"] and split == "train" else ""))
+        lines += [
+            f"  {split}, N = {end['images']:,}",
+            f"    D = {end['without_z']:.2f} at R = 0, every image decoded as the mean image of train",
+            f"    D >= {end['floor']:.2f}, the entropy of the pixels" * bool(end["floor"]) or "    D >= 0",
+            f"    I(x; z) <= ln N = {math.log(end['images']):.2f}",
+        ]
+        if end["entropy"] is not None:
+            lines.append(f"    R + D >= H = {end['entropy']:.2f}, of a model that knew these images and no others")
     return "\n".join(lines)
-
-
-# --- the picture --------------------------------------------------------------------------------------------------
-
-
-@figures._styled
-def rate_distortion_plane(
-    models: Sequence[Mapping], ends: Mapping[str, Mapping], title: str, caption: str | None = None
-) -> Figure:
-    """Models in the plane (Alemi et al. 2018, figs. 1 and 3) above the parts of their rates; as in results.json.
-
-    models: entries with the keys beta, train, test, active_units, information, aggregate_kl; ends: see `end_points`.
-    """
-    models = sorted(models, key=lambda model: model["beta"])
-    points = [[model[split][key] for split in ("train", "test") for key in ("rate", "distortion")] for model in models]
-    points = figures._array("models", points, None, 4)
-    fig = figures._figure(title, caption, height=8.2)
-    plane, below = fig.subplots(2, 1, height_ratios=[2.6, 1])
-    for column, split, colour, ls in ((0, "train", figures.LINES[0], "--"), (2, "test", figures.LINES[1], "-")):
-        plane.plot(*points[:, column : column + 2].T, ls=ls, marker="o", ms=4.5, color=colour, label=split)
-        plane.plot(0, ends[split]["without_z"], marker="s", ms=8, mfc="none", color=colour, clip_on=False)
-    plane.set(xlabel="rate R (nats)", ylabel="distortion D (nats)")
-    right = 1.12 * max(points[:, [0, 2]].max(), math.log(ends["train"]["images"]))
-    low, high = ends["train"]["floor"], max(points[:, [1, 3]].max(), ends["train"]["without_z"])
-    plane.set(xlim=(-0.02 * right, right), ylim=(low - 0.12 * (high - low), high + 0.08 * (high - low)))
-    _impossible(plane, ends["train"])
-    _strokes(plane, points[:, :2], [model["beta"] for model in models])
-    _equal_elbo(plane, models)
-    plane.legend(loc="upper right")
-    _parts(below, models, math.log(ends["train"]["images"]))
-    figures._settle(fig)
-    _name_points(plane, points, models, ends["train"])
-    return figures._settle(fig)
-
-
-def _impossible(ax: Axes, end: Mapping) -> None:
-    """Grey where no model of the training images can lie: under the floor of D, and under R + D = H."""
-    R = np.linspace(0, ax.get_xlim()[1], 1000)
-    least = np.maximum(end["floor"], (end["entropy"] or 0) - R)
-    ax.fill_between(R, ax.get_ylim()[0], least, color="#e4e4e4", lw=0, zorder=0)
-    if end["entropy"]:
-        ax.plot(
-            math.log(end["images"]), end["floor"], "*", ms=11, color=figures.LINES[0], label="N images learnt by heart"
-        )
-    ax.plot([], [], "s", ms=8, mfc="none", color=figures.INK, label="R = 0: the mean image")
-
-
-def _strokes(ax: Axes, points: np.ndarray, betas: Sequence[float]) -> None:
-    """A short line of slope -beta through each of the points (K, 2), all of one length on the paper."""
-    across, up = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-    for (rate, distortion), beta in zip(points, betas, strict=True):
-        step = 0.06 / math.hypot(1 / across, beta / up)
-        ends = np.array([-step, step])
-        ax.plot(rate + ends, distortion - beta * ends, color=figures.GREY, lw=1.1, zorder=1)
-
-
-def _equal_elbo(ax: Axes, models: Sequence[Mapping]) -> None:
-    """The line of slope -1 through the test point of beta = 1, or where there is none of the best elbo."""
-    best = min(models, key=lambda model: (model["beta"] != 1, -model["test"]["elbo"]))
-    total = -best["test"]["elbo"]
-    label = f"R + D = {total:.1f}: -elbo of beta = {best['beta']:g}, test"
-    ax.axline((0, total), slope=-1, color=figures.INK, lw=0.9, ls=":", zorder=1, label=label)
-
-
-def _parts(ax: Axes, models: Sequence[Mapping], most: float) -> None:
-    """The rate of each model as a bar of I(x; z) and KL(q(z) || p(z)), with the number of active units above it."""
-    places = np.arange(len(models))
-    information, error = np.array([(m["information"]["value"], m["information"]["error"]) for m in models]).T
-    rest = np.array([model["aggregate_kl"]["value"] for model in models])
-    ax.bar(places, information, yerr=2 * error, width=0.7, color=figures.LINES[0], label="I(x; z)")
-    ax.bar(places, rest, bottom=information, width=0.7, color=figures.PALE, label="KL(q(z) || p(z))")
-    ax.axhline(most, color=figures.INK, lw=0.9, ls="--", label=f"ln N = {most:.1f}")
-    for place, model, top in zip(places, models, information + rest, strict=True):
-        ax.text(place, top, f"{model['active_units']}", ha="center", va="bottom", size=8)
-    ax.set_xticks(places, [f"{model['beta']:g}" for model in models])
-    ax.set(xlabel="beta; above the bars the active units", ylabel="R (nats)", xlim=(-0.6, max(len(models), 4) - 0.4))
-    ax.set_ylim(0, 1.18 * max((information + rest).max(), most))
-    ax.legend(loc="upper right")
-
-
-def _name_points(ax: Axes, points: np.ndarray, models: Sequence[Mapping], end: Mapping) -> None:
-    """The two ends, then each beta beside its train point where it covers no other name."""
-    halo = [withStroke(linewidth=3, foreground="white")]
-    look = {"textcoords": "offset points", "size": 9, "path_effects": halo}
-    names = [
-        ((0, end["without_z"]), (10, 7), "collapse"),
-        ((ax.get_xlim()[1], end["floor"]), (-4, -14), "entropy of the pixels; memorisation ends here"),
-        *((points[k, :2], (7, 5), f"beta {model['beta']:g}") for k, model in enumerate(models)),
-    ]
-    placed = []
-    for at, offset, name in names:
-        text = ax.annotate(name, at, offset, ha="right" if offset[0] < 0 else "left", **look)
-        box = text.get_window_extent()
-        if any(box.overlaps(other) for other in placed):
-            text.remove()
-        else:
-            placed.append(box)
 
 
 # --- the sweep ----------------------------------------------------------------------------------------------------
@@ -239,23 +143,167 @@ def _name_points(ax: Axes, points: np.ndarray, models: Sequence[Mapping], end: M
 
 def sweep(args: argparse.Namespace) -> int | None:
     """Train and place one model after another; after each, folder/results.json is whole. Returns 130 after Ctrl-C."""
-    from paper_run import load_model
     from vae_common.data import load_dataset
 
-    folder, args, results = begin(args)
+    folder, args, results = go_on(args) if args.resume is not None else (None, args, {"models": []})
+    args.sweep = sorted({float(f"{beta:g}") for beta in args.sweep or BETAS})
+    args.latent_dim = args.latent_dim or 20
+    cli.torch_device(args.device)
     splits = [load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test")]
+    folder = folder or cli.make_run_folder(args, LEVEL)
     try:
-        for beta in args.sweep[len(results["models"]) :]:
-            config = settings_of(args, beta, first := not results["models"], folder)
-            warm = None if first else folder / f"beta-{results['models'][-1]['beta']:g}" / "weights.safetensors"
-            model = train_one(
-                config, splits, None if warm is None else lambda model, warm=warm: load_model(model, "vae", warm)
-            )
+        for number in range(len(results["models"]), len(args.sweep)):
+            config = settings_of(args, number, folder)
+            model = train_one(config, splits, warm=folder_of(args, number - 1, folder) if number else None)
             entry, results["ends"] = place(model, splits, config, args.samples)
             results["models"].append(entry)
             cli.write_json(folder / "results.json", results)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with --resume {folder}", file=sys.stderr)
         return 130
-    report(results["models"], results["ends"], args, folder)
+    report(results, args, folder)
     return None
+
+
+def folder_of(args: argparse.Namespace, number: int, folder: Path) -> Path:
+    return folder / f"beta-{args.sweep[number]:g}"
+
+
+def settings_of(args: argparse.Namespace, number: int, folder: Path) -> argparse.Namespace:
+    """The settings of one model of the sweep, under the names that paper/vae_paper.py has for them, so that its folder
+    is a run that the other commands can read."""
+    shared = ("dataset", "data_dir", "latent_dim", "batch_size", "lr", "seed", "device", "likelihood", "binarize")
+    epochs = args.epochs if number else args.first_epochs or 3 * args.epochs
+    price = {"beta": args.sweep[number], "anneal": "none", "anneal_epochs": epochs, "free_bits": 0.0, "capacity": None}
+    return argparse.Namespace(
+        **{name: getattr(args, name) for name in shared}, **price, epochs=epochs, model="vae", trunk="conv",
+        importance_samples=1, mc_samples=1, weights=None, resume=None, overwrite=True,
+        out=str(folder_of(args, number, folder)),
+    )  # fmt: skip
+
+
+def train_one(config: argparse.Namespace, splits: Sequence, warm: Path | None):
+    """Train one beta-VAE, from the weights in the run `warm` where one is given, and write it as a run of its own."""
+    from paper_run import build_model, load_model, measure, save_model
+    from trainer import RunState, Settings, train
+    from vae_common.measured import about
+
+    train_set, test_set = splits
+    settings = Settings(config.epochs, config.batch_size, config.lr, config.seed, config.binarize)
+    model = build_model(config, settings.steps_per_epoch(len(train_set)))
+    if warm is not None:
+        load_model(model, config.model, warm / "weights.safetensors")
+    state = RunState.start(model.to(cli.torch_device(config.device)), settings)
+
+    def evaluate(epoch: int) -> dict:
+        start = time.perf_counter()
+        return measure(model, test_set, config).row(epoch, config, time.perf_counter() - start)
+
+    print(f"\nbeta {config.beta:g}, {config.epochs} epochs" + (f", from the weights of {warm}" if warm else ""))
+    for _ in train(state, train_set, settings, evaluate, about(config)):
+        print(cli.format_row(state.rows[-1]))
+    folder = cli.make_run_folder(config, "paper")
+    cli.write_metrics(folder / "metrics.jsonl", state.rows)
+    print(f"wrote {folder / 'metrics.jsonl'}\nwrote {save_model(model, config.model, folder / 'weights.safetensors')}")
+    cli.write_json(folder / "evaluation.json", measure(model, test_set, config).evaluation(config))
+    return model
+
+
+def go_on(args: argparse.Namespace) -> tuple[Path, argparse.Namespace, dict]:
+    """--resume: the folder of the sweep, its settings, and what results.json already holds.
+
+    Raises UsageError when the folder holds no sweep, or the command names another setting.
+    """
+    folder = Path(args.resume)
+    refuse_others(args, "--resume", "resume", "device", "data_dir")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["level"] != LEVEL:
+            raise ValueError(f"it is a run of level {config['level']!r}")
+        path = folder / "results.json"
+        results = json.loads(path.read_text()) if path.exists() else {"models": []}
+        if [model["beta"] for model in results["models"]] != config["sweep"][: len(results["models"])]:
+            raise ValueError("its betas are others than those of config.json")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise cli.UsageError(
+            f"{folder}: expected a sweep to go on with, found none that can be read ({reason})."
+        ) from error
+    here = {name: value for name, value in vars(args).items() if name in ("device", "data_dir") and given(args, name)}
+    return folder, argparse.Namespace(**{**config, **here}), results
+
+
+# --- command line -------------------------------------------------------------------------------------------------
+
+
+def place_run(args: argparse.Namespace) -> None:
+    """Place the finished run args.run in the plane: print it, draw it, write rate_distortion.json beside it."""
+    from paper_run import read_run
+    from vae_common.data import load_dataset
+
+    refuse_others(args, "RUN", "run", "device", "data_dir", "samples")
+    device = cli.torch_device(args.device)
+    config, model, _ = read_run(args.run)
+    if config.model != "vae" or config.trunk == "linear":
+        raise cli.UsageError(
+            f"{args.run}: the plane is for --model vae with pixels as Bernoulli or squared error, "
+            f"and this is --model {config.model} --trunk {config.trunk}; name another run."
+        )
+    splits = [load_dataset(config.dataset, split, args.data_dir or config.data_dir) for split in ("train", "test")]
+    entry, ends = place(model.to(device), splits, config, args.samples)
+    cli.write_json(Path(args.run) / "rate_distortion.json", {"models": [entry], "ends": ends})
+    report({"models": [entry], "ends": ends}, config, Path(args.run))
+
+
+def report(results: Mapping, config: argparse.Namespace, folder: Path) -> None:
+    """Print what was measured, and draw it into folder/figures/rate_distortion_plane.png."""
+    from rate_distortion_figures import BOUNDS, CAPTION, rate_distortion_plane
+
+    print("\n" + known(results["ends"], config) + "\n\n" + table(results["models"]) + "\n")
+    title = f"Rate and distortion on {config.dataset}, {PIXELS[config.binarize]}"
+    caption = CAPTION + (BOUNDS if config.likelihood == "bernoulli" else "")
+    figure = rate_distortion_plane(results["models"], results["ends"], title, caption)
+    print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'rate_distortion_plane.png')}")
+
+
+def given(args: argparse.Namespace, name: str) -> bool:
+    return getattr(args, name) != build_parser().get_default(name)
+
+
+def refuse_others(args: argparse.Namespace, what: str, *allowed: str) -> None:
+    """Raise UsageError when a flag other than the allowed ones was given."""
+    for name in vars(args):
+        if name not in allowed and given(args, name):
+            flag = "--" + name.replace("_", "-")
+            raise cli.UsageError(f"{flag} cannot be given with {what}, which keeps the settings it was trained with.")
+
+
+def run(args: argparse.Namespace) -> int | None:
+    chosen = [name for name in ("run", "sweep", "resume") if getattr(args, name) is not None]
+    if not chosen:
+        raise cli.UsageError("name a finished RUN to place in the plane, or train a row of them with --sweep.")
+    return place_run(args) if args.run is not None else sweep(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    flags = ("--dataset", "--data-dir", "--latent-dim", "--batch-size", "--lr", "--seed", "--device", "--likelihood")
+    parser = cli.parser(__doc__.splitlines()[0], *flags, "--binarize", "--out", "--overwrite")
+    add = parser.add_argument
+    add("run", metavar="RUN", nargs="?", help="a run folder written by paper/vae_paper.py")
+    add(
+        "--sweep", type=cli.number(0, above=True), nargs="*", metavar="BETA",
+        help=f"train a model for each, in rising order (default {' '.join(f'{beta:g}' for beta in BETAS)})",
+    )  # fmt: skip
+    add("--epochs", type=cli.whole(1, 10**6), default=3, metavar="N", help="passes for each beta (default 3)")
+    add("--first-epochs", type=cli.whole(1, 10**6), metavar="N", help="passes for the first (default 3 x --epochs)")
+    add("--samples", type=cli.whole(2, 10**7), default=2000, metavar="M", help="codes for I(x; z) (default 2000)")
+    add("--resume", metavar="RUN", help="go on with an interrupted sweep, exactly as it would have")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """Pictures of a VQ-VAE: what it rebuilds, which codes it uses where, and what its prior over the codes is good for."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def reconstructions(measured: MeasuredVQ, rng: np.random.Generator) -> Figure:
     return figures.reconstructions(
         measured.x[:20], measured.decode(measured.codes[:20]), measured.recon[:20],
         f"Reconstructions of {measured.data.name} test images from 49 codes each",
-        caption=f"Only 49 numbers from 0 to {len(measured.codebook) - 1} pass from encoder to decoder. Strokes come "
-        "back sharp: 7x7 codes say much more about an image than the few coordinates of a VAE.",
+        caption=f"Only 49 numbers from 0 to {len(measured.codebook) - 1} pass from encoder to decoder, at most "
+        f"{measured.uniform_kl / math.log(2):.0f} bits. Strokes keep their place and width; faint ends go first.",
     )  # fmt: skip
 
 
@@ -93,8 +94,8 @@ def usage(measured: MeasuredVQ, rng: np.random.Generator) -> Figure:
     """How often the test split uses each code."""
     return codebook_usage(
         measured.share, measured.codebook_use["perplexity"], "How much of the codebook is used",
-        caption="A bar that is missing on the right is a dead code. Perplexity is the number of codes that, used "
-        "alike, would carry as much; the tall bars on the left are empty paper.",
+        caption="Where bars are missing on the right, codes are never used. Perplexity is the number of codes that, "
+        "all used alike, would carry as much information. The tallest bars are empty paper.",
     )  # fmt: skip
 
 
@@ -110,8 +111,8 @@ def samples(measured: MeasuredVQ, rng: np.random.Generator) -> Figure:
         np.concatenate([measured.decode(part) for part in drawn.values()]), columns,
         "Samples: codes drawn in three ways, then decoded" if measured.sample else "Samples: codes drawn, then decoded",
         labels,
-        caption="The decoder turns any 49 codes into an image, so what is drawn matters. Uniform codes give noise; "
-        "codes that are frequent at their position, but ignore their neighbours, give pieces of strokes"
+        caption="The decoder turns any 49 codes into an image. Uniform codes give scraps all over the paper; codes as "
+        "frequent as they are at their position, but drawn apart, give strokes in the middle that do not join"
         + ("; the learned prior, which sees the codes before, joins them into digits." if measured.sample else "."),
     )  # fmt: skip
 

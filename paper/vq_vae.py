@@ -1,7 +1,8 @@
 """VQ-VAE: each of 7x7 positions of the latent is one vector out of a learned codebook; a second model learns the codes.
 
-The trunk is the spec's, without its fully connected layers: 28 -> 14 -> 7 and back. Between the halves each
-position's vector is replaced by the nearest of K codes, which has no gradient; the decoder's is copied to the encoder.
+The trunk is the spec's, without its fully connected layers: 28 -> 14 -> 7 and back; in the decoder one 3x3 convolution
+and one residual block let neighbouring codes meet. Between the halves each position's vector is replaced by the nearest
+of K codes, which has no gradient; the decoder's is copied to the encoder.
 
 Axes: B batch, C channels, H W height and width, K codes, D code dimensions, T = 49 positions in raster order.
 
@@ -33,13 +34,16 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images x (B, 1, 28, 28) in [0, 1] -> z_e (B, D, 7, 7), before quantization."""
+    """Images x (B, 1, 28, 28) in [0, 1] -> z_e (B, D, 7, 7), before quantization; with or without a residual block.
 
-    def __init__(self, code_dim: int):
+    Without one a position sees 7x7 pixels, so all empty paper gets the same code, which the prior learns to expect.
+    """
+
+    def __init__(self, code_dim: int, block: bool):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 32, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, stride=2, padding=1)
-        self.block = ResidualBlock()
+        self.block = ResidualBlock() if block else nn.Identity()
         self.to_code = nn.Conv2d(64, code_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +103,7 @@ class VQVAE(nn.Module):
 
     codes: K; code_dim: D; decay: of the running means, per step; dead_below: a code whose running share of the
     positions is less than this part of the uniform share 1/K is dead, and becomes an encoder output of the batch.
-    A new codebook is all dead, so the first batch fills it.
+    A new codebook is all dead, so the first batch fills it. encoder_block: see Encoder.
     """
 
     def __init__(
@@ -111,13 +115,14 @@ class VQVAE(nn.Module):
         beta: float = 0.25,
         decay: float = 0.99,
         dead_below: float = 0.1,
+        encoder_block: bool = False,
     ):
         super().__init__()
         if codebook not in ("ema", "gradient"):
             raise ValueError(f'codebook must be "ema" or "gradient", got {codebook!r}.')
         self.likelihood, self.update, self.beta = likelihood, codebook, beta
         self.decay, self.dead_below = decay, dead_below
-        self.encoder = Encoder(code_dim)
+        self.encoder = Encoder(code_dim, encoder_block)
         self.decoder = Decoder(code_dim)
         vectors = torch.randn(codes, code_dim)
         if codebook == "gradient":

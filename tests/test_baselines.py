@@ -177,6 +177,12 @@ def test_bounds_match_quadrature(model, image):
     assert (found["elbo"] < log_p).all()
 
 
+def test_the_second_half_of_a_head_is_the_log_variance():
+    gaussian = quadrants.normal(torch.tensor([[1.0, 2.0, 0.0, math.log(4)]]))
+    torch.testing.assert_close(gaussian.loc, torch.tensor([[[1.0, 2.0]]]))
+    torch.testing.assert_close(gaussian.scale, torch.tensor([[[1.0, 2.0]]]))
+
+
 def test_the_objective_is_what_is_measured(model, image):
     eps = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 1, 1)))
     terms, measured = model.objective(image, None, eps, step=0), estimates(model, image, eps)

@@ -92,7 +92,7 @@ def test_every_picture_draws_and_no_word_leaves_the_canvas(model, latent_dim, dr
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")]
     assert told == [f"wrote {tmp_path / 'figures' / name}.png" for name in drawn]
     for name, fig in drawn.items():
-        assert fig.get_suptitle() and fig.get_supxlabel().endswith((".", ". ")), name
+        assert fig.get_suptitle() and fig.get_supxlabel().rstrip().endswith((".", "?")), name
         for text in visible_texts(fig):
             box = text.get_window_extent()
             assert box.x0 >= 0 and box.y0 >= 0, (name, text.get_text())
@@ -191,8 +191,9 @@ def test_the_aggregate_posterior_is_a_density_beside_the_prior():
         heights, edges, _ = steps.get_data()
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)
         dim = int(ax.get_title()[2])
-        below = (heights * np.diff(edges))[edges[1:] <= edges[40]].sum()
-        assert below == pytest.approx((sampled[:, dim] < edges[40]).mean())
+        seen = sampled[np.abs(sampled[:, dim]) <= edges[-1], dim]
+        assert len(seen) >= 0.995 * len(sampled)
+        assert (heights * np.diff(edges))[:40].sum() == pytest.approx((seen < edges[40]).mean())
         x, density = prior.get_data()
         np.testing.assert_allclose(density, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi))
 

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
 import trainer
+import vq_figures
 from trainer import Interrupted, RunState, Settings, load_checkpoint, save_checkpoint, train
 from vae_common.data import ImageSet
 from vq_measured import measure_vq
@@ -142,6 +143,15 @@ def test_perplexity_of_a_known_assignment():
 def test_perplexity_lies_between_one_and_the_codes_used(codes):
     share = code_shares(torch.from_numpy(codes), 9)
     assert 1 - 20 * EPS <= perplexity(share).item() <= len(np.unique(codes)) * (1 + 20 * EPS)
+
+
+@pytest.mark.parametrize(("encoder_block", "count"), [(False, 1), (True, 2)])
+def test_empty_paper_gets_one_code_where_a_position_sees_nothing_else(encoder_block, count):
+    """Zero padding makes the first row and column differ; a block carries that one position further, not to [3, 3]."""
+    model = small_vqvae(encoder_block=encoder_block)
+    z_e, _ = model.encode(torch.zeros(1, 1, 28, 28, dtype=torch.double))
+    inside = z_e[:, count:-1, count:-1].reshape(-1, 3)
+    np.testing.assert_allclose(inside.detach(), inside[:1].detach().expand_as(inside), rtol=1e-12)
 
 
 # --- the running means are k-means --------------------------------------------------------------------------------
@@ -322,6 +332,47 @@ def test_reports_name_the_prior_and_add_up(digits):
     assert "learned prior" in learned.summary(CONFIG) and "learned prior" not in uniform.summary(CONFIG)
 
 
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_code_maps_show_each_code_in_its_colour():
+    rng = np.random.default_rng(0)
+    x, x_hat, codes = rng.random((2, 1, 28, 28)), rng.random((2, 1, 28, 28)), rng.integers(0, 9, (2, 7, 7))
+    colours = vq_figures.code_colours(rng.standard_normal((9, 4)))
+    assert len(np.unique(colours, axis=0)) == 9 and colours.min() >= 0 and colours.max() <= 1
+    picture = np.asarray(vq_figures.code_maps(x, codes, x_hat, colours, "codes").axes[0].images[0].get_array())
+    assert np.array_equal(picture[:28, 30:58], np.stack([x[1, 0]] * 3, axis=-1))
+    assert np.array_equal(picture[30:58:4, 30:58:4], colours[codes[1]])
+    assert np.array_equal(picture[60:, :28], np.stack([x_hat[0, 0]] * 3, axis=-1))
+    with pytest.raises(ValueError, match="codes: expected 0 to 7, found 0 to 8"):
+        vq_figures.code_maps(x, codes, x_hat, colours[:8], "codes")
+
+
+def test_like_codes_have_like_colours():
+    """On a line, the colours' first channel follows the order of the codes."""
+    red = vq_figures.code_colours(np.array([[3.0, 3.0], [0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))[:, 0]
+    assert red.argsort().tolist() in ([1, 2, 3, 0], [0, 3, 2, 1])
+
+
+def test_usage_bars_are_sorted():
+    ax = vq_figures.codebook_usage(np.array([0.1, 0.0, 0.6, 0.3]), 2.4, "use").axes[0]
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([60, 30, 10, 0])
+    assert "3 of 4 codes used, perplexity 2" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_every_picture_is_drawn(digits, learned, tmp_path, capsys):
+    torch.manual_seed(0)
+    vqvae = VQVAE(16, 3)
+    prior = CodePrior(vqvae, width=16, blocks=1) if learned else None
+    vq_figures.draw_vq(tmp_path, measure_vq(vqvae, prior, digits_part(digits), CONFIG), 0)
+    paths = [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines()]
+    assert paths == [
+        str(tmp_path / "figures" / f"{name}.png") for name in ("reconstructions", "codes", "usage", "samples")
+    ]
+    assert sorted(map(str, (tmp_path / "figures").iterdir())) == sorted(paths)
+
+
 # --- resume -------------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +398,7 @@ def train_from(model, data: ImageSet, path, epochs: int = 2) -> RunState:
 MODELS = {
     "ema": lambda: VQVAE(32, 3, decay=0.9, dead_below=0.9),
     "gradient": lambda: VQVAE(32, 3, codebook="gradient", decay=0.9, dead_below=0.9),
-    "prior": lambda: CodePrior(VQVAE(32, 3), width=16, blocks=1),
+    "prior": lambda: CodePrior(VQVAE(32, 3, encoder_block=True), width=16, blocks=1),
 }
 
 

@@ -185,7 +185,7 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
     except OSError as error:
         reason = f"the folder cannot be made ({error.strerror})"
         raise UsageError(f"--out {folder}: {reason}; choose a place that can be written to.") from error
-    if args.data_dir is not None:
+    if getattr(args, "data_dir", None) is not None:
         args.data_dir = str(Path(args.data_dir).resolve())  # so that the run can be read from any folder
     config = {"level": level, **vars(args), "python": platform.python_version(), "numpy": np.__version__}
     write_json(folder / "config.json", config)

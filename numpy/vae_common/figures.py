@@ -461,6 +461,30 @@ def sigma_per_dimension(sigma: np.ndarray, title: str, caption: str | None = Non
 
 
 @_styled
+def factor_matrices(
+    shares: Mapping[str, np.ndarray], factor_names: Sequence[str], title: str, caption: str | None = None
+) -> Figure:
+    """Factors against dimensions: matrices (F, Z) with entries in [0, 1], side by side, each under its name.
+
+    Of more than 20 dimensions those with the largest entry are shown.
+    """
+    fig = _figure(title, caption, height=1.5 + 0.27 * len(factor_names))
+    axes = fig.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    for ax, (name, share) in zip(axes, shares.items(), strict=True):
+        share = _array(name, share, len(factor_names), None)
+        if share.min() < 0 or share.max() > 1 + 1e-9:
+            raise ValueError(f"{name}: expected shares in [0, 1], found {share.min():.3g} to {share.max():.3g}")
+        dims = np.sort(np.argsort(-share.max(axis=0), kind="stable")[:20])
+        image = ax.imshow(share[:, dims], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        ax.set_xticks(np.arange(len(dims)), dims, size=9 if len(dims) <= 10 else 7)
+        ax.set(title=name, xlabel="dimension of mu")
+        ax.tick_params(length=0)
+    axes[0].set_yticks(np.arange(len(factor_names)), factor_names)
+    fig.colorbar(image, ax=list(axes), label="I / H(factor)", fraction=0.05, pad=0.02)
+    return _settle(fig)
+
+
+@_styled
 def save_figure(fig: Figure, path: str | Path) -> Path:
     """Write the figure as PNG, whole or not at all; the same figure gives the same bytes. Returns the path.
 

@@ -1,0 +1,430 @@
+"""The scores of disentanglement on codes whose scores are known, and the report and probes of a run."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import disentanglement as dis
+import probes
+from vae_common import digits, figures, sprites
+from vae_common.data import ImageSet
+
+F, Z = 5, 7  # the factors of the sprites, and dimensions: never equal, so that a transposed array does not fit
+VOTES, POINTS = 200, 4000
+
+
+@pytest.fixture(scope="module")
+def trials() -> dis.Trials:
+    return dis.sample_trials(sprites, np.random.default_rng(0), POINTS, VOTES)
+
+
+def coded(trials: dis.Trials, code) -> dis.Trials:
+    """The trials as seen through `code`, a function of factors (N, F), each standardized, that gives codes (N, Z)."""
+    mean, std = trials.points.mean(axis=0), trials.points.std(axis=0)
+    return dis.Trials(*(code((part.reshape(-1, F) - mean) / std).reshape(*part.shape[:-1], -1) for part in trials))
+
+
+def scored(trials: dis.Trials, code) -> dict:
+    return dis.scores(coded(trials, code), trials.points)
+
+
+ORDER, SIGNS = [3, 0, 4, 1, 2], np.array([2.0, -0.5, 1.0, -3.0, 0.25])
+
+
+def perfect(v):
+    """Each factor alone in a dimension, permuted and scaled, and two dimensions that hold nothing."""
+    return np.concatenate([v[:, ORDER] * SIGNS, np.zeros((len(v), Z - F))], axis=1)
+
+
+def duplicated(v):
+    return np.concatenate([v, -2 * v], axis=1)
+
+
+def rotated(v):
+    """pos_x and pos_y, which have the same distribution, turned by 45 degrees."""
+    x, y = v[:, 3], v[:, 4]
+    return np.concatenate([v[:, :3], np.stack([x + y, x - y], axis=1) / math.sqrt(2), np.zeros((len(v), 2))], axis=1)
+
+
+def noise(v):
+    return np.random.default_rng(len(v)).standard_normal((len(v), Z))
+
+
+def constant(v):
+    return np.ones((len(v), Z))
+
+
+def entropy(classes: np.ndarray) -> float:
+    p = np.bincount(classes) / len(classes)
+    return -(p[p > 0] * np.log(p[p > 0])).sum()
+
+
+# --- which images are asked for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drawer", [digits, sprites], ids=["digits", "sprites"])
+def test_trials_hold_one_factor_and_vary_the_others(drawer):
+    trials = dis.sample_trials(drawer, np.random.default_rng(1), points=10, votes=40)
+    count = len(drawer.FACTOR_NAMES)
+    fixed = dis.fixed_factors(40, count)
+    assert set(fixed[:20]) == set(fixed[20:]) == set(range(count))
+    for vote, factor in enumerate(fixed):
+        same = trials.pairs[vote, 0] == trials.pairs[vote, 1]  # (L, F)
+        assert same[:, factor].all() and not same.all(axis=0)[np.arange(count) != factor].any()
+        assert len(np.unique(trials.pairs[vote, 0, :, factor])) > 1  # pairs differ from one another
+        distinct = np.array([len(np.unique(column)) for column in trials.groups[vote].T])
+        assert (distinct == 1).tolist() == (np.arange(count) == factor).tolist()
+    drawer.draw(trials.groups.reshape(-1, count)[:200])  # raises for a vector that cannot be drawn
+
+
+def test_codes_keep_the_place_of_their_factors():
+    """An encoder that reads two numbers off the image: every axis of the trials must come back in its place."""
+    factors = np.arange(3 * 2 * 300 * F, dtype=float).reshape(3, 2, 300, F)  # more than one chunk
+
+    def draw(f):
+        return (f[:, :1, None, None] // F % 256).astype(np.uint8).repeat(28, axis=2).repeat(28, axis=3)
+
+    encoders = [lambda x: x[:, 0, :2, 0], lambda x: -x[:, 0, :3, 0]]
+    one, other = dis.codes_of(encoders, draw, factors, "none", np.random.default_rng(0))
+    expected = (factors[..., 0] // F % 256).astype(np.float32) / np.float32(255)
+    assert one.shape == (3, 2, 300, 2) and other.shape == (3, 2, 300, 3)
+    np.testing.assert_array_equal(one[..., 1], expected)
+    np.testing.assert_array_equal(other[..., 2], -expected)
+
+
+# --- mutual information --------------------------------------------------------------------------------------------
+
+
+def test_mutual_information_by_enumeration():
+    """p = [[3, 1], [1, 3], [0, 4]] / 12: I = H(a) + H(b) - H(a, b), written out."""
+    counts = np.array([[3, 1], [1, 3], [0, 4]])
+    a, b = (index.repeat(counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
+    exact = math.log(3) - (4 / 12 * math.log(4 / 12) + 8 / 12 * math.log(8 / 12))
+    exact += 2 * (3 / 12 * math.log(3 / 12) + 1 / 12 * math.log(1 / 12)) + 4 / 12 * math.log(4 / 12)
+    assert dis.mutual_information(a, b) == pytest.approx(exact, rel=1e-12)
+    assert dis.mutual_information(b, a) == pytest.approx(exact, rel=1e-12)
+
+
+@given(arrays(int, (30, 2), elements=st.integers(0, 4)))
+def test_mutual_information_is_within_its_bounds(pair):
+    a, b = pair.T
+    information = dis.mutual_information(a, b)
+    assert 0 <= information <= min(entropy(a), entropy(b)) + 1e-12
+    assert dis.mutual_information(a, a) == pytest.approx(entropy(a), abs=1e-12)
+
+
+def test_bins_are_equal_and_hold_their_ends():
+    values = np.array([[0.0, 7.0], [0.5, 7.0], [0.95, 7.0], [1.0, 7.0], [0.049, 7.0], [0.051, 7.0]])
+    assert dis.in_bins(values).T.tolist() == [[0, 10, 19, 19, 0, 1], [0] * 6]
+
+
+def test_continuous_factors_are_binned_and_discrete_ones_kept():
+    classes = dis.as_classes(digits.sample_factors(10_000, 3))
+    assert [len(np.unique(column)) for column in classes.T] == [10] + [20] * 15
+    entropies = [dis.mutual_information(column, column) for column in classes.T]
+    assert entropies == pytest.approx([math.log(10)] + [math.log(20)] * 15, abs=0.005)  # bias -19 / 2N = -0.001
+    classes = dis.as_classes(sprites.sample_factors(10_000, 3))
+    assert [len(np.unique(column)) for column in classes.T] == [3, 6, 40, 32, 32]
+
+
+def test_information_finds_each_factor_in_its_place(trials):
+    """Row f, column z: an (F, Z) matrix whose large entries are where the code put the factors."""
+    share = dis.information(coded(trials, perfect).points, dis.as_classes(trials.points))
+    assert share.shape == (F, Z)
+    expected = np.zeros((F, Z), bool)
+    expected[ORDER, range(F)] = True
+    assert ((share > 0.7) == expected).all()
+    # Elsewhere only the bias of finite samples, (20 - 1)(40 - 1) / 2N nats at the most, doubled for its spread.
+    assert share[~expected].max() < 2 * (19 * 39) / (2 * POINTS) / math.log(32)
+
+
+# --- a perfect code ------------------------------------------------------------------------------------------------
+
+
+def test_perfect_code_has_full_scores(trials):
+    """With 10,000 points each value of a factor is in more than 20 images of the half that forests are grown on, so
+    every leaf is pure and no tree ever looks at another dimension."""
+    codes, fixed = coded(trials, perfect), dis.fixed_factors(VOTES, F)
+    assert dis.beta_vae_score(codes.pairs, fixed) == 1
+    assert dis.factor_vae_score(codes.groups, fixed, codes.points.std(axis=0)) == 1
+    factors = sprites.sample_factors(10_000, 2)
+    assert dis.dci(perfect(factors), dis.as_classes(factors)) == pytest.approx((1, 1, 1), abs=1e-12)
+
+
+def test_perfect_code_has_a_mig_of_one():
+    """Factors of 3, 4 and 5 values in every combination, ten times: exactly independent, and fewer than the bins."""
+    factors = np.tile(np.indices((3, 4, 5)).reshape(3, -1).T, (10, 1)).astype(float)
+    mu = np.concatenate([0.1 - 3 * factors[:, [2, 0, 1]], np.ones((600, 1))], axis=1)
+    assert dis.mig(dis.information(mu, dis.as_classes(factors))) == pytest.approx(1, abs=1e-12)
+
+
+def test_mig_of_a_perfect_code_on_sprites_is_what_twenty_bins_leave():
+    """40 orientations and 32 positions in 20 bins: H(bin) / H(factor), all combinations of two factors at a time."""
+    for name in ("orientation", "pos_x"):
+        values = sprites.FACTOR_VALUES[name]
+        factors = np.stack(np.meshgrid(values, np.arange(3.0)), axis=-1).reshape(-1, 2)
+        binned = np.floor(20 * np.linspace(0, 1, len(values))).clip(0, 19).astype(int)
+        expected = (entropy(binned) / math.log(len(values)) + 1) / 2
+        found = dis.mig(dis.information(5 - factors[:, ::-1], dis.as_classes(factors)))
+        assert found == pytest.approx(expected, abs=0.01)  # a value on the edge of two bins may fall on either side
+        assert 0.9 < found < 0.97
+
+
+# --- useful codes that are not disentangled ------------------------------------------------------------------------
+
+
+def test_a_copy_of_each_dimension_makes_the_mig_zero(trials):
+    """The others do not mind for which of the two dimensions, except completeness: ln 2 of ln 2F is lost."""
+    found = scored(trials, duplicated)
+    assert found["MIG"] < 0.01  # not 0: the copy counts down, so that edges of bins fall elsewhere
+    assert dis.mig(dis.information(np.tile(trials.points, 2), dis.as_classes(trials.points))) == 0
+    assert found["beta-VAE score"] == found["FactorVAE score"] == 1
+    assert found["DCI disentanglement"] == pytest.approx(1, abs=0.005)  # a few leaves hold two of 40 orientations
+    # Each of ten trees picks one of the two at each split, so shares are not exactly equal.
+    assert found["DCI completeness"] == pytest.approx(1 - math.log(2) / math.log(2 * F), abs=0.02)
+
+
+def test_rotated_code(trials):
+    """Two of five factors mixed: a linear or a majority vote can only guess which of the two was fixed, 4/5 in all.
+
+    The two dimensions have the same mutual information with each: their gap is 0. DCI loses ln 2 of ln F for them,
+    and ln 2 of ln Z in completeness.
+    """
+    found, plain = scored(trials, rotated), scored(trials, perfect)
+    error = math.sqrt(0.25 / (VOTES / 2 * 2 / 5)) * 2 / 5  # of VOTES / 2 votes two fifths are coin tosses
+    assert found["beta-VAE score"] == pytest.approx(0.8, abs=3 * error)
+    assert found["FactorVAE score"] == pytest.approx(0.8, abs=3 * error)
+    share = np.array(found["information"])
+    assert np.abs(share[3:, 3] - share[3:, 4]).max() < 0.02
+    gaps = np.diff(np.sort(np.array(plain["information"]), axis=1), axis=1)[:, -1]
+    assert found["MIG"] == pytest.approx(gaps[:3].sum() / F, abs=0.02) and found["MIG"] < plain["MIG"] - 0.3
+    # The trees stop at 20 images in a leaf, before they have looked at both dimensions as much: 0.05.
+    assert found["DCI disentanglement"] == pytest.approx(3 / 5 + 2 / 5 * (1 - math.log(2) / math.log(F)), abs=0.05)
+    assert found["DCI completeness"] == pytest.approx(3 / 5 + 2 / 5 * (1 - math.log(2) / math.log(Z)), abs=0.05)
+
+
+# --- useless codes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [constant, noise])
+def test_useless_codes_score_at_chance(trials, code):
+    found = scored(trials, code)
+    # 1/F with 100 votes: three standard errors; exactly 1/F where every vote is answered alike.
+    error = 0 if code is constant else 3 * math.sqrt(0.16 / (VOTES / 2))
+    assert found["beta-VAE score"] == pytest.approx(1 / F, abs=error)
+    assert found["FactorVAE score"] == pytest.approx(1 / F, abs=error)
+    for name in ("MIG", "DCI disentanglement", "DCI completeness"):
+        assert 0 <= found[name] <= (0 if code is constant else 0.02), name
+    chance = np.mean([1 / 3, 1 / 6, 1 / 40, 1 / 32, 1 / 32])
+    assert found["DCI informativeness"] == pytest.approx(chance, abs=0.02)
+
+
+def test_one_dimension_is_enough_for_all_scores(trials):
+    """Z = 1: the scale alone. It is told apart from the rest, and no other gap is there to subtract."""
+    found = scored(trials, lambda v: v[:, 1:2])
+    assert found["MIG"] == pytest.approx(1 / F, abs=0.01)
+    assert found["FactorVAE score"] == 1 / F
+    assert found["DCI completeness"] == 1
+
+
+# --- dimensions that are silent, units, order ----------------------------------------------------------------------
+
+
+def test_a_dimension_that_hardly_varies_is_left_out(trials):
+    """A dimension of std 0.049 that is constant in every group would win all votes; at 0.051 it does."""
+    codes = coded(trials, perfect)
+    groups = np.concatenate([np.zeros((VOTES, dis.SIZE, 1)), codes.groups], axis=2)
+    for first, expected in ((0.049, 1), (0.051, 1 / F)):
+        std = np.concatenate([[first], codes.points.std(axis=0)])
+        assert dis.factor_vae_score(groups, dis.fixed_factors(VOTES, F), std) == expected
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.permutations(range(Z)), arrays(float, Z, elements=st.sampled_from([-4.0, -1.0, 0.5, 1.0, 8.0])))
+def test_order_and_unit_of_dimensions_do_not_matter(trials, order, scale):
+    """A code that is neither perfect nor useless: factors mixed, with noise. Binary scales keep the arithmetic exact
+    but for mirrored bins, whose edges belong to the other side."""
+    mix = np.random.default_rng(3).standard_normal((F, Z)) ** 3
+
+    def code(v):
+        return v @ mix + noise(v)
+
+    codes, other = coded(trials, code), coded(trials, lambda v: code(v)[:, order] * scale)
+    fixed, classes = dis.fixed_factors(VOTES, F), dis.as_classes(trials.points)
+    one, two = (dis.beta_vae_score(c.pairs, fixed) for c in (codes, other))
+    assert two == pytest.approx(one, abs=0.02)  # the classifier stops within its tolerance: a vote or two
+    one, two = (dis.factor_vae_score(c.groups, fixed, c.points.std(axis=0)) for c in (codes, other))
+    assert two == one
+    one, two = (dis.information(c.points, classes) for c in (codes, other))
+    np.testing.assert_allclose(two, one[:, order], rtol=0, atol=1e-9)
+    assert dis.mig(two) == pytest.approx(dis.mig(one), abs=1e-9)
+    assert 0.05 < dis.mig(one) < 0.9
+
+
+def test_dci_does_not_mind_order_and_unit(trials):
+    mix = np.random.default_rng(3).standard_normal((F, Z)) ** 3
+    classes = dis.as_classes(trials.points)
+    mu = coded(trials, lambda v: v @ mix + noise(v)).points
+    # Splits of equal worth are chosen by the order of the columns: 0.01.
+    assert dis.dci(-4 * mu[:, ::-1], classes) == pytest.approx(dis.dci(mu, classes), abs=0.01)
+
+
+def test_one_sidedness_of_known_rows():
+    """Non-square, so that a transpose does not fit: 1 - H / ln 3."""
+    rows = np.array([[0, 2.0, 0], [1, 1, 1], [5, 5, 0], [0, 0, 0]])
+    assert dis.one_sidedness(rows) == pytest.approx([1, 0, 1 - math.log(2) / math.log(3), 0], abs=1e-12)
+
+
+# --- the report ----------------------------------------------------------------------------------------------------
+
+
+def an_encoder(unit: float):
+    """Centre of mass and ink of the image: what an encoder of three dimensions might learn."""
+    pixel = np.arange(28.0)
+
+    def encode(x):
+        x = x[:, 0].astype(np.float64)
+        ink = x.sum(axis=(1, 2))
+        across, down = (x.sum(axis=1) @ pixel) / ink, (x.sum(axis=2) @ pixel) / ink
+        return unit * np.stack([across, down, np.sqrt(ink)], axis=1)
+
+    return encode
+
+
+@pytest.fixture(scope="module")
+def found():
+    encoders = an_encoder(1.0), an_encoder(1e-4)
+    return dis.report(sprites, *encoders, "none", np.random.default_rng(0), points=2000, votes=60)
+
+
+def test_report_holds_the_untrained_encoder_beside_the_trained(found):
+    """Both see the same images, and the unit of the untrained one does not silence its dimensions."""
+    assert list(found) == ["trained", "untrained"]
+    for name, value in found["trained"].items():
+        if name not in ("information", "DCI disentanglement", "DCI completeness", "DCI informativeness"):
+            assert found["untrained"][name] == pytest.approx(value, abs=0.04), name
+    assert np.shape(found["trained"]["information"]) == (F, 3)
+    share = np.array(found["trained"]["information"])
+    assert share.argmax(axis=1)[[1, 3, 4]].tolist() == [2, 0, 1]
+    lines = dis.table(found).splitlines()
+    assert lines[0].split() == ["trained", "untrained"] and len(lines) == 7
+    assert lines[1].split()[-2:] == [f"{one['beta-VAE score']:.3f}" for one in found.values()]
+
+
+def test_matrix_is_drawn_with_factors_down_and_dimensions_across():
+    share = np.zeros((F, 25))
+    share[1, 22] = 0.75
+    figure = figures.factor_matrices({"trained": share, "untrained": share / 2}, sprites.FACTOR_NAMES, "Title")
+    left, right, _ = figure.axes
+    shown = left.images[0].get_array()
+    assert shown.shape == (F, 20)
+    row, column = np.unravel_index(shown.argmax(), shown.shape)
+    assert left.get_yticklabels()[row].get_text() == "scale" and left.get_xticklabels()[column].get_text() == "22"
+    assert right.images[0].get_array().max() == 0.375
+    for wrong in (share.T, share * 2, share - 1):
+        with pytest.raises(ValueError, match="trained: expected"):
+            figures.factor_matrices({"trained": wrong}, sprites.FACTOR_NAMES, "Title")
+
+
+# --- probes --------------------------------------------------------------------------------------------------------
+
+
+def test_probes_on_codes_with_known_accuracy():
+    """Ten clusters far apart are told without error; labels that the codes do not know are guessed."""
+    rng = np.random.default_rng(0)
+    labels, test_labels = np.arange(600) % 10, np.arange(300) % 10
+    centres = 100 * rng.standard_normal((10, 4))
+    codes, test_codes = (centres[y] + rng.standard_normal((len(y), 4)) for y in (labels, test_labels))
+    assert probes.accuracies(codes, labels, test_codes, test_labels) == {"linear": 1, "neighbours": 1}
+    useless = probes.accuracies(rng.standard_normal((600, 4)), labels, test_codes * 0, test_labels)
+    assert useless == pytest.approx({"linear": 0.1, "neighbours": 0.1}, abs=1e-12)  # one answer for all
+    rings = np.stack([np.cos(codes[:, 0]), np.sin(codes[:, 0])], axis=1) * (1 + np.arange(600) % 2)[:, None]
+    found = probes.accuracies(rings[:400], labels[:400] % 2, rings[400:], labels[400:] % 2)
+    assert found["neighbours"] > 0.95 and found["linear"] < 0.65  # a ring around a ring is not linear
+
+
+def test_probe_sets_codes_beside_pca_and_pixels(digits):
+    train = ImageSet("digits", "train", digits.images[:600], digits.labels[:600], digits.class_names)
+    test = ImageSet("digits", "test", digits.images[600:900], digits.labels[600:900], digits.class_names)
+
+    def cheat(x):  # PCA itself is not to be beaten by less than this: the label, looked up by the image
+        known = {image.tobytes(): label for image, label in zip(digits.images, digits.labels, strict=True)}
+        return np.eye(10)[[known[np.rint(255 * image).astype(np.uint8).tobytes()] for image in x]]
+
+    found = probes.probe(cheat, lambda x: np.zeros((len(x), 10)), train, test, "none", 0)
+    assert list(found) == ["mu", "mu, untrained", "PCA, 10", "pixels, 784"]
+    assert found["mu"] == {"linear": 1, "neighbours": 1}
+    assert max(found["mu, untrained"].values()) < 0.2 < 0.6 < min(found["PCA, 10"].values())
+    assert found["pixels, 784"]["linear"] > 0.75
+    assert "  mu                       1.000         1.000" in probes.table(found)
+
+
+# --- command lines -------------------------------------------------------------------------------------------------
+
+
+def a_run(folder, dataset="sprites", model="vae"):
+    """A run folder as vae_paper.py leaves it, of a model that was not trained."""
+    import torch
+
+    import vae_paper
+    from paper_run import build_model, save_model
+    from vae_common import cli
+
+    args = vae_paper.build_parser().parse_args(["--dataset", dataset, "--model", model, "--latent-dim", "3"])
+    args.out = str(folder)
+    vae_paper.fill_in(args)
+    cli.make_run_folder(args, "paper")
+    network = build_model(args)
+    with torch.no_grad():
+        network.encoder.mu.weight.mul_(10)
+    save_model(network, model, folder / "weights.safetensors")
+    (folder / "metrics.jsonl").write_text("")
+    return folder
+
+
+def test_command_line_writes_scores_and_picture(tmp_path, monkeypatch, capsys):
+    run = a_run(tmp_path / "run")
+    monkeypatch.setattr(dis, "SIZE", 8)
+    monkeypatch.setattr(dis.report, "__defaults__", (500, 100))
+    capsys.readouterr()
+    assert dis.main([str(run), "--votes", "100"]) == 0
+    out = capsys.readouterr().out
+    saved = json.loads((run / "disentanglement.json").read_text())
+    assert saved["votes"] == 100 and saved["factors"] == list(sprites.FACTOR_NAMES)
+    assert f"{saved['trained']['MIG']:11.3f}{saved['untrained']['MIG']:11.3f}" in out
+    assert np.shape(saved["trained"]["information"]) == np.shape(saved["untrained"]["information"]) == (F, 3)
+    assert f"wrote {run / 'figures' / 'factors.png'}" in out and (run / "figures" / "factors.png").exists()
+
+
+def test_probes_command_line(tmp_path, monkeypatch, capsys, digits):
+    run = a_run(tmp_path / "run", "digits")
+    few = ImageSet("digits", "test", digits.images[:300], digits.labels[:300], digits.class_names)
+    monkeypatch.setattr("vae_common.data.load_dataset", lambda *args: few)
+    assert probes.main([str(run)]) == 0
+    saved = json.loads((run / "probes.json").read_text())
+    assert saved["images"] == saved["test_images"] == 300 and saved["binarize"] == "none"
+    assert set(saved["accuracy"]) == {"mu", "mu, untrained", "PCA, 3", "pixels, 784"}
+
+
+@pytest.mark.parametrize(
+    ("command", "run", "reason"),
+    [
+        (dis, dict(dataset="mnist"), "nobody knows the factors of mnist; name a run on digits or sprites"),
+        (dis, dict(dataset="digits", model="cvae"), "expected a run of --model vae or ae, found cvae"),
+        (probes, dict(dataset="digits", model="cvae"), "expected a run of --model vae or ae, found cvae"),
+        (dis, None, "expected the settings of a run"),
+        (probes, None, "expected the settings of a run"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(command, run, reason, tmp_path, capsys):
+    if run is not None:
+        a_run(tmp_path / "run", **run)
+    capsys.readouterr()
+    assert command.main([str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and len(error.splitlines()) == 1

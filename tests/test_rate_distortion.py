@@ -1,0 +1,521 @@
+"""Rate and distortion: every estimate against an exact answer, the ends of the plane, the sweep, the command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+import evaluate
+import mutual_information
+import rate_distortion
+import trainer
+import vae_paper
+from linear_vae import linear_rate_distortion
+from mutual_information import EstimateError, decompose, log_densities, log_marginals
+from rate_distortion_figures import rate_distortion_plane
+from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.weights import read_safetensors
+
+FOUR = 4  # standard errors
+
+
+def rng(seed=0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def posteriors(images: int, latents: int, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping, of unequal widths, and correlated over the images."""
+    draw = rng(seed)
+    mu = draw.normal(size=(images, latents)) @ (np.eye(latents) + 0.7)
+    return mu, draw.uniform(-3, 0.5, size=(images, latents))
+
+
+def one_code_of_each(mu, logvar, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    return mu + np.exp(0.5 * logvar) * rng(seed).normal(size=mu.shape), np.arange(len(mu))
+
+
+# --- densities -----------------------------------------------------------------------------------------------------
+
+
+def test_densities_match_torch_distributions():
+    mu, logvar = posteriors(30, 4)
+    z, index = one_code_of_each(mu, logvar)
+    own, mixture = log_densities(z, index, mu, logvar)
+    parts = Normal(torch.from_numpy(mu), torch.from_numpy(np.exp(0.5 * logvar))).log_prob(torch.from_numpy(z)[:, None])
+    joint = parts.sum(dim=2)  # (M, N)
+    np.testing.assert_allclose(own, joint.diag(), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(mixture, torch.logsumexp(joint, dim=1) - math.log(30), rtol=1e-10, atol=1e-10)
+    marginals = torch.logsumexp(parts, dim=1) - math.log(30)
+    np.testing.assert_allclose(log_marginals(z, index, mu, logvar), marginals, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 1000])
+def test_densities_do_not_depend_on_the_chunks(at_once):
+    mu, logvar = posteriors(37, 3)
+    z, index = one_code_of_each(mu, logvar)
+    whole = log_densities(z, index, mu, logvar)
+    np.testing.assert_allclose(log_densities(z, index, mu, logvar, at_once), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_densities_do_not_depend_on_the_order_of_the_images():
+    mu, logvar = posteriors(37, 3)
+    z, index = one_code_of_each(mu, logvar)
+    order = rng().permutation(37)
+    shuffled = log_densities(z, np.argsort(order)[index], mu[order], logvar[order])
+    np.testing.assert_allclose(shuffled, log_densities(z, index, mu, logvar), rtol=1e-12, atol=1e-12)
+
+
+def test_float32_posteriors_as_narrow_as_a_training_makes_them():
+    """std of 1e-3, as small beta gives: the same as in the plain form (z - mu)^2 / std^2."""
+    mu, logvar = (value.astype(np.float32) for value in posteriors(20, 5))
+    logvar = logvar - np.float32(12)
+    z, index = one_code_of_each(mu.astype(float), logvar.astype(float))
+    plain = -0.5 * ((z - mu) ** 2 * np.exp(-logvar.astype(float)) + logvar + math.log(2 * math.pi)).sum(axis=1)
+    np.testing.assert_allclose(log_densities(z, index, mu, logvar)[0], plain, atol=mutual_information.ROUNDING)
+
+
+# --- the parts of the rate, where they are known -------------------------------------------------------------------
+
+
+def assert_close(estimate, exact):
+    assert abs(estimate.value - exact) <= FOUR * estimate.error + 1e-6, (estimate, exact)
+    assert estimate.error < 0.05  # else the comparison says nothing
+
+
+def by_quadrature(mu, logvar, side=801, reach=9.0) -> dict[str, float]:
+    """The parts of the rate of N posteriors with Z = 1 or 2, by summing over a grid: smooth densities that vanish at
+    its edge, for which the rectangle rule is exact to rounding."""
+    axis = np.linspace(-reach, reach, side)
+    step, std = axis[1] - axis[0], np.exp(0.5 * logvar)
+    each = np.exp(-0.5 * ((axis[:, None, None] - mu) / std) ** 2) / (std * math.sqrt(2 * math.pi))  # (side, N, Z)
+    prior = np.exp(-0.5 * axis**2) / math.sqrt(2 * math.pi)
+    if mu.shape[1] == 1:
+        q_x, p, product, cell = each[:, :, 0].T, prior, each[:, :, 0].mean(axis=1), step
+    else:
+        q_x = np.einsum("in,jn->nij", each[:, :, 0], each[:, :, 1])
+        p, cell = np.outer(prior, prior), step**2
+        product = np.outer(each[:, :, 0].mean(axis=1), each[:, :, 1].mean(axis=1))
+    q = q_x.mean(axis=0)
+
+    def kl(a, b):
+        return float((a * (np.log(a + 1e-300) - np.log(b + 1e-300))).sum() * cell)
+
+    information = float(np.mean([kl(one, q) for one in q_x]))
+    return {"information": information, "aggregate_kl": kl(q, p), "total_correlation": kl(q, product),
+            "dimension_kl": kl(product, p)}  # fmt: skip
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+def test_the_parts_of_a_few_images_by_quadrature(latents):
+    mu, logvar = posteriors(5, latents, seed=1)
+    exact, parts = by_quadrature(mu, logvar), decompose(mu, logvar, 20_000, rng())
+    for name, value in exact.items():
+        assert_close(getattr(parts, name), value)
+    assert exact["information"] + exact["aggregate_kl"] == pytest.approx(parts.rate, rel=1e-6)
+    assert 0.5 < exact["information"] < math.log(5) - 0.1 and exact["aggregate_kl"] > 0.3  # far from every bound
+
+
+def test_a_linear_encoder_of_gaussian_images():
+    """x ~ N(0, S), mu = A x: q(z) = N(0, A S A' + diag std^2), so everything is a log-determinant. The set of N images
+    shows at most chi^2 / 2N nats less, here below 0.01."""
+    A, std2 = np.array([[1.0, 0.4], [0.5, 0.8]]), np.array([0.3, 0.5])
+    root = np.array([[1.2, 0.0], [0.5, 0.6]])
+    mu = rng().normal(size=(6000, 2)) @ root.T @ A.T
+    C = A @ root @ root.T @ A.T + np.diag(std2)
+    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 6000, rng(1))
+    log_det = np.linalg.slogdet(C)[1]
+
+    def normal(covariance):
+        return MultivariateNormal(torch.zeros(2, dtype=torch.float64), torch.from_numpy(covariance))
+
+    exact = {
+        "information": 0.5 * (log_det - np.log(std2).sum()),
+        "aggregate_kl": kl_divergence(normal(C), normal(np.eye(2))).item(),
+        "total_correlation": 0.5 * (np.log(np.diag(C)).sum() - log_det),
+        "dimension_kl": 0.5 * (np.diag(C) - 1 - np.log(np.diag(C))).sum(),
+    }
+    for name, value in exact.items():
+        estimate = getattr(parts, name)
+        assert abs(estimate.value - value) <= FOUR * estimate.error + 0.01, (name, estimate, value)
+        assert estimate.error < 0.02 and value > 0.05
+
+
+def test_identical_posteriors_hold_nothing():
+    mu, logvar = np.full((50, 3), 0.7), np.full((50, 3), -1.0)
+    z, index = rng().normal(size=(40, 3)), rng().integers(50, size=40)
+    own, mixture = log_densities(z, index, mu, logvar)
+    np.testing.assert_allclose(own - mixture, 0, atol=1e-12)
+    parts = decompose(mu, logvar, 40, rng())
+    assert parts.information.value == pytest.approx(0, abs=1e-12)
+    assert parts.aggregate_kl.value == pytest.approx(1.5 * (0.49 + math.exp(-1)), rel=1e-9)
+
+
+def test_a_collapsed_encoder_has_nothing_to_divide():
+    parts = decompose(np.zeros((50, 3)), np.zeros((50, 3)), 60, rng())
+    for name in ("information", "aggregate_kl", "total_correlation", "dimension_kl", "residual"):
+        assert getattr(parts, name).value == pytest.approx(0, abs=1e-12)
+
+
+def test_posteriors_that_do_not_meet_name_their_image():
+    mu = 1000.0 * np.arange(60)[:, None] * [1, -1]
+    parts = decompose(mu, np.zeros((60, 2)), 200, rng())
+    assert parts.information.value == pytest.approx(math.log(60), abs=1e-6)
+    assert parts.total_correlation.value == pytest.approx(math.log(60), abs=1e-6)  # either coordinate says it
+
+
+def test_islands_by_enumeration():
+    """Images on three islands of 2, 3 and 5: a code tells the island and no more, so I is the islands' entropy. Codes
+    drawn from every image equally often make the estimate exact."""
+    island = np.repeat([0, 1, 2], [2, 3, 5])
+    mu, share = np.stack([500.0 * island, np.zeros(10)], axis=1), np.array([0.2, 0.3, 0.5])
+    parts = decompose(mu, np.zeros((10, 2)), 40, rng())
+    assert parts.information.value == pytest.approx(-(share * np.log(share)).sum(), abs=1e-9)
+
+
+@given(
+    arrays(float, (7, 3), elements=st.floats(-6, 6)),
+    arrays(float, (7, 3), elements=st.floats(-8, 2)),
+    st.integers(2, 60),
+)
+def test_bounds_hold_for_any_posteriors(mu, logvar, samples):
+    index = np.arange(samples) % 7
+    z = mu[index] + np.exp(0.5 * logvar[index]) * rng(samples).normal(size=(samples, 3))
+    own, mixture = log_densities(z, index, mu, logvar)
+    assert (own - mixture).max() <= math.log(7) + 1e-9  # not only on average: of every code
+    parts = decompose(mu, logvar, 700, rng())
+    assert -FOUR * parts.information.error - 1e-6 <= parts.information.value <= math.log(7) + 1e-9
+    assert parts.information.value + parts.aggregate_kl.value == pytest.approx(parts.rate, rel=1e-12, abs=1e-12)
+
+
+# --- what is impossible is not reported ----------------------------------------------------------------------------
+
+
+def refused(mu, logvar, name, samples=400):
+    with pytest.raises(EstimateError, match="which cannot be") as error:
+        decompose(mu, logvar, samples, rng())
+    assert str(error.value).startswith(name) and len(str(error.value).splitlines()) == 1
+
+
+def test_a_log_weight_added_once_per_dimension_is_refused(monkeypatch):
+    """log q(z) with the 1/N of the mixture in every dimension: it makes 3 ln N too much of I, and a negative total
+    correlation; the latter is what remains to be seen where I is let pass."""
+    original = log_densities
+
+    def per_dimension(z, index, mu, logvar):
+        own, mixture = original(z, index, mu, logvar)
+        return own, mixture - (z.shape[1] - 1) * math.log(len(mu))
+
+    monkeypatch.setattr(mutual_information, "log_densities", per_dimension)
+    mu, logvar = posteriors(100, 4)
+    refused(mu, logvar, "I(x; z) was estimated as 1")
+    refused(np.zeros((100, 4)), np.zeros((100, 4)), "I(x; z) was estimated as 13.82")
+
+
+def test_a_sum_of_marginals_for_the_joint_is_refused(monkeypatch):
+    """log q(z) as if the dimensions were independent given the set: too small where they are not."""
+    original = log_densities
+
+    def factorised(z, index, mu, logvar):
+        own, mixture = original(z, index, mu, logvar)
+        return own, log_marginals(z, index, mu, logvar).sum(axis=1) if z.shape[1] > 1 else mixture
+
+    monkeypatch.setattr(mutual_information, "log_densities", factorised)
+    refused(np.arange(50.0)[:, None] * [9, 9, 9], np.zeros((50, 3)), "I(x; z)")
+
+
+def test_weights_without_the_code_s_own_image_are_refused(monkeypatch):
+    """A mixture over a minibatch that the code was not drawn from."""
+    original = log_densities
+
+    def another_batch(z, index, mu, logvar):
+        own, _ = original(z, index, mu, logvar)
+        return own, original(z, np.zeros_like(index), mu[:20] + 5, logvar[:20])[1]
+
+    monkeypatch.setattr(mutual_information, "log_densities", another_batch)
+    refused(*posteriors(100, 4), "I(x; z)")
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_another_std_than_that_of_the_posterior_is_refused(factor, monkeypatch):
+    """Codes drawn with the wrong width, as exp(logvar) for a std makes them: the rate no longer adds up."""
+    original = log_densities
+    mu, logvar = posteriors(100, 4)
+    monkeypatch.setattr(
+        mutual_information,
+        "log_densities",
+        lambda z, index, mu, logvar: original(z, index, mu, logvar + 2 * math.log(factor)),
+    )
+    refused(mu, logvar, "sampled rate")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_posteriors_that_are_not_finite_are_refused(value):
+    mu, logvar = posteriors(10, 2)
+    mu[3, 1] = value
+    refused(mu, logvar, "I(x; z)", samples=50)
+
+
+# --- the ends of the plane -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["none", "threshold"])
+def test_distortion_without_z_is_the_loss_of_a_constant_decoder(how, digits):
+    x = binarize(digits.images[:200], how)
+    mean = rate_distortion.mean_image(x)
+    logits = torch.from_numpy(np.log(mean / (1 - mean))).expand(200, 1, 28, 28)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(x).double(), reduction="none")
+    expected = bce.sum(dim=(1, 2, 3)).mean().item()
+    assert rate_distortion.distortion_without_z(x, mean, "bernoulli") == pytest.approx(expected, rel=1e-9)
+    squared = ((x - mean) ** 2).sum(axis=(1, 2, 3)).mean()
+    assert rate_distortion.distortion_without_z(x, mean, "gaussian") == pytest.approx(squared, rel=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_no_constant_is_better_than_the_mean_image(likelihood, digits):
+    x = binarize(digits.images[:200], "none")
+    best = rate_distortion.distortion_without_z(x, rate_distortion.mean_image(x), likelihood)
+    for seed in range(5):
+        other = np.clip(rate_distortion.mean_image(x) + 0.02 * rng(seed).normal(size=(1, 28, 28)), 1e-9, 1 - 1e-9)
+        assert rate_distortion.distortion_without_z(x, other, likelihood) > best
+
+
+def test_a_pixel_never_lit_in_training_costs_a_finite_price():
+    dark, lit = np.zeros((9, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    assert rate_distortion.distortion_without_z(lit, rate_distortion.mean_image(dark), "bernoulli") == pytest.approx(
+        math.log(255 * 9 + 2)
+    )
+
+
+def test_entropy_of_a_set_by_enumeration():
+    """Images of three pixels and all eight ways to binarize them; met by pixels of 0 and 1, an upper bound for grey."""
+    black_and_white = np.array([[0, 0, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]], np.float32).reshape(4, 1, 1, 3)
+    grey = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]], np.float32).reshape(2, 1, 1, 3)
+    outcomes = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, 8).T
+    for x, exact in ((black_and_white, True), (grey, False)):
+        p = np.where(outcomes[None], x.reshape(-1, 1, 3), 1 - x.reshape(-1, 1, 3)).prod(axis=2).mean(axis=0)
+        entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
+        found = rate_distortion.entropy_of_set(x)
+        assert found == pytest.approx(entropy, rel=1e-6) if exact else entropy < found < entropy + math.log(2)
+
+
+def test_pixel_entropy_does_not_depend_on_the_chunks(digits):
+    x = binarize(digits.images[:50], "none")
+    whole = rate_distortion.pixel_entropy(x)
+    assert rate_distortion.pixel_entropy(x, at_once=7) == pytest.approx(whole, rel=1e-12)
+
+
+def test_the_ends_of_mnist(mnist_dir):
+    train, test = (binarize(load_dataset("mnist", split, mnist_dir).images, "none") for split in ("train", "test"))
+    ends = rate_distortion.end_points(test, rate_distortion.mean_image(train), "bernoulli")
+    assert ends["without_z"] == pytest.approx(205.80, abs=0.005)
+    assert ends["floor"] == pytest.approx(45.53, abs=0.005)
+    assert ends["entropy"] == pytest.approx(45.53 + math.log(10_000), abs=0.01)
+    own = rate_distortion.distortion_without_z(test, rate_distortion.mean_image(test), "bernoulli")
+    assert own == pytest.approx(205.65, abs=0.005)
+
+
+@pytest.mark.parametrize("beta", [0.3, 1.0, 4.0, 9.0])
+def test_the_frontier_of_the_linear_beta_vae_has_slope_minus_beta(beta):
+    """D = squared error / 2 s2, up to a constant; the relative error of a central difference of step h is O(h^2)."""
+    eigenvalues, s2, h = np.array([5, 2.5, 1.2, *[0.3] * 5]), 0.4, 1e-4
+    (R0, error0, _), (R1, error1, _) = (linear_rate_distortion(eigenvalues, 3, s2, beta * f) for f in (1 - h, 1 + h))
+    assert R1 < R0
+    assert (error1 - error0) / (2 * s2) / (R1 - R0) == pytest.approx(-beta, rel=10 * h**2)
+
+
+def test_the_information_of_the_linear_beta_vae_is_its_rate():
+    """At the optimum q(z) is the prior, in dimensions that are used and in those that are not: so I = R."""
+    eigenvalues, theta = np.array([5, 2.5, 1.2]), 1.5
+    used = eigenvalues > theta
+    std2 = np.where(used, theta / eigenvalues, 1.0)
+    mu = rng().normal(size=(8000, 3)) * np.sqrt(1 - std2)
+    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 8000, rng(1))
+    rate, _, active = linear_rate_distortion(eigenvalues, 3, theta, 1.0)
+    assert used.sum() == active == 2
+    assert parts.information.value == pytest.approx(rate, abs=FOUR * parts.information.error + 0.01)
+    assert parts.information.error < 0.02
+
+
+# --- the picture ---------------------------------------------------------------------------------------------------
+
+
+def entry(beta, rate, distortion, information) -> dict:
+    point = {"rate": rate, "distortion": distortion, "elbo": -(rate + distortion)}
+    rest = {"value": rate - information, "error": 0.1}
+    test = {**point, "distortion": distortion + 3, "elbo": point["elbo"] - 3}
+    information = {"value": information, "error": 0.1}
+    return dict(beta=beta, train=point, test=test, active_units=3, information=information, aggregate_kl=rest)
+
+
+ENDS = {split: {"images": 1000, "without_z": 200.0, "floor": 45.0, "entropy": 51.9} for split in ("train", "test")}
+
+
+def test_the_picture_holds_the_points_the_slopes_and_the_bounds():
+    models = [entry(0.1, 40.0, 60.0, 6.5), entry(1.0, 20.0, 75.0, 6.0), entry(10.0, 2.0, 160.0, 1.5)]
+    figure = rate_distortion_plane(models, ENDS, "a title")
+    plane, below = figure.axes
+    lines = [np.array(line.get_xydata(), float) for line in plane.lines]
+    train = np.array([[model["train"]["rate"], model["train"]["distortion"]] for model in models])
+    assert any(np.array_equal(line, train) for line in lines)
+    assert any(np.array_equal(line, train + np.array([0, 3])) for line in lines)
+    slopes = {round((y1 - y0) / (x1 - x0), 6) for (x0, y0), (x1, y1) in (line for line in lines if len(line) == 2)}
+    assert {-0.1, -1.0, -10.0} <= slopes
+    assert "R + D = 98.0: -elbo of beta 1, test" in [text.get_text() for text in plane.get_legend().get_texts()]
+    assert [bar.get_height() for bar in below.patches] == pytest.approx([6.5, 6, 1.5, 33.5, 14, 0.5])
+
+
+def test_one_run_without_a_beta_is_drawn_too():
+    figure = rate_distortion_plane([entry(None, 20.0, 75.0, 6.0)], ENDS, "a title")
+    assert "this run" in [text.get_text() for text in figure.axes[0].texts]
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_digits(monkeypatch, digits):
+    """150 images to train on instead of 12,000."""
+    parts = {"train": slice(0, 150), "test": slice(150, 200)}
+
+    def load(name, split, data_dir=None):
+        part = parts[split]
+        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
+
+    monkeypatch.setattr("vae_common.data.load_dataset", load)
+
+
+SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples", "100", "--sweep", "4", "0.5", "1"]
+
+
+def interrupt_in_step(monkeypatch, number):
+    """Ctrl-C during the step with this number, counted over the whole sweep from 1."""
+    import signal
+
+    original, steps = trainer.train_step, []
+
+    def train_step(state, *args):
+        steps.append(state.step)
+        values = original(state, *args)
+        if len(steps) == number:
+            signal.raise_signal(signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(trainer, "train_step", train_step)
+
+
+@pytest.mark.parametrize("step", [3, 18])  # in the first beta, with 3 epochs of 5 steps; in the second
+def test_a_sweep_interrupted_and_resumed_equals_an_uninterrupted_one(step, small_digits, monkeypatch, tmp_path, capsys):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert rate_distortion.main([*SWEEP, "--out", str(whole)]) == 0
+    printed = capsys.readouterr().out
+    assert "beta 1, 1 epochs, from the weights of" in printed and "rate_distortion_plane.png" in printed
+    with monkeypatch.context() as patched:
+        interrupt_in_step(patched, step)
+        assert rate_distortion.main([*SWEEP, "--out", str(broken)]) == 130
+    assert f"interrupted; go on with --resume {broken}" in capsys.readouterr().err
+    assert rate_distortion.main(["--resume", str(broken)]) == 0
+    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, broken)]
+    assert results[0] == results[1]
+    assert [model["beta"] for model in results[0]["models"]] == [0.5, 1, 4]
+    for beta in ("0.5", "1", "4"):
+        first, second = (read_safetensors(f / f"beta-{beta}" / "weights.safetensors")[1] for f in (whole, broken))
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_a_model_of_a_sweep_is_a_run_of_its_own(small_digits, tmp_path, capsys):
+    """The other commands read it, and find the numbers that the sweep found."""
+    out = tmp_path / "sweep"
+    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out)]) == 0
+    model = json.loads((out / "results.json").read_text())["models"][0]
+    assert evaluate.main([str(out / "beta-2"), "--importance-samples", "2"]) == 0
+    measured = json.loads((out / "beta-2" / "evaluation.json").read_text())
+    assert measured["elbo"] == pytest.approx(model["test"]["elbo"], rel=1e-6)
+    assert measured["active_units"] == model["active_units"]
+    assert rate_distortion.main([str(out / "beta-2"), "--samples", "100"]) == 0
+    placed = json.loads((out / "beta-2" / "rate_distortion.json").read_text())
+    assert placed["models"] == [model]
+    assert (out / "beta-2" / "figures" / "rate_distortion_plane.png").exists()
+
+
+def test_a_warm_start_begins_with_the_weights_of_the_beta_before(small_digits, monkeypatch, tmp_path):
+    starts, original = [], trainer.RunState.start
+    monkeypatch.setattr(
+        trainer.RunState,
+        "start",
+        lambda model, settings: starts.append(model.encoder.mu.bias.detach().clone()) or original(model, settings),
+    )
+    assert rate_distortion.main([*SWEEP, "--out", str(tmp_path / "run")]) == 0
+    for start, before in zip(starts[1:], ("0.5", "1"), strict=True):
+        weights = read_safetensors(tmp_path / "run" / f"beta-{before}" / "weights.safetensors")[1]
+        np.testing.assert_array_equal(start, weights["encoder.mu.bias"])
+
+
+def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, capsys):
+    original = log_densities
+    monkeypatch.setattr(
+        mutual_information, "log_densities", lambda *args: (original(*args)[0], original(*args)[1] - 20.0)
+    )
+    assert rate_distortion.main([*SWEEP, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "I(x; z) was estimated as" in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_other_objectives_have_no_slope(small_digits, monkeypatch, tmp_path):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    run = str(tmp_path / "run")
+    assert vae_paper.main(["--epochs", "1", "--latent-dim", "2", "--capacity", "5", "--out", run]) == 0
+    assert rate_distortion.main([run, "--samples", "50"]) == 0
+    assert json.loads((tmp_path / "run" / "rate_distortion.json").read_text())["models"][0]["beta"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ([], "name a finished RUN to place in the plane"),
+        (["nothing"], "expected the settings of a run"),
+        (["nothing", "--sweep", "--lr", "0.1"], "--lr cannot be given with RUN"),
+        (["--resume", "nothing"], "nothing: expected a sweep to go on with"),
+        (["--resume", "nothing", "--epochs", "5"], "--epochs cannot be given with --resume"),
+        (["--sweep", "1", "0"], "expected a finite number above 0, got '0'"),
+        (["--sweep", "1", "many"], "expected a finite number above 0, got 'many'"),
+        (["--sweep", "--samples", "1"], "expected an integer from 2"),
+        (["--sweep", "--device", "tpu"], "--device: expected cpu"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(flags, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert rate_distortion.main(flags) == 2
+    error = capsys.readouterr().err
+    assert reason in error.splitlines()[-1] and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_have_no_place_in_the_plane(small_digits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    assert vae_paper.main(["--model", "ae", "--epochs", "1", "--out", str(tmp_path / "ae")]) == 0
+    capsys.readouterr()
+    assert rate_distortion.main([str(tmp_path / "ae")]) == 2
+    error = capsys.readouterr().err
+    assert "this is --model ae" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("config.json", '{"level": "paper"}'), ("config.json", "{"), ("results.json", "{"),
+     ("results.json", '{"models": [{"beta": 7.0}]}')],
+)  # fmt: skip
+def test_a_sweep_that_is_none_is_not_resumed(file, text, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"level": "rate_distortion", "sweep": [1.0]}')
+    (tmp_path / file).write_text(text)
+    assert rate_distortion.main(["--resume", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "expected a sweep to go on with" in error and len(error.splitlines()) == 1
