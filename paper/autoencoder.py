@@ -115,7 +115,7 @@ def mse(x: np.ndarray, x_hat: np.ndarray) -> float:
 
 
 def errors(ae: Measured, vae: Measured, pca: LinearCode) -> dict[str, float]:
-    """Squared error per pixel on the test split, by name, the largest usually first."""
+    """Squared error per pixel on the test split, by name."""
     x = ae.x
     return {
         "mean image, no code": mse(x, pca.mean.reshape(1, 1, 28, 28)),
@@ -132,8 +132,14 @@ def draw(folder: Path, ae: Measured, vae: Measured, pca: LinearCode, seed: int) 
     pictures = {
         "reconstructions": reconstructions(ae, vae, pca),
         "samples": samples(ae, vae.decode, pca, z),
-        "latent-ae": latent(ae, "The codes of the autoencoder", "Nothing holds them near the prior's circles"),
-        "latent-vae": latent(vae, "The posterior means of the VAE", "The KL draws them to the prior's circles"),
+        "latent-ae": latent(
+            ae,
+            "The codes of the autoencoder",
+            "Nothing sets their scale, where z ~ N(0, I) mostly lies within 2 of the origin",
+        ),
+        "latent-vae": latent(
+            vae, "The posterior means of the VAE", "The KL draws them to where z ~ N(0, I) falls, the circles"
+        ),
     }
     for name, figure in pictures.items():
         print(f"wrote {figures.save_figure(figure, folder / 'figures' / f'{name}.png')}")
@@ -164,13 +170,12 @@ def samples(ae: Measured, decode_vae: Callable[..., np.ndarray], pca: LinearCode
 def latent(measured: Measured, title: str, caption: str):
     variance = measured.mu.var(axis=0)
     dims = np.sort(np.argsort(-variance, kind="stable")[:2])
-    shown = (
-        "." if len(variance) <= 2 else f"; shown are the two of {len(variance)} dimensions with the largest variance."
-    )
+    spread = f": the standard deviations are {variance[dims].max() ** 0.5:.1f} and {variance[dims].min() ** 0.5:.1f}."
+    shown = f" Shown: the two of {len(variance)} dimensions with the largest variance." if len(variance) > 2 else ""
     mu = measured.mu[:, dims] if len(dims) == 2 else np.repeat(measured.mu, 2, axis=1)
     return figures.latent_scatter(
         mu, measured.data.labels, measured.data.class_names, title, [f"mu[{dim}]" for dim in np.resize(dims, 2)],
-        caption=caption + shown,
+        caption=caption + spread + shown,
     )  # fmt: skip
 
 
@@ -217,7 +222,9 @@ def table(found: dict[str, float], test: ImageSet, config: argparse.Namespace, v
         f"(AE trained {config.epochs} epochs on the {LIKELIHOODS[config.likelihood]} loss, "
         f"VAE {vae_config.epochs} on the {LIKELIHOODS[vae_config.likelihood]} likelihood)",
     ]
-    return "\n".join(lines + [f"  {name:20} {value:.4f}" for name, value in found.items()])
+    return "\n".join(
+        lines + [f"  {name:20} {value:.4f}" for name, value in sorted(found.items(), key=lambda item: -item[1])]
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -62,7 +62,7 @@ def sample_trials(drawer: ModuleType, rng: np.random.Generator, points: int = PO
 
 
 def codes_of(
-    encoders: Sequence[Encoder], draw: Encoder, factors: np.ndarray, how: str, rng: np.random.Generator
+    encoders: Sequence[Encoder], draw: Callable, factors: np.ndarray, how: str, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """The codes (..., Z) that each encoder gives the same images, drawn from factors (..., F) and binarized `how`."""
     from tqdm import tqdm

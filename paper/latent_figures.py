@@ -178,8 +178,7 @@ def decoded_noise(measured: Measured, rng: np.random.Generator) -> Figure:
 def codes(measured: Measured, rng: np.random.Generator) -> Figure:
     return pictures.scatter(
         measured, "Where the autoencoder puts the test images",
-        "Nothing draws the codes to the origin or to a scale: compare the axes with a VAE's, and the holes between "
-        "classes.", prior=False,
+        "Nothing draws the codes to the origin or to a scale of 1: compare the axes with those of a VAE.", prior=False,
     )  # fmt: skip
 
 

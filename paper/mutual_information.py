@@ -5,7 +5,7 @@ q(z) = 1/N sum_n q(z|x_n). With an image n drawn from the set and z from q(z|x_n
 
     R = E[ log q(z|x_n)/p(z) ] = E[ log q(z|x_n)/q(z) ] + E[ log q(z)/p(z) ] = I(n; z) + KL(q(z) || p(z))
 
-(Hoffman & Johnson 2016, "ELBO surgery", eq. 8, the index-code mutual information), and the second part once more into
+(Hoffman & Johnson 2016, "ELBO surgery": the index-code mutual information), and the second part once more into
 
     KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d))       Chen et al. 2018, eq. 2
 

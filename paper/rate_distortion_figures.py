@@ -25,7 +25,7 @@ BOUNDS = (
 def rate_distortion_plane(
     models: Sequence[Mapping], ends: Mapping[str, Mapping], title: str, caption: str | None = None
 ) -> Figure:
-    """Models in the plane (Alemi et al. 2018, figs. 1 and 3) above the parts of their rates; as in results.json.
+    """Models in the plane (Alemi et al. 2018, fig. 1) above the parts of their rates; as in results.json.
 
     models: entries in rising order of beta (None: trained for something other than D + beta R), with the keys train,
     test, active_units, information and aggregate_kl; ends: `rate_distortion.end_points` of both splits.
@@ -47,7 +47,7 @@ def rate_distortion_plane(
     _impossible(plane, ends["train"])
     _strokes(plane, points[:, :2], [model["beta"] for model in models])
     _equal_elbo(plane, models)
-    plane.legend(loc="upper right")
+    plane.legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
     _parts(below, models, math.log(ends["train"]["images"]))
     figures._settle(fig)
     _name_points(plane, points, models, ends["train"])
@@ -110,7 +110,7 @@ def _name_points(ax: Axes, points: np.ndarray, models: Sequence[Mapping], end: M
     look = {"textcoords": "offset points", "size": 9, "path_effects": halo}
     names = [
         ((0, end["without_z"]), (8, 16), "collapse"),
-        ((ax.get_xlim()[1], end["floor"]), (-4, -14), "entropy of the pixels; memorisation ends here"),
+        ((ax.get_xlim()[1], end["floor"]), (-4, -14), "floor of D: memorisation ends here"),
         *((points[k, :2], (7, 5), _name(model)) for k, model in enumerate(models)),
     ]
     placed = []

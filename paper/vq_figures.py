@@ -75,7 +75,7 @@ def reconstructions(measured: MeasuredVQ, rng: np.random.Generator) -> Figure:
         measured.x[:20], measured.decode(measured.codes[:20]), measured.recon[:20],
         f"Reconstructions of {measured.data.name} test images from 49 codes each",
         caption=f"Only 49 numbers from 0 to {len(measured.codebook) - 1} pass from encoder to decoder, at most "
-        f"{measured.uniform_kl / math.log(2):.0f} bits. Strokes keep their place and width; faint ends go first.",
+        f"{measured.uniform_kl / math.log(2):.0f} bits. Strokes keep their place and width.",
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def usage(measured: MeasuredVQ, rng: np.random.Generator) -> Figure:
     return codebook_usage(
         measured.share, measured.codebook_use["perplexity"], "How much of the codebook is used",
         caption="Where bars are missing on the right, codes are never used. Perplexity is the number of codes that, "
-        "all used alike, would carry as much information. The tallest bars are empty paper.",
+        "all used alike, would carry as much information. The few tall bars are empty paper, which keeps it low.",
     )  # fmt: skip
 
 

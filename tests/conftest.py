@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread for each test process, and for the commands that tests start: processes that each take all cores wait
+# for one another. It must be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure(config):
     try:

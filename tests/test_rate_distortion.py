@@ -369,6 +369,8 @@ def test_the_picture_holds_the_points_the_slopes_and_the_bounds():
     assert {-0.1, -1.0, -10.0} <= slopes
     assert "R + D = 98.0: -elbo of beta 1, test" in [text.get_text() for text in plane.get_legend().get_texts()]
     assert [bar.get_height() for bar in below.patches] == pytest.approx([6.5, 6, 1.5, 33.5, 14, 0.5])
+    tops = [bar.get_y() + bar.get_height() for bar in below.patches[3:]]
+    assert tops == pytest.approx([40, 20, 2])  # I(x; z) and KL(q(z) || p(z)) on one another are R
 
 
 def test_one_run_without_a_beta_is_drawn_too():

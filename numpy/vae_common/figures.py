@@ -466,7 +466,8 @@ def factor_matrices(
 ) -> Figure:
     """Factors against dimensions: matrices (F, Z) with entries in [0, 1], side by side, each under its name.
 
-    Of more than 20 dimensions those with the largest entry are shown.
+    Small entries are darkened (their square root is shown). Of more than 20 dimensions those with the largest entry
+    are shown.
     """
     fig = _figure(title, caption, height=1.5 + 0.27 * len(factor_names))
     axes = fig.subplots(1, len(shares), sharey=True, squeeze=False)[0]
@@ -475,8 +476,8 @@ def factor_matrices(
         if share.min() < 0 or share.max() > 1 + 1e-9:
             raise ValueError(f"{name}: expected shares in [0, 1], found {share.min():.3g} to {share.max():.3g}")
         dims = np.sort(np.argsort(-share.max(axis=0), kind="stable")[:20])
-        image = ax.imshow(share[:, dims], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        ax.set_xticks(np.arange(len(dims)), dims, size=9 if len(dims) <= 10 else 7)
+        image = ax.imshow(share[:, dims], cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")
+        ax.set_xticks(np.arange(len(dims)), dims, size=9 if len(dims) <= 10 else 6)
         ax.set(title=name, xlabel="dimension of mu")
         ax.tick_params(length=0)
     axes[0].set_yticks(np.arange(len(factor_names)), factor_names)
