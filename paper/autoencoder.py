@@ -227,11 +227,15 @@ def table(found: dict[str, float], test: ImageSet, config: argparse.Namespace, v
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser("Set an autoencoder beside PCA and a VAE.", "--data-dir", "--out", "--overwrite")
     parser.add_argument("ae", metavar="AE", help="a finished run of vae_paper.py --model ae")
     parser.add_argument("vae", metavar="VAE", help="one of --model vae with the same data and latent dimensions")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -322,11 +322,15 @@ def run(args: argparse.Namespace) -> None:
     draw_run(Path(args.run), model, measure(model, data, config), rows, config)
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0], "--data-dir")
     parser.add_argument("run", metavar="RUN", help="a run folder written by paper/vae_paper.py")
     parser.add_argument("--animate", action="store_true", help="also figures/manifold.gif, how the plane was learnt")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

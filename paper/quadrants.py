@@ -239,13 +239,17 @@ def table(results: dict[int, dict[str, float]], test: ImageSet, args: argparse.N
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     flags = ("--dataset", "--data-dir", "--latent-dim", "--batch-size", "--epochs", "--lr", "--seed", "--device")
     parser = cli.parser(__doc__.splitlines()[0], *flags, "--binarize", "--out", "--overwrite")
     parser.set_defaults(likelihood="bernoulli")
     parser.add_argument("--quadrants", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3], help="how many given")
     parser.add_argument("--samples", type=cli.whole(1, 1000), default=50, metavar="K", help="for L_K (default 50)")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What README.md and the exercise pages quote is there: commands, flags, files, links, functions, numbers."""
 
 import argparse
-import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -61,7 +61,8 @@ def check_python(line: str, arguments: list[str]) -> None:
         assert arguments[1] in ("venv", "pip", "pytest", "ruff"), f"{line}: python -m {arguments[1]}"
         return
     assert arguments[0].endswith(".py"), f"{line}: {arguments[0]} is no script"
-    script = importlib.import_module(Path(arguments[0]).stem)
+    spec = importlib.util.spec_from_file_location(Path(arguments[0]).stem, ROOT / arguments[0])
+    spec.loader.exec_module(script := importlib.util.module_from_spec(spec))
     if not hasattr(script, "build_parser"):
         assert not arguments[1:], f"{line}: {arguments[0]} has no build_parser() to check its flags with"
         return

@@ -154,6 +154,10 @@ RUN_FILES = (
     "*checkpoint.pt",
     "evaluation.json",
     "snapshots.npz",
+    "results.json",
+    "rate_distortion.json",
+    "disentanglement.json",
+    "probes.json",
     "figures/*.png",
     "figures/*.gif",
 )
