@@ -147,6 +147,20 @@ def test_mlp_trunk_has_the_shapes_of_the_spec(digits):
     assert (x_logits.shape, mu.shape, logvar.shape) == ((6, 1, 28, 28), (6, 3), (6, 3))
 
 
+def test_free_bits_of_the_model_holds_the_floor_against_the_minibatch_mean(digits):
+    """A floor between the smallest KL of an image and the mean: taken image by image it would cost more."""
+    x, y, eps = a_batch(digits)
+    model = BetaVAE(SPEC).double()
+    kl = model.kl_terms(*model.encode(x)).detach()
+    floor = float(kl.mean(dim=0).min() + kl.min()) / 2
+    assert (kl < floor).any() and (kl.mean(dim=0) > floor).all()
+    model.price = KLPrice(free_bits=floor)
+    terms = model.objective(x, y, eps, 0)
+    assert terms["loss"].item() == pytest.approx((terms["recon"] + kl.mean(dim=0).sum()).item(), rel=1e-12)
+    before_the_mean = terms["recon"] + kl.clamp(min=floor).mean(dim=0).sum()
+    assert before_the_mean.item() > terms["loss"].item() + 1e-6
+
+
 # --- importance weighting ------------------------------------------------------------------------------------------
 
 
