@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_common import cli
-from vae_common.data import ImageSet, batches, binarize, generator, load_dataset
+from vae_common.data import ImageSet, batches, binarize, entropy_floor, generator, load_dataset
 from vae_common.measured import Measured, metrics_row
 from vae_common.schedule import learning_rate
 from vae_common.spec import VAESpec
@@ -241,7 +241,9 @@ def run(args: argparse.Namespace) -> None:
     print("\n" + measured.summary(args))
     from vae_common import pictures
 
-    pictures.draw_losses(folder, rows, f"Training on {data.name}")
+    grey = args.likelihood == "bernoulli" and args.binarize == "none"
+    floor = entropy_floor(measured.x) if grey else None
+    pictures.draw_losses(folder, rows, f"Training on {data.name}", entropy_floor=floor)
     pictures.draw(folder, measured, pictures.ALL, args.seed)
 
 
