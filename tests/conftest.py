@@ -31,6 +31,20 @@ def digits():
     return load_dataset("digits", "test")
 
 
+@pytest.fixture
+def small_digits(monkeypatch, digits):
+    """Commands that train in this process see 150 images instead of 12,000."""
+    from vae_common.data import ImageSet
+
+    parts = {"train": slice(0, 150), "test": slice(150, 200)}
+
+    def load(name, split, data_dir=None):
+        part = parts[split]
+        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
+
+    monkeypatch.setattr("vae_common.data.load_dataset", load)
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder with real MNIST that VAE_DATA_DIR names."""

@@ -19,7 +19,7 @@ import vae_paper
 from linear_vae import linear_rate_distortion
 from mutual_information import EstimateError, decompose, log_densities, log_marginals
 from rate_distortion_figures import rate_distortion_plane
-from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.data import binarize, load_dataset
 from vae_common.weights import read_safetensors
 
 FOUR = 4  # standard errors
@@ -379,18 +379,6 @@ def test_one_run_without_a_beta_is_drawn_too():
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_digits(monkeypatch, digits):
-    """150 images to train on instead of 12,000."""
-    parts = {"train": slice(0, 150), "test": slice(150, 200)}
-
-    def load(name, split, data_dir=None):
-        part = parts[split]
-        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
-
-    monkeypatch.setattr("vae_common.data.load_dataset", load)
 
 
 SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples", "100", "--sweep", "4", "0.5", "1"]

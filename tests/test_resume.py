@@ -9,20 +9,11 @@ import torch
 
 import trainer
 import vae_paper
-from vae_common.data import ImageSet
 from vae_common.weights import read_safetensors
 
 
-@pytest.fixture
-def small_digits(monkeypatch, digits):
-    """Training on 150 images instead of 12,000, and without pictures."""
-    parts = {"train": slice(0, 150), "test": slice(150, 200)}
-
-    def load(name, split, data_dir=None):
-        part = parts[split]
-        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
-
-    monkeypatch.setattr("vae_common.data.load_dataset", load)
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
     monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
 
 
