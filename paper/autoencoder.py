@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from conv_vae import ConvVAE
-from vae_common import cli, figures
+from vae_common import canvas, cli, figures
 from vae_common.data import ImageSet, binarize, generator
 from vae_common.measured import LIKELIHOODS, PIXELS, Measured, about
 
@@ -142,7 +142,7 @@ def draw(folder: Path, ae: Measured, vae: Measured, pca: LinearCode, seed: int) 
         ),
     }
     for name, figure in pictures.items():
-        print(f"wrote {figures.save_figure(figure, folder / 'figures' / f'{name}.png')}")
+        print(f"wrote {canvas.save_figure(figure, folder / 'figures' / f'{name}.png')}")
 
 
 def reconstructions(ae: Measured, vae: Measured, pca: LinearCode):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_common import cli, figures
+from vae_common import canvas, cli, figures
 from vae_common.data import DRAWN, binarize, generator
 from vae_common.measured import PIXELS
 
@@ -272,7 +272,7 @@ def run(args: argparse.Namespace) -> None:
         "The share of a factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, and alone "
         "in its column. A pale row is a factor that no dimension tells, or that several tell only together.",
     )  # fmt: skip
-    print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'factors.png')}")
+    print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'factors.png')}")
 
 
 def build_parser() -> argparse.ArgumentParser:

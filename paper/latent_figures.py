@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from vae_common import cli, figures, pictures
+from vae_common import canvas, cli, figures, pictures
 from vae_common.data import entropy_floor
 from vae_common.files import write_atomically
 from vae_common.measured import Measured
@@ -244,7 +244,7 @@ def draw_training(folder: Path, measured: Measured, rows: list[dict], args: argp
             if name == "beta" else "The KL is held to C, which rises: dimensions come into use one after another.",
         )  # fmt: skip
     for name, figure in drawn.items():
-        print(f"wrote {figures.save_figure(figure, folder / 'figures' / f'{name}.png')}")
+        print(f"wrote {canvas.save_figure(figure, folder / 'figures' / f'{name}.png')}")
 
 
 def schedule_of(args: argparse.Namespace) -> tuple[str, np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from torch.distributions import Normal, kl_divergence
 
 from iwae import importance_bound
 from trainer import RunState, Settings, train
-from vae_common import cli, figures
+from vae_common import canvas, cli, figures
 from vae_common.data import ImageSet, binarize, generator, load_dataset
 from vae_common.measured import PIXELS, about
 
@@ -197,7 +197,7 @@ def run(args: argparse.Namespace) -> None:
         model = train_one(quadrants, data, test, args, device, rows)
         cli.write_metrics(folder / "metrics.jsonl", rows)
         drawn = picture(model, test, args, quadrants)
-        print(f"wrote {figures.save_figure(drawn, folder / 'figures' / f'quadrants-{quadrants}.png')}")
+        print(f"wrote {canvas.save_figure(drawn, folder / 'figures' / f'quadrants-{quadrants}.png')}")
         print(f"measuring with {args.samples} samples of z for each test image ...")
         results[quadrants] = measure(model, test, args, args.samples)
     print(f"wrote {folder / 'metrics.jsonl'}")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_common import cli, figures
+from vae_common import canvas, cli
 from vae_common.data import entropy_floor
 from vae_common.measured import LIKELIHOODS, PIXELS
 
@@ -263,7 +263,7 @@ def report(results: Mapping, config: argparse.Namespace, folder: Path) -> None:
     title = f"Rate and distortion on {config.dataset}, {PIXELS[config.binarize]}"
     caption = CAPTION + (BOUNDS if config.likelihood == "bernoulli" else "")
     figure = rate_distortion_plane(results["models"], results["ends"], title, caption)
-    print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'rate_distortion_plane.png')}")
+    print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'rate_distortion_plane.png')}")
 
 
 def given(args: argparse.Namespace, name: str) -> bool:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from vae_common import figures
+from vae_common import canvas
 
 CAPTION = (
     "Each point is one beta; the short strokes have its slope, -beta. Up to the left the code falls silent (collapse), "
@@ -21,7 +21,7 @@ BOUNDS = (
 )
 
 
-@figures._styled
+@canvas.styled
 def rate_distortion_plane(
     models: Sequence[Mapping], ends: Mapping[str, Mapping], title: str, caption: str | None = None
 ) -> Figure:
@@ -31,15 +31,15 @@ def rate_distortion_plane(
     test, active_units, information and aggregate_kl; ends: `rate_distortion.end_points` of both splits.
     """
     points = [[model[split][key] for split in ("train", "test") for key in ("rate", "distortion")] for model in models]
-    points = figures._array("models", points, None, 4)
-    fig = figures._figure(title, caption, height=8.2)
+    points = canvas.checked_array("models", points, None, 4)
+    fig = canvas.new_figure(title, caption, height=8.2)
     plane, below = fig.subplots(2, 1, height_ratios=[2.6, 1])
-    for column, split, colour, ls in ((0, "train", figures.LINES[0], "--"), (2, "test", figures.LINES[1], "-")):
+    for column, split, colour, ls in ((0, "train", canvas.LINES[0], "--"), (2, "test", canvas.LINES[1], "-")):
         plane.plot(*points[:, column : column + 2].T, ls=ls, marker="o", ms=4.5, color=colour, label=split)
         plane.plot(0, ends[split]["without_z"], marker="s", ms=8, mfc="none", color=colour, clip_on=False)
     information = np.array([model["information"]["value"] for model in models])
-    plane.plot(information, points[:, 1], "|", ms=9, mew=1.6, color=figures.LINES[0], label="I(x; z), train")
-    plane.hlines(points[:, 1], information, points[:, 0], color=figures.PALE, lw=1, zorder=1)
+    plane.plot(information, points[:, 1], "|", ms=9, mew=1.6, color=canvas.LINES[0], label="I(x; z), train")
+    plane.hlines(points[:, 1], information, points[:, 0], color=canvas.PALE, lw=1, zorder=1)
     plane.set(xlabel="rate R (nats)", ylabel="distortion D (nats)")
     right = 1.12 * max(points[:, [0, 2]].max(), math.log(ends["train"]["images"]))
     low, high = ends["train"]["floor"], max(points[:, [1, 3]].max(), ends["train"]["without_z"])
@@ -49,9 +49,9 @@ def rate_distortion_plane(
     _equal_elbo(plane, models)
     plane.legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
     _parts(below, models, math.log(ends["train"]["images"]))
-    figures._settle(fig)
+    canvas.settle(fig)
     _name_points(plane, points, models, ends["train"])
-    return figures._settle(fig)
+    return canvas.settle(fig)
 
 
 def _impossible(ax: Axes, end: Mapping) -> None:
@@ -60,9 +60,9 @@ def _impossible(ax: Axes, end: Mapping) -> None:
     least = np.maximum(end["floor"], (end["entropy"] or 0) - R)
     ax.fill_between(R, ax.get_ylim()[0], least, color="#e4e4e4", lw=0, zorder=0)
     if end["entropy"]:
-        star = {"ls": "", "marker": "*", "ms": 11, "color": figures.LINES[0]}
+        star = {"ls": "", "marker": "*", "ms": 11, "color": canvas.LINES[0]}
         ax.plot(math.log(end["images"]), end["floor"], label="N images learnt by heart: R = ln N", **star)
-    ax.plot([], [], "s", ms=8, mfc="none", color=figures.INK, label="R = 0: the mean image")
+    ax.plot([], [], "s", ms=8, mfc="none", color=canvas.INK, label="R = 0: the mean image")
 
 
 def _strokes(ax: Axes, points: np.ndarray, betas: Sequence[float | None]) -> None:
@@ -73,7 +73,7 @@ def _strokes(ax: Axes, points: np.ndarray, betas: Sequence[float | None]) -> Non
             continue
         step = 0.06 / math.hypot(1 / across, beta / up)
         ends = np.array([-step, step])
-        ax.plot(rate + ends, distortion - beta * ends, color=figures.GREY, lw=1.1, zorder=1)
+        ax.plot(rate + ends, distortion - beta * ends, color=canvas.GREY, lw=1.1, zorder=1)
 
 
 def _equal_elbo(ax: Axes, models: Sequence[Mapping]) -> None:
@@ -81,7 +81,7 @@ def _equal_elbo(ax: Axes, models: Sequence[Mapping]) -> None:
     best = min(models, key=lambda model: (model["beta"] != 1, -model["test"]["elbo"]))
     total = -best["test"]["elbo"]
     label = f"R + D = {total:.1f}: -elbo of {_name(best)}, test"
-    ax.axline((0, total), slope=-1, color=figures.INK, lw=0.9, ls=":", zorder=1, label=label)
+    ax.axline((0, total), slope=-1, color=canvas.INK, lw=0.9, ls=":", zorder=1, label=label)
 
 
 def _parts(ax: Axes, models: Sequence[Mapping], most: float) -> None:
@@ -89,9 +89,9 @@ def _parts(ax: Axes, models: Sequence[Mapping], most: float) -> None:
     places = np.arange(len(models))
     information, error = np.array([(m["information"]["value"], m["information"]["error"]) for m in models]).T
     rest = np.array([model["aggregate_kl"]["value"] for model in models])
-    ax.bar(places, information, yerr=2 * error, width=0.7, color=figures.LINES[0], label="I(x; z)")
-    ax.bar(places, rest, bottom=information, width=0.7, color=figures.PALE, label="KL(q(z) || p(z))")
-    ax.axhline(most, color=figures.INK, lw=0.9, ls="--", label=f"ln N = {most:.1f}")
+    ax.bar(places, information, yerr=2 * error, width=0.7, color=canvas.LINES[0], label="I(x; z)")
+    ax.bar(places, rest, bottom=information, width=0.7, color=canvas.PALE, label="KL(q(z) || p(z))")
+    ax.axhline(most, color=canvas.INK, lw=0.9, ls="--", label=f"ln N = {most:.1f}")
     for place, model, top in zip(places, models, information + rest, strict=True):
         ax.text(place, top, f"{model['active_units']}", ha="center", va="bottom", size=8)
     ax.set_xticks(places, [_name(model).removeprefix("beta ") for model in models])

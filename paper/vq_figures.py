@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_common import figures
+from vae_common import canvas, figures
 from vae_common.data import generator
 from vq_measured import MeasuredVQ
 
@@ -25,7 +25,7 @@ def code_colours(codebook: np.ndarray) -> np.ndarray:
     return 0.15 + 0.8 * colours
 
 
-@figures._styled
+@canvas.styled
 def code_maps(
     x: np.ndarray, codes: np.ndarray, x_hat: np.ndarray, colours: np.ndarray, title: str, caption: str | None = None
 ) -> Figure:
@@ -33,37 +33,37 @@ def code_maps(
 
     Raises ValueError when a code has no colour, or the three differ in number.
     """
-    x, x_hat = figures._images("x", x), figures._images("x_hat", x_hat, len(x))
-    codes = figures._array("codes", codes, len(x), 7, 7)
+    x, x_hat = canvas.checked_images("x", x), canvas.checked_images("x_hat", x_hat, len(x))
+    codes = canvas.checked_array("codes", codes, len(x), 7, 7)
     if codes.min() < 0 or codes.max() >= len(colours):
         raise ValueError(f"codes: expected 0 to {len(colours) - 1}, found {codes.min()} to {codes.max()}")
     maps = colours[codes].repeat(4, axis=1).repeat(4, axis=2)  # (N, 28, 28, 3)
     rows = np.stack([np.stack([x] * 3, axis=-1), maps, np.stack([x_hat] * 3, axis=-1)])  # (3, N, 28, 28, 3)
-    tile = figures.SIDE + figures.GAP
-    canvas = np.ones((3, len(x), tile, tile, 3))
-    canvas[:, :, : figures.SIDE, : figures.SIDE] = rows
-    canvas = canvas.swapaxes(1, 2).reshape(3 * tile, len(x) * tile, 3)[: -figures.GAP, : -figures.GAP]
-    fig, (ax,) = figures._mosaic_figure(np.ones((3 * len(x), figures.SIDE, figures.SIDE)), len(x), title, caption)
-    ax.images[0].set_data(canvas)
-    figures._label_tiles(ax, 3, len(x), ["image", "7x7 codes", "from the codes"], None)
-    return figures._fit(fig)
+    tile = canvas.SIDE + canvas.GAP
+    drawn = np.ones((3, len(x), tile, tile, 3))
+    drawn[:, :, : canvas.SIDE, : canvas.SIDE] = rows
+    drawn = drawn.swapaxes(1, 2).reshape(3 * tile, len(x) * tile, 3)[: -canvas.GAP, : -canvas.GAP]
+    fig, (ax,) = canvas.mosaic_figure(np.ones((3 * len(x), canvas.SIDE, canvas.SIDE)), len(x), title, caption)
+    ax.images[0].set_data(drawn)
+    canvas.label_tiles(ax, 3, len(x), ["image", "7x7 codes", "from the codes"], None)
+    return canvas.fit_mosaic(fig)
 
 
-@figures._styled
+@canvas.styled
 def codebook_usage(share: np.ndarray, perplexity: float, title: str, caption: str | None = None) -> Figure:
     """The share of all positions that each code takes, share (K,), largest first, beside the uniform share 1/K."""
-    share = np.sort(figures._array("share", share, None))[::-1]
-    fig = figures._figure(title, caption, height=3.4)
+    share = np.sort(canvas.checked_array("share", share, None))[::-1]
+    fig = canvas.new_figure(title, caption, height=3.4)
     ax = fig.subplots()
     used = int((share > 0).sum())
     label = f"{used} of {len(share)} codes used, perplexity {perplexity:.0f}"
-    ax.bar(np.arange(len(share)), 100 * share, width=1, color=figures.LINES[0], label=label)
-    ax.axhline(100 / len(share), color=figures.GREY, lw=1, ls="--", label="if all were used alike")
+    ax.bar(np.arange(len(share)), 100 * share, width=1, color=canvas.LINES[0], label=label)
+    ax.axhline(100 / len(share), color=canvas.GREY, lw=1, ls="--", label="if all were used alike")
     ax.set(xlabel="code, sorted by use", ylabel="share of positions (%)", xlim=(-0.5, len(share) - 0.5))
     ax.set_yscale("log")
     ax.grid(axis="y")
     ax.legend()
-    return figures._settle(fig)
+    return canvas.settle(fig)
 
 
 # --- what of a measured run they show -----------------------------------------------------------------------------
@@ -124,4 +124,4 @@ def draw_vq(folder: Path, measured: MeasuredVQ, seed: int) -> None:
     """Draw every picture of a VQ-VAE into folder/figures; print each path."""
     for picture in ALL:
         figure = picture(measured, generator(seed, "figures"))
-        print(f"wrote {figures.save_figure(figure, folder / 'figures' / f'{picture.__name__}.png')}")
+        print(f"wrote {canvas.save_figure(figure, folder / 'figures' / f'{picture.__name__}.png')}")

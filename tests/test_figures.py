@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image
 
-from vae_common import figures
+from vae_common import canvas, figures
 
 EPS = np.finfo(np.float64).eps
 LONG = "What to see here is told at some length, so that it has to be broken into several lines beneath. " * 3
@@ -229,8 +229,8 @@ def test_scatter_draws_each_point_in_the_colour_of_its_class():
     (dots,) = fig.axes[0].collections
     drawn = dots.get_offsets(), dots.get_facecolors()
     colour = {tuple(at): matplotlib.colors.to_hex(c) for at, c in zip(*drawn, strict=True)}
-    assert all(colour[tuple(at)] == figures.PALETTE[k] for at, k in zip(mu, labels, strict=True))
-    assert len(set(figures.PALETTE)) == 10
+    assert all(colour[tuple(at)] == canvas.PALETTE[k] for at, k in zip(mu, labels, strict=True))
+    assert len(set(canvas.PALETTE)) == 10
     ax = fig.axes[0]
     legend = [t.get_text() for t in ax.get_legend().get_texts()]
     assert legend == [f"class {k}" for k in range(10)] + ["prior: 1, 2 sigma"]
@@ -274,8 +274,8 @@ def test_kl_bars_are_sorted_and_inactive_ones_grey():
     assert [bar.get_height() for bar in bars] == [3.0, 1.0, 0.001]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "0"]
     colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in bars]
-    assert colours == [figures.LINES[0], figures.LINES[0], figures.PALE]
-    assert [label.get_color() for label in ax.get_xticklabels()] == [figures.INK, figures.INK, figures.PALE]
+    assert colours == [canvas.LINES[0], canvas.LINES[0], canvas.PALE]
+    assert [label.get_color() for label in ax.get_xticklabels()] == [canvas.INK, canvas.INK, canvas.PALE]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["active (2)", "inactive (1)"]
 
 
@@ -400,10 +400,10 @@ def test_bad_arrays_are_refused_in_one_sentence(name):
 def test_save_gives_the_same_bytes_twice_at_readme_width(tmp_path):
     paths = [tmp_path / "new folder" / "a.png", tmp_path / "b.png"]
     for path in paths:
-        assert figures.save_figure(figures.image_grid(random_images(20), 10, "t", caption="c"), path) == path
+        assert canvas.save_figure(figures.image_grid(random_images(20), 10, "t", caption="c"), path) == path
     again = figures.image_grid(random_images(20), 10, "t", caption="c")
-    figures.save_figure(again, tmp_path / "c.png")
-    figures.save_figure(again, tmp_path / "c.png")
+    canvas.save_figure(again, tmp_path / "c.png")
+    canvas.save_figure(again, tmp_path / "c.png")
     first, second = (path.read_bytes() for path in paths)
     assert first == second == (tmp_path / "c.png").read_bytes()
     with Image.open(paths[0]) as picture:
@@ -412,8 +412,8 @@ def test_save_gives_the_same_bytes_twice_at_readme_width(tmp_path):
 
 def test_the_palette_changes_no_grey(tmp_path):
     fig = figures.image_grid(random_images(9), 3, "greys", caption="Grey words too.")
-    fig.savefig(tmp_path / "drawn.png", dpi=figures.DPI)
-    figures.save_figure(fig, tmp_path / "saved.png")
+    fig.savefig(tmp_path / "drawn.png", dpi=canvas.DPI)
+    canvas.save_figure(fig, tmp_path / "saved.png")
     drawn, saved = (Image.open(tmp_path / f"{name}.png").convert("RGB") for name in ("drawn", "saved"))
     assert np.array_equal(np.asarray(drawn), np.asarray(saved))
     assert len(np.unique(np.asarray(saved)[..., 0])) > 200
@@ -428,11 +428,11 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        figures.save_figure(figures.kl_per_dimension(np.ones(2), "t"), path)
+        canvas.save_figure(figures.kl_per_dimension(np.ones(2), "t"), path)
     assert path.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [path]
 
 
 def test_save_refuses_another_format(tmp_path):
     with pytest.raises(ValueError, match=r"\.png"):
-        figures.save_figure(figures.kl_per_dimension(np.ones(2), "t"), tmp_path / "figure.pdf")
+        canvas.save_figure(figures.kl_per_dimension(np.ones(2), "t"), tmp_path / "figure.pdf")
     assert not list(tmp_path.iterdir())

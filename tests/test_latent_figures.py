@@ -16,7 +16,7 @@ from autoencoder import AutoencoderMeasured
 from beta_vae import KLPrice
 from conv_vae import ConvVAE
 from test_figures import visible_texts
-from vae_common import figures, pictures
+from vae_common import canvas, figures, pictures
 from vae_common.cli import UsageError
 from vae_common.data import ImageSet, entropy_floor
 from vae_common.measured import Measured
@@ -67,7 +67,7 @@ def history(model: str = "vae") -> list[dict]:
 def drawn(monkeypatch):
     """Figures by the name under which they would have been saved."""
     saved = {}
-    monkeypatch.setattr(figures, "save_figure", lambda fig, path: saved.setdefault(path.stem, fig) and path)
+    monkeypatch.setattr(canvas, "save_figure", lambda fig, path: saved.setdefault(path.stem, fig) and path)
     return saved
 
 

@@ -5,12 +5,9 @@
 raise ValueError in one sentence for a wrong shape, a value out of range or a NaN.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import NormalDist
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -19,49 +16,32 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from vae_common.files import write_atomically
-
-WIDTH, MARGIN, DPI = 7.27, 0.08, 110  # inches, inches, dots per inch: 800 pixels, the width of a README
-SIDE, GAP = 28, 2  # pixels of an image, and between two images
-INK, GREY, PALE = "#222222", "#6b6b6b", "#c4c4c4"
-LINES = ("#0077bb", "#cc3311", "#009988", "#ee7733")  # Tol 2021, vibrant: for few lines and bars
-PALETTE = (  # Tol 2021, "Colour Schemes", muted: told apart with the common colour-vision deficiencies
-    *("#332288", "#88ccee", "#cc6677", "#117733", "#ddcc77"),
-    *("#882255", "#44aa99", "#aa4499", "#999933", "#555555"),
+from vae_common.canvas import (
+    GAP,
+    GREY,
+    INK,
+    LINES,
+    PALE,
+    PALETTE,
+    SIDE,
+    checked_array,
+    checked_images,
+    fit_mosaic,
+    label_tiles,
+    mosaic_figure,
+    new_figure,
+    settle,
+    styled,
+    tile_centres,
 )
-STYLE = {
-    "axes.edgecolor": GREY,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "axes.unicode_minus": False,
-    "axes.axisbelow": True,
-    "figure.constrained_layout.h_pad": MARGIN,
-    "figure.constrained_layout.w_pad": MARGIN,
-    "figure.facecolor": "white",
-    "figure.titlesize": 12,
-    "figure.titleweight": "bold",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "grid.color": "#e6e6e6",
-    "image.interpolation": "antialiased",
-    "legend.frameon": False,
-    "savefig.bbox": None,
-    "text.color": INK,
-    "xtick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.color": GREY,
-    "ytick.labelcolor": INK,
-}
+
 TERMS = {  # the terms of metrics.jsonl, as the panels of the loss curves name them
     "recon": "reconstruction (recon)",
     "kl": "KL divergence (kl)",
     "elbo": "their sum (-elbo)",
     "mse": "squared error per pixel (mse)",
 }
-_styled = matplotlib.rc_context(STYLE)
 
 
 # ------------------------------------------------------------------------------------------- where to decode
@@ -108,7 +88,7 @@ def slerp(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def traversal(z: np.ndarray, dim: int, values: np.ndarray) -> np.ndarray:
     """Copies of z (Z,) as (T, Z), with coordinate `dim` set to each of values (T,)."""
-    z, values = _array("z", z, None), _array("values", values, None)
+    z, values = checked_array("z", z, None), checked_array("values", values, None)
     if not 0 <= dim < len(z):
         raise ValueError(f"dim: expected 0 to {len(z) - 1}, found {dim}")
     path = np.tile(z, (len(values), 1)).astype(np.result_type(z, np.float16))
@@ -118,8 +98,8 @@ def traversal(z: np.ndarray, dim: int, values: np.ndarray) -> np.ndarray:
 
 def _path(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ...]:
     """The two ends in float64, t as a column, and the dtype to give back."""
-    z0 = _array("z0", z0, None)
-    z1, t = _array("z1", z1, len(z0)), _array("t", t, None)
+    z0 = checked_array("z0", z0, None)
+    z1, t = checked_array("z1", z1, len(z0)), checked_array("t", t, None)
     dtype = np.result_type(z0, z1, np.float16)  # a float type, whatever the ends are
     return z0.astype(np.float64), z1.astype(np.float64), t.astype(np.float64)[:, None], dtype
 
@@ -127,7 +107,7 @@ def _path(z0: np.ndarray, z1: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ..
 # --------------------------------------------------------------------------------------------------- figures
 
 
-@_styled
+@styled
 def image_grid(
     images: np.ndarray,
     columns: int,
@@ -137,15 +117,15 @@ def image_grid(
     caption: str | None = None,
 ) -> Figure:
     """The images (N, 1, 28, 28) in reading order, `columns` to a row; one label for each row, each column."""
-    images = _images("images", images)
+    images = checked_images("images", images)
     if columns < 1:
         raise ValueError(f"columns: expected at least 1, found {columns}")
-    fig, (ax,) = _mosaic_figure(images, columns, title, caption)
-    _label_tiles(ax, -(-len(images) // columns), columns, row_labels, column_labels)
-    return _fit(fig)
+    fig, (ax,) = mosaic_figure(images, columns, title, caption)
+    label_tiles(ax, -(-len(images) // columns), columns, row_labels, column_labels)
+    return fit_mosaic(fig)
 
 
-@_styled
+@styled
 def reconstructions(
     x: np.ndarray,
     x_hat: np.ndarray,
@@ -159,15 +139,15 @@ def reconstructions(
 
     groups: what each row of pairs is called; there are ten pairs to a row at the most.
     """
-    x, x_hat = _images("x", x), _images("x_hat", x_hat)
+    x, x_hat = checked_images("x", x), checked_images("x_hat", x_hat)
     if len(x_hat) != len(x):
         raise ValueError(f"x_hat: expected {len(x)} images, one for each x, found {len(x_hat)}")
-    recon = _array("recon", recon, len(x))
+    recon = checked_array("recon", recon, len(x))
     rows = -(-len(x) // 10)
     columns, band = -(-len(x) // rows), 12
     line, paper = np.ones((len(x), 1, SIDE)), np.ones((len(x), band, SIDE))
     pairs = np.concatenate([x, line, x_hat, paper], axis=1)  # (N, 69, 28)
-    fig, (ax,) = _mosaic_figure(pairs, columns, title, caption)
+    fig, (ax,) = mosaic_figure(pairs, columns, title, caption)
     height = pairs.shape[1] + GAP
     inside = np.array([SIDE / 2, 1.5 * SIDE + 1, 2 * SIDE + 1 + band / 2]) - 0.5
     ticks = np.concatenate([row * height + inside for row in range(rows)])
@@ -179,10 +159,10 @@ def reconstructions(
         row, column = divmod(i, columns)
         place = column * (SIDE + GAP) + SIDE / 2 - 0.5, row * height + inside[2]
         ax.text(*place, f"{nats:.1f}", ha="center", va="center", fontsize=8)
-    return _fit(fig)
+    return fit_mosaic(fig)
 
 
-@_styled
+@styled
 def latent_scatter(
     mu: np.ndarray,
     labels: np.ndarray,
@@ -198,8 +178,8 @@ def latent_scatter(
     The dashed circles have radius 1 and 2, one and two sigma of the prior N(0, I): 39% and 86% lie inside.
     ellipses: the centres and standard deviations, (K, 2) each, of posteriors drawn as their one-sigma ellipses.
     """
-    mu = _array("mu", mu, None, 2)
-    fig = _figure(title, caption, height=9)
+    mu = checked_array("mu", mu, None, 2)
+    fig = new_figure(title, caption, height=9)
     ax = fig.subplots()
     handles = _dots(ax, mu, labels, class_names)
     if prior_circles:
@@ -213,7 +193,7 @@ def latent_scatter(
     return fig
 
 
-@_styled
+@styled
 def projections(
     panels: Mapping[str, np.ndarray],
     labels: np.ndarray,
@@ -224,30 +204,30 @@ def projections(
     """Views of the same N points side by side: the name of each and its coordinates (N, 2), coloured by label (N,)."""
     if len(panels) == 0:
         raise ValueError("panels: expected at least one view of the points, found none")
-    fig = _figure(title, caption, height=4.3)
+    fig = new_figure(title, caption, height=4.3)
     axes = fig.subplots(1, len(panels), squeeze=False)[0]
     for ax, (name, points) in zip(axes, panels.items(), strict=True):
-        points = _array(name, points, None, 2)
+        points = checked_array(name, points, None, 2)
         handles = _dots(ax, points, labels, class_names)
         ax.set(title=name, xticks=[], yticks=[], box_aspect=1)
-        _settle(fig)
+        settle(fig)
         _name_classes(ax, points, np.asarray(labels), class_names)
     fig.legend(handles=handles, loc="outside right center")
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str | None = None) -> Figure:
     """The density of each column of the sampled z (N, K) against N(0, 1); with K = 2 the plane is shown too.
 
     names: what each of the K columns is called.
     """
-    z = _array("z", z, None, len(names))
+    z = checked_array("z", z, None, len(names))
     count, reach = len(names), max(3.5, np.quantile(np.abs(z), 0.999))  # a few stragglers need not be seen
     plane = int(count == 2)
     columns = min(4, count + plane)
     rows = -(-(count + plane) // columns)
-    fig = _figure(title, caption, height=0.9 + (3.0 if plane else 1.9 * rows))
+    fig = new_figure(title, caption, height=0.9 + (3.0 if plane else 1.9 * rows))
     widths = [2, 1, 1] if plane else None
     axes = list(fig.subplots(rows, columns, squeeze=False, width_ratios=widths).flat)
     if plane:
@@ -263,10 +243,10 @@ def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str 
     fig.legend(*axes[plane].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     for ax in axes[plane + count :]:
         ax.remove()
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def manifold(
     images: np.ndarray,
     side: int,
@@ -275,19 +255,19 @@ def manifold(
     caption: str | None = None,
 ) -> Figure:
     """The decoded `manifold_grid(side)`, images (side*side, 1, 28, 28), without gaps on axes z1 and z2."""
-    images = _images("images", images, side * side)
+    images = checked_images("images", images, side * side)
     quantiles = manifold_grid(side)[:side, 0]
-    fig, (ax,) = _mosaic_figure(images, side, title, caption, gap=0, widest=6.4)
+    fig, (ax,) = mosaic_figure(images, side, title, caption, gap=0, widest=6.4)
     shown = slice(None, None, -(-side // 20))
-    centres, digits = _centres(side, SIDE, 0)[shown], 2 if side <= 12 else 1
+    centres, digits = tile_centres(side, SIDE, 0)[shown], 2 if side <= 12 else 1
     ax.set_xticks(centres, [f"{v:.{digits}f}" for v in quantiles[shown]])
     ax.set_yticks(centres, [f"{v:.{digits}f}" for v in quantiles[::-1][shown]])
     ax.tick_params(length=3, labelsize=9 if side <= 12 else 7)
     _name_axes(ax, axis_labels)
-    return _fit(fig)
+    return fit_mosaic(fig)
 
 
-@_styled
+@styled
 def traversals(
     images: np.ndarray,
     row_labels: Sequence[str],
@@ -300,17 +280,17 @@ def traversals(
 
     quantiles: whether the values are not coordinates, but the quantiles, from 0 to 1, where each row finds its own.
     """
-    values = _array("column_values", column_values, None)
-    images = _images("images", images, len(row_labels) * len(values))
-    fig, (ax,) = _mosaic_figure(images, len(values), title, caption)
+    values = checked_array("column_values", column_values, None)
+    images = checked_images("images", images, len(row_labels) * len(values))
+    fig, (ax,) = mosaic_figure(images, len(values), title, caption)
     labels = [f"{v:.0%}" if quantiles else f"{v:.1f}" for v in values.round(2 if quantiles else 1) + 0.0]
-    _label_tiles(ax, len(row_labels), len(values), row_labels, labels)
+    label_tiles(ax, len(row_labels), len(values), row_labels, labels)
     ax.set_xlabel(f"{'quantile' if quantiles else 'value'} of the one latent coordinate that moves")
     ax.xaxis.set_label_position("top")
-    return _fit(fig)
+    return fit_mosaic(fig)
 
 
-@_styled
+@styled
 def interpolation_strips(
     strips: Sequence[np.ndarray],
     labels: Sequence[str],
@@ -324,14 +304,14 @@ def interpolation_strips(
     """
     if len(strips) == 0:
         raise ValueError("strips: expected at least one strip of images, found none")
-    steps = len(_images("strips[0]", strips[0]))
-    images = np.concatenate([_images(f"strips[{i}]", strip, steps) for i, strip in enumerate(strips)])
-    fig, (ax, *below) = _mosaic_figure(images, steps, title, caption, panels=int(norms is not None))
-    _label_tiles(ax, len(strips), steps, labels, None)
+    steps = len(checked_images("strips[0]", strips[0]))
+    images = np.concatenate([checked_images(f"strips[{i}]", strip, steps) for i, strip in enumerate(strips)])
+    fig, (ax, *below) = mosaic_figure(images, steps, title, caption, panels=int(norms is not None))
+    label_tiles(ax, len(strips), steps, labels, None)
     if norms is None:
-        return _fit(fig)
-    norms = _array("norms", norms, len(strips), steps)
-    panel, centres = below[0], _centres(steps, SIDE, GAP)
+        return fit_mosaic(fig)
+    norms = checked_array("norms", norms, len(strips), steps)
+    panel, centres = below[0], tile_centres(steps, SIDE, GAP)
     for i, (norm, label) in enumerate(zip(norms, labels, strict=True)):
         look = {"ls": ("-", "--", ":", "-.")[i % 4], "marker": "o", "ms": 3.5, "color": LINES[i % len(LINES)]}
         panel.plot(centres, norm, label=label, **look)
@@ -339,10 +319,10 @@ def interpolation_strips(
     panel.set_xticks(centres[shown], [f"{t:.3g}" for t in np.linspace(0, 1, steps).round(2)[shown]])
     panel.set(xlim=ax.get_xlim(), ylim=(0, 1.6 * norms.max()), ylabel="norm of z", xlabel="t")
     panel.legend(loc="upper center", ncols=2)
-    return _fit(fig, panel=1.6)
+    return fit_mosaic(fig, panel=1.6)
 
 
-@_styled
+@styled
 def loss_curves(
     rows: Sequence[Mapping],
     title: str,
@@ -356,7 +336,7 @@ def loss_curves(
     what recon cannot go below when grey pixels are Bernoulli targets: their own entropy.
     """
     table = _table(rows, terms)
-    fig = _figure(title, caption, height=3.4)
+    fig = new_figure(title, caption, height=3.4)
     for ax, name in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
         for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
             epochs, values = table[split]["epoch"], table[split][name] * (-1 if name == "elbo" else 1)
@@ -369,17 +349,17 @@ def loss_curves(
     fig.axes[0].set_ylabel("mean over pixels" if terms[0] == "mse" else "nats per image")
     legend = {"frameon": True, "edgecolor": "none", "framealpha": 0.85}
     fig.axes[-1].legend(*fig.axes[0].get_legend_handles_labels(), loc="best", **legend)
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None = None) -> Figure:
     """The path of training in the plane of rate (kl) and distortion (recon), with the test points' epochs.
 
     rows as for `loss_curves`. Along a dotted line rate + distortion, -elbo, is constant.
     """
     table = _table(rows, ("recon", "kl"))
-    fig = _figure(title, caption, height=5)
+    fig = new_figure(title, caption, height=5)
     ax = fig.subplots()
     for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
         ax.plot(table[split]["kl"], table[split]["recon"], ls=ls, marker="o", ms=4, color=colour, label=split)
@@ -390,12 +370,12 @@ def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None
     ax.plot([], [], color=GREY, lw=0.8, ls=":", label="equal -elbo")
     ax.set(xlim=(left, right), ylim=(low, high), xlabel="rate: kl (nats)", ylabel="distortion: recon (nats)")
     ax.legend(loc="best")
-    _settle(fig)
+    settle(fig)
     _name_epochs(ax, table["test"])
     return fig
 
 
-@_styled
+@styled
 def schedule(
     epochs: np.ndarray, values: np.ndarray, name: str, rows: Sequence[Mapping], title: str, caption: str | None = None
 ) -> Figure:
@@ -403,9 +383,9 @@ def schedule(
 
     When `name` is "C", a KL in nats, both are drawn on the same axes.
     """
-    epochs = _array("epochs", epochs, None)
-    values, test = _array("values", values, len(epochs)), _table(rows, ("kl",))["test"]
-    fig = _figure(title, caption, height=3.4 if name == "C" else 4.6)
+    epochs = checked_array("epochs", epochs, None)
+    values, test = checked_array("values", values, len(epochs)), _table(rows, ("kl",))["test"]
+    fig = new_figure(title, caption, height=3.4 if name == "C" else 4.6)
     axes = fig.subplots(1 if name == "C" else 2, 1, sharex=True, squeeze=False)[:, 0]
     axes[0].plot(epochs, values, color=LINES[0], label=name)
     axes[-1].plot(test["epoch"], test["kl"], color=LINES[1], marker="o", ms=3, label="kl, test")
@@ -415,17 +395,17 @@ def schedule(
         ax.set_ylim(bottom=0)
         _whole_epochs(ax)
         ax.legend(loc="best")
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def kl_per_dimension(
     kl: np.ndarray, title: str, active: np.ndarray | None = None, caption: str | None = None
 ) -> Figure:
     """KL (Z,) of each latent dimension in nats, largest first; what active (Z,), of bools, denies is grey."""
-    kl = _array("kl", kl, None)
-    used = np.ones(len(kl), bool) if active is None else _array("active", active, len(kl)).astype(bool)
-    fig = _figure(title, caption, height=3.6)
+    kl = checked_array("kl", kl, None)
+    used = np.ones(len(kl), bool) if active is None else checked_array("active", active, len(kl)).astype(bool)
+    fig = new_figure(title, caption, height=3.6)
     ax = fig.subplots()
     order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
     for mask, colour, name in ((used[order], LINES[0], "active"), (~used[order], PALE, "inactive")):
@@ -435,19 +415,19 @@ def kl_per_dimension(
         ax.legend()
     ax.set(ylabel="KL (nats)")
     _name_dimensions(ax, order, "KL", used)
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def sigma_per_dimension(sigma: np.ndarray, title: str, caption: str | None = None) -> Figure:
     """Posterior standard deviations sigma (N, Z) over the data, by dimension, smallest mean first.
 
     The dot is the median, the thick bar holds the middle half, the thin one 5% to 95%; the prior has sigma 1.
     """
-    sigma = _array("sigma", sigma, None, None)
+    sigma = checked_array("sigma", sigma, None, None)
     order = np.argsort(sigma.mean(axis=0), kind="stable")
     low, lower, median, upper, high = np.quantile(sigma[:, order], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
-    fig = _figure(title, caption, height=3.6)
+    fig = new_figure(title, caption, height=3.6)
     ax = fig.subplots()
     places = np.arange(len(order))
     ax.axhline(1, color=GREY, lw=1, ls="--", label="prior")
@@ -457,10 +437,10 @@ def sigma_per_dimension(sigma: np.ndarray, title: str, caption: str | None = Non
     ax.set(ylim=(0, max(1.1, 1.05 * high.max())), ylabel="posterior sigma")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     _name_dimensions(ax, order, "mean sigma", np.ones(len(order), bool))
-    return _settle(fig)
+    return settle(fig)
 
 
-@_styled
+@styled
 def factor_matrices(
     shares: Mapping[str, np.ndarray], factor_names: Sequence[str], title: str, caption: str | None = None
 ) -> Figure:
@@ -469,10 +449,10 @@ def factor_matrices(
     Small entries are darkened (their square root is shown). Of more than 20 dimensions those with the largest entry
     are shown.
     """
-    fig = _figure(title, caption, height=1.5 + 0.27 * len(factor_names))
+    fig = new_figure(title, caption, height=1.5 + 0.27 * len(factor_names))
     axes = fig.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for ax, (name, share) in zip(axes, shares.items(), strict=True):
-        share = _array(name, share, len(factor_names), None)
+        share = checked_array(name, share, len(factor_names), None)
         if share.min() < 0 or share.max() > 1 + 1e-9:
             raise ValueError(f"{name}: expected shares in [0, 1], found {share.min():.3g} to {share.max():.3g}")
         dims = np.sort(np.argsort(-share.max(axis=0), kind="stable")[:20])
@@ -482,51 +462,10 @@ def factor_matrices(
         ax.tick_params(length=0)
     axes[0].set_yticks(np.arange(len(factor_names)), factor_names)
     fig.colorbar(image, ax=list(axes), label="I / H(factor)", fraction=0.05, pad=0.02)
-    return _settle(fig)
-
-
-@_styled
-def save_figure(fig: Figure, path: str | Path) -> Path:
-    """Write the figure as PNG, whole or not at all; the same figure gives the same bytes. Returns the path.
-
-    A palette of 256 colours keeps all greys, and makes the file a half to a third. Raises ValueError when the
-    name does not end in .png, OSError when the disk refuses.
-    """
-    if Path(path).suffix.lower() != ".png":
-        raise ValueError(f"{path}: figures are written as PNG; expected a name that ends in .png")
-    drawn = io.BytesIO()
-    fig.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB")
-    picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return write_atomically(path, lambda file: picture.save(file, "PNG", optimize=True))
+    return settle(fig)
 
 
 # -------------------------------------------------------------------------------------- what they are made of
-
-
-def _array(name: str, values: object, *shape: int | None) -> np.ndarray:
-    """`values` as a finite array of this shape, where None stands for any size of at least 1."""
-    array = np.asarray(values)
-    fits = array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape, strict=True))
-    if not fits or not array.size or array.dtype.kind not in "biuf":
-        wanted = ", ".join("any" if s is None else str(s) for s in shape)
-        raise ValueError(f"{name}: expected numbers of shape ({wanted}), found {array.dtype} {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, found {(~np.isfinite(array)).sum()} that are not")
-    return array
-
-
-def _images(name: str, images: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Any of the accepted forms as float64 (N, 28, 28) in [0, 1]."""
-    array = np.asarray(images)
-    if array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
-    array = _array(name, array, count, SIDE, SIDE)
-    array = array / 255 if array.dtype == np.uint8 else array.astype(np.float64)
-    if array.min() < -1e-6 or array.max() > 1 + 1e-6:
-        found = f"{array.min():.3g} to {array.max():.3g}"
-        raise ValueError(f"{name}: expected pixels in [0, 1], found {found}; logits need a sigmoid first")
-    return array
 
 
 def _table(rows: Sequence[Mapping], terms: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -537,58 +476,12 @@ def _table(rows: Sequence[Mapping], terms: Sequence[str]) -> dict[str, dict[str,
     except KeyError as error:
         wanted = ", ".join(("split", *keys))
         raise ValueError(f"rows: expected the keys {wanted}, found no {error}") from None
-    _array("rows", [row[1:] for row in table], None, len(keys))
+    checked_array("rows", [row[1:] for row in table], None, len(keys))
     columns = {}
     for split in ("train", "test"):
         ordered = np.array(sorted(row[1:] for row in table if row[0] == split)).reshape(-1, len(keys))
         columns[split] = dict(zip(keys, ordered.T, strict=True))
     return columns
-
-
-def _figure(title: str, caption: str | None, height: float, width: float = WIDTH) -> Figure:
-    fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    fig.suptitle(title, x=MARGIN / width, ha="left", wrap=True)
-    if caption:
-        fig.supxlabel(caption, x=MARGIN / width, ha="left", size=9, weight="normal", color=GREY, wrap=True)
-    return fig
-
-
-def _mosaic_figure(
-    tiles: np.ndarray,
-    columns: int,
-    title: str,
-    caption: str | None,
-    gap: int = GAP,
-    panels: int = 0,
-    widest: float = WIDTH,
-) -> tuple[Figure, list[Axes]]:
-    """Tiles (N, h, w) as one picture, in reading order on white, and `panels` empty axes beneath it."""
-    count, h, w = tiles.shape
-    rows = -(-count // columns)
-    cells = np.ones((rows * columns, h + gap, w + gap))
-    cells[:count, :h, :w] = tiles
-    mosaic = cells.reshape(rows, columns, h + gap, w + gap).swapaxes(1, 2)
-    mosaic = mosaic.reshape(rows * (h + gap), columns * (w + gap))
-    mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
-    fig = _figure(title, caption, height=9, width=min(widest, max(4, 0.8 * columns + 1)))
-    axes = list(fig.subplots(1 + panels, 1, squeeze=False)[:, 0])
-    ax = axes[0]
-    ax.imshow(mosaic, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    return fig, axes
-
-
-def _fit(fig: Figure, panel: float = 0) -> Figure:
-    """Give the mosaic the height that makes its pixels square, and the axes beneath it `panel` inches."""
-    fig.draw_without_rendering()
-    boxes = [ax.get_position() for ax in fig.axes]
-    height, width = fig.axes[0].images[0].get_size()
-    wanted = [boxes[0].width * fig.get_figwidth() * height / width] + [panel] * (len(boxes) - 1)
-    fig.axes[0].get_gridspec().set_height_ratios(wanted)
-    fig.set_figheight(fig.get_figheight() * (1 - sum(box.height for box in boxes)) + sum(wanted))
-    return _settle(fig)
 
 
 def _fit_square(ax: Axes, points: np.ndarray) -> None:
@@ -597,25 +490,15 @@ def _fit_square(ax: Axes, points: np.ndarray) -> None:
     half = 0.52 * (high - low).max()
     limits = np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
     ax.set(xlim=limits[:, 0], ylim=limits[:, 1], aspect="equal", anchor="W")
-    fig = _settle(ax.figure)
+    fig = settle(ax.figure)
     spare = ax.get_position(original=True).height - ax.get_position().height
     fig.set_figheight(fig.get_figheight() * (1 - spare))
-    _settle(fig)
-
-
-def _settle(fig: Figure) -> Figure:
-    """Lay the figure out now, while the style holds: ticks are made at the first drawing."""
-    fig.draw_without_rendering()
-    return fig
-
-
-def _centres(count: int, size: int, gap: int) -> np.ndarray:
-    return np.arange(count) * (size + gap) + size / 2 - 0.5
+    settle(fig)
 
 
 def _dots(ax: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> list[Line2D]:
     """Points (N, 2) in the colours of their classes; returns the entries of the legend."""
-    labels = _array("labels", labels, len(points))
+    labels = checked_array("labels", labels, len(points))
     if not np.isin(labels, np.arange(len(class_names))).all():
         raise ValueError(f"labels: expected whole numbers from 0 to {len(class_names) - 1}, one per name")
     colours = np.array([PALETTE[k % len(PALETTE)] for k in range(len(class_names))])
@@ -636,8 +519,8 @@ def _prior_circles(ax: Axes) -> Line2D:
 
 def _ellipses(ax: Axes, centres: np.ndarray, std: np.ndarray) -> Line2D:
     """One sigma of normal distributions with these centres and standard deviations, (K, 2) each."""
-    centres = _array("ellipses", centres, None, 2)
-    for centre, (across, up) in zip(centres, _array("ellipses", std, len(centres), 2), strict=True):
+    centres = checked_array("ellipses", centres, None, 2)
+    for centre, (across, up) in zip(centres, checked_array("ellipses", std, len(centres), 2), strict=True):
         halo = [withStroke(linewidth=2.6, foreground="white")]
         ax.add_patch(Ellipse(centre, 2 * across, 2 * up, fill=False, color=INK, lw=1.2, zorder=3, path_effects=halo))
     return Line2D([], [], marker="o", ls="", mfc="none", color=INK, label="posterior: 1 sigma")
@@ -653,20 +536,6 @@ def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float) 
 def _whole_epochs(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     ax.grid(axis="y")
-
-
-def _label_tiles(
-    ax: Axes, rows: int, columns: int, row_labels: Sequence[str] | None, column_labels: Sequence[str] | None
-) -> None:
-    for name, labels, count in (("row_labels", row_labels, rows), ("column_labels", column_labels, columns)):
-        if labels is not None and len(labels) != count:
-            raise ValueError(f"{name}: expected {count} labels, found {len(labels)}")
-    if row_labels is not None:
-        ax.set_yticks(_centres(rows, SIDE, GAP), row_labels)
-    if column_labels is not None:
-        ax.set_xticks(_centres(columns, SIDE, GAP), column_labels, size=9 if columns <= 12 else 7)
-        ax.xaxis.tick_top()
-        ax.tick_params(length=0)
 
 
 def _name_classes(ax: Axes, mu: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:

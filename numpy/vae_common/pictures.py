@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_common import figures
+from vae_common import canvas, figures
 from vae_common.data import generator
 from vae_common.measured import Measured
 
@@ -21,14 +21,14 @@ def draw(folder: Path, measured: Measured, pictures: Iterable[Picture], seed: in
     """Draw each picture, a function of what was measured, into folder/figures under its name; print each path."""
     for picture in pictures:
         name, figure = picture.__name__, picture(measured, generator(seed, "figures"))
-        print(f"wrote {figures.save_figure(figure, folder / 'figures' / f'{name}.png')}")
+        print(f"wrote {canvas.save_figure(figure, folder / 'figures' / f'{name}.png')}")
 
 
 def draw_losses(folder: Path, rows: Sequence[dict], title: str, **options) -> None:
     """Draw folder/figures/losses.png from the rows of metrics.jsonl; options: those of figures.loss_curves."""
     caption = "A gap that opens between test and train is overfitting; kl near 0 is collapse."
     figure = figures.loss_curves(rows, title, **{"caption": caption, **options})
-    print(f"wrote {figures.save_figure(figure, folder / 'figures' / 'losses.png')}")
+    print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'losses.png')}")
 
 
 def most_active(measured: Measured, count: int) -> np.ndarray:
