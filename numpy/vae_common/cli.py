@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_common.data import BINARIZE, DATASETS, DatasetError
-from vae_common.files import write_atomically
+from vae_common.files import FolderLock, write_atomically
 from vae_common.spec import MAX_LATENT_DIM
 from vae_common.weights import WeightsError
 
@@ -115,6 +115,9 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; files already reported are whole.", file=sys.stderr)
         return 130
+    finally:
+        while _held:
+            _held.popitem()[1].release()
 
 
 def _fail(arguments: argparse.ArgumentParser, message: str) -> int:
@@ -174,9 +177,11 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: expected a folder to write to, found a file; choose another name.")
     if folder.is_dir() and any(folder.iterdir()):
+        held = hold_run_folder(folder)
         if args.out is None:
             aside = next(p for n in range(1, sys.maxsize) if not (p := folder.with_name(f"{level}-{n}")).exists())
             folder.rename(aside)
+            _held.pop(held).release()
             print(f"moved the earlier run {folder} to {aside}")
         elif not args.overwrite:
             raise UsageError(f"--out {folder}: the folder is not empty; choose another, or allow it with --overwrite.")
@@ -189,10 +194,30 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
     except OSError as error:
         reason = f"the folder cannot be made ({error.strerror})"
         raise UsageError(f"--out {folder}: {reason}; choose a place that can be written to.") from error
+    hold_run_folder(folder)
     if getattr(args, "data_dir", None) is not None:
         args.data_dir = str(Path(args.data_dir).resolve())  # so that the run can be read from any folder
     config = {"level": level, **vars(args), "python": platform.python_version(), "numpy": np.__version__}
     write_json(folder / "config.json", config)
+    return folder
+
+
+_held: dict[Path, FolderLock] = {}  # of the command that is running
+
+
+def hold_run_folder(folder: Path) -> Path:
+    """Keep other processes from writing to this run folder until the command ends; its path in full.
+
+    Raises UsageError when one is writing to it now.
+    """
+    folder = folder.resolve()
+    if folder not in _held:
+        try:
+            _held[folder] = FolderLock(folder)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{folder}: another run is writing to this folder; wait until it ends, or name another with --out."
+            ) from error
     return folder
 
 

@@ -6,6 +6,7 @@ torchvision, which is imported only when one of them is asked for.
 
 import contextlib
 import io
+import math
 import os
 import sys
 import tempfile
@@ -189,6 +190,8 @@ def _load_real(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndar
     if not all(file.is_file() for file in files):
         _download(name, dataset_class, folder, where)
     try:
+        for file in files:
+            _check_idx(file)
         with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
             dataset = dataset_class(folder, train=split == "train", download=False)
         images, labels = dataset.data.numpy()[:, None], dataset.targets.numpy().astype(np.int64)
@@ -202,6 +205,21 @@ def _load_real(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndar
             "them again, or use --dataset digits, which needs no files."
         ) from error
     return images, labels
+
+
+def _check_idx(path: Path) -> None:
+    """Raise ValueError unless the file is as long as its header says, before anything of that size is allocated.
+
+    The header: two zero bytes, the type (8: one byte a value), the number of axes, then each axis's size in four bytes.
+    """
+    with open(path, "rb") as file:
+        head = file.read(4)
+        axes = head[3] if len(head) == 4 and head[:3] == b"\x00\x00\x08" else 0
+        sizes = np.frombuffer(file.read(4 * axes), ">u4")
+    promised = 4 + 4 * axes + math.prod(sizes.tolist())
+    if axes not in (1, 3) or len(sizes) != axes or promised != path.stat().st_size:
+        found = f"{path.stat().st_size:,} bytes where its header promises {promised:,}"
+        raise ValueError(f"{path.name}: {found if axes in (1, 3) else 'no IDX file of bytes'}")
 
 
 def _import_torchvision_datasets(name: str):

@@ -1,6 +1,7 @@
-"""Writing files so that no reader and no crash ever meets half of one."""
+"""Writing files so that no reader and no crash ever meets half of one, and no two programs write the same folder."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -36,3 +37,35 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class FolderLock:
+    """Says that this process writes to `folder`, until `release` or the end of the process, however it ends.
+
+    The lock is the operating system's, on the folder itself: no file is left behind, and a dead process holds none.
+    Raises BlockingIOError when another process has it. Where folders cannot be locked (Windows, some network disks) a
+    note says so.
+    """
+
+    def __init__(self, folder: str | Path):
+        self._handle = None
+        try:
+            import fcntl
+        except ImportError:
+            print(f"note: {folder} cannot be locked on this system; start no second run on it.", file=sys.stderr)
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise
+            print(f"note: {folder} cannot be locked ({error.strerror}); start no second run on it.", file=sys.stderr)
+        else:
+            self._handle = handle
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
