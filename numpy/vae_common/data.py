@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 import os
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -191,7 +192,8 @@ def _load_real(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndar
         _download(name, dataset_class, folder, where)
     try:
         for file in files:
-            _check_idx(file)
+            if file.name.startswith("train") == (split == "train"):
+                _check_idx(file)
         with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
             dataset = dataset_class(folder, train=split == "train", download=False)
         images, labels = dataset.data.numpy()[:, None], dataset.targets.numpy().astype(np.int64)
@@ -215,11 +217,12 @@ def _check_idx(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(4)
         axes = head[3] if len(head) == 4 and head[:3] == b"\x00\x00\x08" else 0
-        sizes = np.frombuffer(file.read(4 * axes), ">u4")
-    promised = 4 + 4 * axes + math.prod(sizes.tolist())
-    if axes not in (1, 3) or len(sizes) != axes or promised != path.stat().st_size:
-        found = f"{path.stat().st_size:,} bytes where its header promises {promised:,}"
-        raise ValueError(f"{path.name}: {found if axes in (1, 3) else 'no IDX file of bytes'}")
+        sizes = file.read(4 * axes)
+    if axes not in (1, 3) or len(sizes) != 4 * axes:
+        raise ValueError(f"{path.name}: no IDX file of bytes")
+    promised, found = 4 + 4 * axes + math.prod(struct.unpack(f">{axes}I", sizes)), path.stat().st_size
+    if found != promised:
+        raise ValueError(f"{path.name}: {found:,} bytes where its header promises {promised:,}")
 
 
 def _import_torchvision_datasets(name: str):
