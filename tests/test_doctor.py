@@ -1,0 +1,541 @@
+"""The doctor: correct models pass, and every invariant catches and names a model with the defect it is there for."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import doctor
+import vae_paper
+from autoencoder import Autoencoder
+from beta_vae import BetaVAE
+from conditional_vae import ConditionalVAE
+from conv_vae import ConvVAE
+from doctor import Subject, examine, first_failure, subject_of_model, subject_of_module
+from iwae import IWAE
+from linear_vae import LinearVAE
+from trunks import MLP
+from vae_common.cli import UsageError
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+from vq_vae import VQVAE
+
+N, Z = 60, 20
+
+
+def with_weights(model, params):
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The shipped weights: a correct VAE that has learned."""
+    return with_weights(ConvVAE(VAESpec(Z)), load_weights(PRETRAINED / "digits-z20.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def x(digits):
+    return digits.images[:N] / np.float32(255)
+
+
+@pytest.fixture(scope="module")
+def subject(model):
+    return subject_of_model(model)
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """The bounds from 10 draws of z: quicker, and no less exact."""
+    monkeypatch.setattr(doctor, "DRAWS", 10)
+
+
+def failed(findings):
+    return [finding.name for finding in findings if finding.status == "failed"]
+
+
+# --- correct models ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [2, 20])
+def test_the_shipped_models_pass_every_invariant(latent_dim, x):
+    weights = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
+    findings = examine(subject_of_model(with_weights(ConvVAE(VAESpec(latent_dim)), weights)), x)
+    assert [(finding.name, finding.status) for finding in findings] == [(name, "ok") for name in doctor.INVARIANTS]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_correct_model_never_fails_by_chance(seed, subject, x, few_draws):
+    """All that is sampled is allowed 5 standard errors; 20 seeds at 3 would show."""
+    assert failed(examine(subject, x, seed)) == []
+
+
+UNTRAINED = {
+    "vae": lambda: ConvVAE(VAESpec(3)),
+    "vae of one latent": lambda: ConvVAE(VAESpec(1)),
+    "mlp": lambda: ConvVAE(VAESpec(5), trunk=MLP),
+    "gaussian": lambda: BetaVAE(VAESpec(5), "gaussian"),
+    "iwae": lambda: IWAE(VAESpec(5), samples=3),
+    "linear": lambda: LinearVAE(VAESpec(3), "gaussian"),
+    "cvae": lambda: ConditionalVAE(VAESpec(4)),
+}
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, x, digits, few_draws):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        labels = digits.labels[:N] if name == "cvae" else None
+        findings = examine(subject_of_model(UNTRAINED[name]()), x, seed, labels)
+        assert set(failed(findings)) <= set(doctor.UNTRAINED_MAY_FAIL)
+
+
+def test_binary_pixels_pass(subject, x, few_draws):
+    findings = examine(subject, (x >= 0.5).astype(np.float32))
+    assert failed(findings) == []
+    assert "can go below 0.00" in next(finding.sentence for finding in findings if finding.name == "entropy-floor")
+
+
+def test_the_model_is_left_as_it_was(model, x, few_draws):
+    class Normed(ConvVAE):
+        """Batch norm in the encoder moves its running means in train mode."""
+
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.encoder = nn.Sequential(nn.BatchNorm2d(1), self.encoder)
+
+    normed = Normed(VAESpec(2)).train()
+    before = copy.deepcopy(normed.state_dict())
+    findings = {finding.name: finding for finding in examine(subject_of_model(normed), x)}
+    assert findings["train-eval"].status == "ok" and "batch norm" in findings["train-eval"].sentence
+    assert normed.training
+    assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
+
+
+# --- broken models: what must fail first, and words of the sentence that name the mistake ---------------------------
+
+
+def nan_weight(subject):
+    model = copy.deepcopy(subject.model)
+    model.decoder.fc1.weight.data[3, 4] = math.nan
+    return subject_of_model(model)
+
+
+def overflowing_logvar(subject):
+    return replace(subject, encode=lambda x: (subject.encode(x)[0], subject.encode(x)[1] + 3000))
+
+
+def dropout_left_on(subject):
+    return replace(subject, decode=lambda z: subject.decode(F.dropout(z, 0.1)))
+
+
+def noise_inside_encode(subject):
+    return replace(subject, encode=lambda x: [part + 0.01 * torch.randn_like(part) for part in subject.encode(x)])
+
+
+def weight_in_train_mode(subject):
+    def elbo_terms(*values):
+        recon, kl = subject.elbo_terms(*values)
+        return recon, (2.5e-4 if subject.model.training else 1) * kl
+
+    return replace(subject, elbo_terms=elbo_terms)
+
+
+def with_terms(change):
+    """A subject whose recon and kl (B,) go through `change`."""
+    return lambda subject: replace(subject, elbo_terms=lambda *values: change(*subject.elbo_terms(*values)))
+
+
+def with_kl(kl):
+    """A subject whose KL is that function of mu and logvar."""
+
+    def broken(subject):
+        return replace(subject, elbo_terms=lambda *values: (subject.elbo_terms(*values)[0], kl(*values[2:])))
+
+    return broken
+
+
+def with_noise(reparameterize):
+    return lambda subject: replace(subject, reparameterize=reparameterize)
+
+
+def one_batch_size(subject):
+    def encode(x):
+        return [part.view(-1, 20, Z).flatten(0, 1) for part in subject.encode(x)]
+
+    return replace(subject, encode=encode)
+
+
+def squeezed(subject):
+    return replace(subject, encode=lambda x: [part.squeeze() for part in subject.encode(x)])
+
+
+def centred_on_the_batch(subject):
+    return replace(
+        subject, encode=lambda x: (subject.encode(x)[0] - subject.encode(x)[0].mean(0), subject.encode(x)[1])
+    )
+
+
+def decoded(change):
+    return lambda subject: replace(subject, decode=lambda z: change(subject.decode, z), forward=None)
+
+
+def encoded(change):
+    return lambda subject: replace(subject, encode=lambda x: change(subject.encode, x), forward=None)
+
+
+def weight_per_dimension(z, mu, logvar):
+    """The log-weight -ln N of each image, meant for the mixture, comes in once for each latent dimension."""
+    log_q = -0.5 * ((z[:, None] - mu) ** 2 / logvar.exp() + logvar + math.log(2 * math.pi))  # (N, N, Z)
+    own = log_q.diagonal().sum(0)
+    return (own - torch.logsumexp((log_q - math.log(len(z))).sum(2), dim=1)).mean()
+
+
+BROKEN = {
+    "NaN in a weight": (nan_weight, "finite-weights", "decoder.fc1.weight"),
+    "logvar overflows": (overflowing_logvar, "finite-weights", "numbers of z"),
+    "dropout left on": (dropout_left_on, "train-eval", "dropout"),
+    "noise drawn in encode": (noise_inside_encode, "train-eval", "noise drawn inside"),
+    "KL weighed in train mode only": (weight_in_train_mode, "train-eval", "self.training"),
+    "summed over the batch": (with_terms(lambda r, k: (r.sum(), k.sum())), "batch-size", f"{N} times the mean"),
+    "only the KL is summed": (with_terms(lambda r, k: (r.mean(), k.sum())), "batch-size", f"kl of {N} images"),
+    "divided by the batch size": (with_terms(lambda r, k: (r / len(r), k / len(k))), "batch-size", "recon of an image"),
+    "divided by the batch size twice": (with_terms(lambda r, k: (r, k / len(k))), "batch-size", "kl of an image"),
+    "reshaped with one batch size": (one_batch_size, "batch-size", "a batch of 1 cannot be computed"),
+    "squeezed": (squeezed, "batch-size", "squeeze()"),
+    "mu centred on the batch": (centred_on_the_batch, "batch-size", "mu of an image"),
+    "sigmoid in decode": (decoded(lambda decode, z: decode(z).sigmoid()), "logits", "take the sigmoid out"),
+    "tanh in decode": (decoded(lambda decode, z: decode(z).tanh()), "logits", "take the tanh out"),
+    "KL with the wrong sign": (with_terms(lambda r, k: (r, -k)), "kl-not-negative", "its sign"),
+    "KL without 1/2": (with_terms(lambda r, k: (r, 2 * k)), "kl-monte-carlo", "the 1/2 before the sum is missing"),
+    "constant dropped": (with_terms(lambda r, k: (r, k + Z / 2)), "kl-monte-carlo", "k/2 = 10 was dropped"),
+    "KL averaged over latents": (with_terms(lambda r, k: (r, k / Z)), "kl-monte-carlo", "averaged over the 20 latents"),
+    "KL times 5": (with_terms(lambda r, k: (r, 5 * k)), "kl-monte-carlo", "5 times the KL of every image"),
+    "kld_weight": (with_terms(lambda r, k: (r, 2.5e-4 * k)), "kl-monte-carlo", "0.00025 times the KL of every image"),
+    "logvar read as log sigma": (
+        with_kl(lambda mu, logvar: -0.5 * (1 + 2 * logvar - mu**2 - (2 * logvar).exp()).sum(1)),
+        "kl-monte-carlo",
+        "log of sigma",
+    ),
+    "logvar read as log sigma in exp alone": (
+        with_kl(lambda mu, logvar: -0.5 * (1 + logvar - mu**2 - (2 * logvar).exp()).sum(1)),
+        "kl-monte-carlo",
+        "in one place only",
+    ),
+    "another function": (
+        with_kl(lambda mu, logvar: 8 + 0.5 * (mu.abs() + logvar.exp() - 1 - logvar).sum(1)),
+        "kl-monte-carlo",
+        "compare it with",
+    ),
+    "recon averaged over pixels": (with_terms(lambda r, k: (r / 784, k)), "entropy-floor", "a mean over the pixels"),
+    "recon with the wrong sign": (with_terms(lambda r, k: (-r, k)), "entropy-floor", "the sign"),
+    "recon times 2": (with_terms(lambda r, k: (2 * r, k)), "recon-sum", "a weight"),
+    "std = exp(logvar)": (with_noise(lambda mu, logvar, eps: mu + logvar.exp() * eps), "sampling", "sigma^2"),
+    "noise of variance 1/4": (with_noise(lambda mu, lv, eps: mu + (lv / 2).exp() * eps / 2), "sampling", "0.5 times"),
+    "noise of one size": (with_noise(lambda mu, logvar, eps: mu + eps), "sampling", "whatever logvar says"),
+    "z = mu": (with_noise(lambda mu, logvar, eps: mu), "sampling", "the noise is not used"),
+    "one noise per image": (
+        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * eps[:, :1]),
+        "sampling",
+        "noise of shape (B, 1)",
+    ),
+    "one noise per batch": (
+        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * eps[:1]),
+        "sampling",
+        "noise of shape (1, Z)",
+    ),
+    "noise that is uniform": (
+        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * torch.rand_like(eps)),
+        "sampling",
+        "the mean of z is off",
+    ),
+    "forward decodes mu": (
+        lambda subject: replace(subject, forward=lambda x, eps: subject.forward(x, 0 * eps)),
+        "forward-samples",
+        "it decodes mu",
+    ),
+    "encoder is given nothing": (encoded(lambda encode, x: encode(0 * x)), "encoder-uses-x", "the same to every image"),
+    "collapsed posterior": (
+        encoded(lambda encode, x: [0.01 * part for part in encode(x)]),
+        "encoder-uses-x",
+        "posterior collapse",
+    ),
+    "decoder is given nothing": (decoded(lambda decode, z: decode(0 * z)), "decoder-uses-z", "ignores z"),
+    "decoder is given codes of others": (
+        decoded(lambda decode, z: decode(z.detach() * 0 + 0.3)),
+        "decoder-uses-z",
+        "ignores z",
+    ),
+    "a log-weight per dimension": (
+        lambda subject: replace(subject, mutual_information=weight_per_dimension),
+        "index-information",
+        "once per latent",
+    ),
+    "log-weights with the wrong sign": (
+        lambda subject: replace(
+            subject, importance_bound=lambda log_w: math.log(log_w.shape[1]) - torch.logsumexp(-log_w, dim=1)
+        ),
+        "bound-order",
+        "the sign of log_w",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", BROKEN)
+def test_a_broken_model_is_caught_and_named(defect, subject, x, few_draws):
+    broken, expected, words = BROKEN[defect]
+    first = first_failure(examine(broken(subject), x))
+    assert first is not None and first.name == expected
+    assert words in first.sentence
+
+
+def test_every_invariant_has_a_broken_model():
+    assert {expected for _, expected, _ in BROKEN.values()} == set(doctor.INVARIANTS)
+
+
+@pytest.mark.parametrize("defect", ["std = exp(logvar)", "sigmoid in decode", "forward decodes mu", "KL without 1/2"])
+def test_nothing_else_is_accused(defect, subject, x, few_draws):
+    broken, expected, _ = BROKEN[defect]
+    assert failed(examine(broken(subject), x)) == [expected]
+
+
+def test_binary_pixels_show_a_mean_over_pixels_too(subject, x, few_draws):
+    """Their floor is 0, so recon is compared with the likelihood itself."""
+    broken = with_terms(lambda r, k: (r / 784, k))(subject)
+    first = first_failure(examine(broken, (x >= 0.5).astype(np.float32)))
+    assert first.name == "recon-sum" and "a mean over the pixels" in first.sentence
+
+
+def test_half_a_squared_error_is_named(x, few_draws):
+    subject = subject_of_model(with_weights(ConvVAE(VAESpec(3), "gaussian"), VAESpec(3).init_params(0)))
+    first = first_failure(examine(with_terms(lambda r, k: (r / 2, k))(subject), x))
+    assert first.name == "recon-sum" and "half the squared error" in first.sentence
+
+
+def test_a_mistake_of_the_sampler_shows_where_std_is_about_one(x, few_draws):
+    """Untrained, exp(logvar) and exp(logvar / 2) are nearly the same; the doctor brings its own mu and logvar."""
+    subject = subject_of_model(ConvVAE(VAESpec(3)))
+    findings = examine(BROKEN["std = exp(logvar)"][0](subject), x)
+    assert first_failure(findings).name == "sampling"
+
+
+# --- a model whose every quantity is known -------------------------------------------------------------------------
+
+
+def linear_gaussian(latent_dim, s2=0.5):
+    """x = W z + noise with orthonormal columns of W: the posterior is N(W'x / (1 + s2), s2 / (1 + s2)), exactly.
+
+    Its log p(x) is that of N(0, W W' + s2 I), and every importance weight equals p(x).
+    """
+    W, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((784, latent_dim)))
+
+    def encode(x):
+        mu = x.reshape(len(x), -1) @ W / (1 + s2)
+        return mu, np.full_like(mu, math.log(s2 / (1 + s2)))
+
+    def elbo_terms(x, mean, mu, logvar):
+        pixels = (x - mean) ** 2 / s2 + math.log(2 * math.pi * s2)
+        return 0.5 * pixels.sum(axis=(1, 2, 3)), 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=1)
+
+    def log_p(x):
+        flat = x.reshape(len(x), -1).astype(float)
+        along = ((flat @ W) ** 2).sum(axis=1)
+        log_det = latent_dim * math.log(1 + s2) + (784 - latent_dim) * math.log(s2)
+        square = along / (1 + s2) + ((flat**2).sum(axis=1) - along) / s2
+        return -0.5 * (784 * math.log(2 * math.pi) + log_det + square)
+
+    subject = Subject("linear", encode, lambda z: z @ W.T, elbo_terms=elbo_terms, likelihood="other", mean_output=True)
+    return subject, log_p
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_quadrature_and_bounds_of_a_model_whose_likelihood_is_known(latent_dim, x):
+    """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32."""
+    subject, log_p = linear_gaussian(latent_dim)
+    exam = doctor.Exam.of(subject, x, None, np.random.default_rng(0))
+    np.testing.assert_allclose(doctor.log_evidence(exam, 10), log_p(x[:10]), atol=1e-3)
+    findings = examine(subject, x)
+    assert set(failed(findings)) <= {"encoder-uses-x", "decoder-uses-z"}  # a W that was not learned
+    assert findings[-1].status == "ok" and "by quadrature" in findings[-1].sentence
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_weights_not_divided_by_k_exceed_the_likelihood(latent_dim, x, few_draws):
+    """L_10 is ln 10 = 2.3 nats too large: the order of the bounds hides it, log p(x) does not."""
+    subject, _ = linear_gaussian(latent_dim)
+    finding = examine(replace(subject, importance_bound=lambda log_w: np.logaddexp.reduce(log_w, axis=1)), x)[-1]
+    assert finding.name == "bound-order" and finding.status == "failed"
+    assert "above log p(x)" in finding.sentence and "not divided by K" in finding.sentence
+
+
+def test_a_kl_below_the_information_is_found_by_itself(subject, x):
+    """Were the KL not sampled, I(x; z) <= KL would find a mean over the latents."""
+    broken = with_terms(lambda r, k: (r, k / Z))(subject)
+    exam = doctor.Exam.of(broken, x, None, np.random.default_rng(0))
+    with pytest.raises(doctor.Fails, match="more than the KL"):
+        doctor.index_information(exam)
+
+
+# --- a user's own file ---------------------------------------------------------------------------------------------
+
+NUMPY_MODULE = """
+import numpy as np
+import vae_numpy
+from vae_common.weights import PRETRAINED, load_weights
+
+params = load_weights(PRETRAINED / "digits-z20.safetensors")
+reparameterize, elbo_terms = vae_numpy.reparameterize, vae_numpy.elbo_terms
+
+def encode(x):
+    assert isinstance(x, np.ndarray)
+    return vae_numpy.encode(params, x)
+
+def decode(z):
+    return vae_numpy.decode(params, z)
+
+def forward(x, eps):
+    return vae_numpy.forward(params, x, eps)
+"""
+
+TORCH_MODULE = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.ModuleDict({"encoder": nn.Linear(784, 6), "decoder": nn.Linear(3, 784)})
+
+def encode(x):
+    return model["encoder"](x.flatten(1)).chunk(2, dim=1)
+
+def decode(z):
+    return model["decoder"](z)
+
+def reparameterize(mu, logvar, eps):
+    return mu + torch.exp(0.5 * logvar) * eps
+
+def elbo_terms(x, x_logits, mu, logvar):
+    recon = F.binary_cross_entropy_with_logits(x_logits, x, reduction="sum") / len(x)
+    return recon, -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum() / len(x)
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "my_vae.py"
+    path.write_text(text)
+    return path
+
+
+def statuses(findings):
+    return {finding.name: finding.status for finding in findings}
+
+
+def test_level_1_passes_as_a_users_own_file(tmp_path, x, few_draws):
+    found = statuses(examine(subject_of_module(written(tmp_path, NUMPY_MODULE)), x[:50]))
+    assert set(found.values()) == {"ok"}
+
+
+def test_a_torch_file_with_means_over_the_batch(tmp_path, x, few_draws):
+    findings = examine(subject_of_module(written(tmp_path, TORCH_MODULE)), x)
+    assert set(failed(findings)) <= set(doctor.UNTRAINED_MAY_FAIL)
+    assert statuses(findings)["train-eval"] == statuses(findings)["batch-size"] == "ok"
+    assert statuses(findings)["forward-samples"] == "skipped"
+
+
+def test_a_torch_file_that_divides_by_a_configured_batch_size(tmp_path, x, few_draws):
+    path = written(tmp_path, TORCH_MODULE.replace("/ len(x)", "/ 64"))
+    assert first_failure(examine(subject_of_module(path), x)).name == "batch-size"
+
+
+def test_encode_and_decode_are_enough(tmp_path, x, few_draws):
+    text = NUMPY_MODULE.replace("reparameterize, elbo_terms = vae_numpy.reparameterize, vae_numpy.elbo_terms", "")
+    found = statuses(examine(subject_of_module(written(tmp_path, text.partition("def forward")[0])), x[:50]))
+    skipped = {name for name, status in found.items() if status == "skipped"}
+    assert skipped == {"kl-not-negative", "kl-monte-carlo", "recon-sum", "sampling", "forward-samples"}
+    assert set(found.values()) == {"ok", "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def encode(x) return", "cannot be imported (SyntaxError"),
+        ("import no_such_package", "cannot be imported (ModuleNotFoundError"),
+        ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
+        ("x = 1", "found no encode and no decode"),
+        ("def encode(x): return x", "found no decode"),
+        ("encode = decode = 3", "found no encode and no decode"),
+        ("encode = decode = lambda x: 1 / 0", "encode failed on arrays (2, 1, 28, 28): ZeroDivisionError"),
+        ("encode = decode = lambda x: x", "encode must return mu and logvar, both (2, Z)"),
+        ("encode = lambda x: (x[:, 0, 0], x[:, 0, :5, 0])\ndecode = encode", "but returned (2, 28) and (2, 5)"),
+        ("encode = lambda x: (x[:, 0, 0],) * 2\ndecode = lambda z: z", "decode must return x_logits (2, 1, 28, 28)"),
+        ("encode = lambda x: (x[:, 0, 0],) * 2\ndecode = lambda z: 'no'", "ValueError"),
+        (NUMPY_MODULE + "likelihood = 'laplace'", 'likelihood must be "bernoulli" or "gaussian"'),
+    ],
+)
+def test_a_file_that_cannot_be_examined_is_refused_in_one_sentence(text, words, tmp_path, capsys):
+    path = written(tmp_path, text)
+    assert doctor.main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "my_vae.py" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ("recon", r"elbo_terms must return recon and kl"),
+        ("recon[:5], kl", rf"returned \(5,\) and \({N},\)"),
+        ("recon, undefined", "elbo_terms failed on arrays .*NameError"),
+    ],
+)
+def test_elbo_terms_of_another_shape_are_refused(terms, words, tmp_path, x):
+    text = f"def elbo_terms(*values):\n    recon, kl = vae_numpy.elbo_terms(*values)\n    return {terms}\n"
+    subject = subject_of_module(written(tmp_path, NUMPY_MODULE + text))
+    with pytest.raises(UsageError, match=words):
+        examine(subject, x)
+
+
+@pytest.mark.parametrize("images", [np.zeros((10, 1, 28, 28)), np.full((60, 1, 28, 28), 255.0), np.zeros((60, 784))])
+def test_images_that_cannot_be_used_are_refused(images, subject):
+    with pytest.raises(UsageError, match="the doctor needs 50 images"):
+        examine(subject, images)
+
+
+@pytest.mark.parametrize("other", [lambda: Autoencoder(VAESpec(3)), VQVAE, lambda: nn.Linear(2, 2)])
+def test_a_model_without_a_gaussian_posterior_is_refused(other):
+    with pytest.raises(UsageError, match="models with a posterior"):
+        subject_of_model(other())
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_examines_a_file(tmp_path, capsys, few_draws):
+    path = written(tmp_path, NUMPY_MODULE)
+    assert doctor.main([str(path), "--images", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "50 test images of digits, grey pixels" in out and "14 invariants hold, 0 fail" in out
+    path.write_text(NUMPY_MODULE + "\ndef reparameterize(mu, logvar, eps):\n    return mu + np.exp(logvar) * eps\n")
+    assert doctor.main([str(path), "--images", "50"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED   sampling" in out and "begin with sampling" in out
+    assert all(len(line) <= 120 for line in out.splitlines()[1:])
+
+
+def test_the_command_examines_a_run(small_digits, tmp_path, monkeypatch, capsys, few_draws):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    for model in ("cvae", "ae"):
+        argv = ["--model", model, "--epochs", "1", "--latent-dim", "2", "--binarize", "threshold"]
+        assert vae_paper.main([*argv, "--out", str(tmp_path / model)]) == 0
+    capsys.readouterr()
+    assert doctor.main([str(tmp_path / "cvae")]) in (0, 1)  # after one epoch z may not be used yet
+    out = capsys.readouterr().out
+    assert "50 test images of digits, thresholded pixels" in out
+    assert {line.split()[1] for line in out.splitlines() if "FAILED" in line} <= set(doctor.UNTRAINED_MAY_FAIL)
+    assert doctor.main([str(tmp_path / "ae")]) == 2
+    assert doctor.main([str(tmp_path / "nothing")]) == 2
+    assert "name a run of --model vae or cvae" in capsys.readouterr().err
