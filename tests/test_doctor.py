@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import doctor
+import doctor_invariants
 import vae_paper
 from autoencoder import Autoencoder
 from beta_vae import BetaVAE
@@ -52,7 +53,7 @@ def subject(model):
 @pytest.fixture
 def few_draws(monkeypatch):
     """The bounds from 10 draws of z: quicker, and no less exact."""
-    monkeypatch.setattr(doctor, "DRAWS", 10)
+    monkeypatch.setattr(doctor_invariants, "DRAWS", 10)
 
 
 def failed(findings):
@@ -357,8 +358,8 @@ def linear_gaussian(latent_dim, s2=0.5):
 def test_quadrature_and_bounds_of_a_model_whose_likelihood_is_known(latent_dim, x):
     """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32."""
     subject, log_p = linear_gaussian(latent_dim)
-    exam = doctor.Exam.of(subject, x, None, np.random.default_rng(0))
-    np.testing.assert_allclose(doctor.log_evidence(exam, 10), log_p(x[:10]), atol=1e-3)
+    exam = doctor_invariants.Exam.of(subject, x, None, np.random.default_rng(0))
+    np.testing.assert_allclose(doctor_invariants.log_evidence(exam, 10), log_p(x[:10]), atol=1e-3)
     findings = examine(subject, x)
     assert set(failed(findings)) <= {"encoder-uses-x", "decoder-uses-z"}  # a W that was not learned
     assert findings[-1].status == "ok" and "by quadrature" in findings[-1].sentence
@@ -376,9 +377,9 @@ def test_weights_not_divided_by_k_exceed_the_likelihood(latent_dim, x, few_draws
 def test_a_kl_below_the_information_is_found_by_itself(subject, x):
     """Were the KL not sampled, I(x; z) <= KL would find a mean over the latents."""
     broken = with_terms(lambda r, k: (r, k / Z))(subject)
-    exam = doctor.Exam.of(broken, x, None, np.random.default_rng(0))
-    with pytest.raises(doctor.Fails, match="more than the KL"):
-        doctor.index_information(exam)
+    exam = doctor_invariants.Exam.of(broken, x, None, np.random.default_rng(0))
+    with pytest.raises(doctor_invariants.Fails, match="more than the KL"):
+        doctor_invariants.index_information(exam)
 
 
 # --- a user's own file ---------------------------------------------------------------------------------------------
