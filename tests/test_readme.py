@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,11 @@ def check_python(line: str, arguments: list[str]) -> None:
         return
     assert arguments[0].endswith(".py"), f"{line}: {arguments[0]} is no script"
     spec = importlib.util.spec_from_file_location(Path(arguments[0]).stem, ROOT / arguments[0])
-    spec.loader.exec_module(script := importlib.util.module_from_spec(spec))
+    sys.path.insert(0, str((ROOT / arguments[0]).parent))  # as Python does for a script
+    try:
+        spec.loader.exec_module(script := importlib.util.module_from_spec(spec))
+    finally:
+        sys.path.pop(0)
     if not hasattr(script, "build_parser"):
         assert not arguments[1:], f"{line}: {arguments[0]} has no build_parser() to check its flags with"
         return

@@ -1,0 +1,203 @@
+"""Work on the exercises: `check.py` shows how far you are, `check.py start 03` begins, `check.py 03` checks.
+
+Your files lie in exercises/my_work, which git ignores. `check.py hint 03` says more each time; `check.py solution 03`
+shows a solution once you have checked a try of your own. The exit status of a check is 0 only when it passed.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import re
+import secrets
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [folder for folder in [str(HERE)] if folder not in sys.path]
+try:
+    from checks import sandbox
+    from vae_common import cli
+    from vae_common.files import write_atomically
+except ImportError as error:
+    sys.exit(f"check.py: error: {error}; install the project first: python -m pip install -e .")
+
+WORK = HERE / "my_work"
+COMMANDS = ("start", "hint", "solution")
+SHOWN = 20  # lines of what the learner's code printed
+
+
+# --- what there is, and how far the learner is --------------------------------------------------------------------
+
+
+def exercises() -> dict[str, str]:
+    """The exercises that have a page and a check: number -> name, as "03" -> "ex03_convolution"."""
+    names = [path.stem for path in sorted((HERE / "checks").glob("ex[0-9][0-9]_*.py"))]
+    return {name[2:4]: name for name in names if page(name).is_file()}
+
+
+def title(name: str) -> str:
+    """The title of an exercise's page."""
+    return page(name).read_text(encoding="utf-8").splitlines()[0].split(". ", 1)[-1]
+
+
+def page(name: str) -> Path:
+    return HERE / f"{name.removeprefix('ex')}.md"
+
+
+def read_progress() -> dict[str, dict]:
+    """number -> {tries, hints, passed: the hash of the work that passed}; what is damaged counts as none."""
+    kinds = dict(tries=int, hints=int, passed=str)
+    try:
+        progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
+        whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {n: {k: v for k, v in entry.items() if isinstance(v, kinds.get(k, ()))} for n, entry in whole.items()}
+
+
+def note(number: str, **entry) -> None:
+    """Add `entry` to what is known of an exercise."""
+    progress = read_progress()
+    progress[number] = {**progress.get(number, {}), **entry}
+    text = json.dumps(progress, indent=1) + "\n"
+    write_atomically(WORK / ".progress.json", lambda file: file.write(text.encode()))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def state(number: str, name: str, progress: dict) -> str:
+    work, entry = WORK / f"{name}.py", progress.get(number, {})
+    if not work.is_file():
+        return "not started"
+    if "passed" in entry:
+        return "passed" if entry["passed"] == digest(work) else "changed since it passed"
+    tries = entry.get("tries", 0)
+    return "started" + (f", {tries} {'try' if tries == 1 else 'tries'}" if tries else "")
+
+
+# --- the commands -------------------------------------------------------------------------------------------------
+
+
+def show_table() -> int:
+    progress, following = read_progress(), None
+    for number, name in exercises().items():
+        now = state(number, name, progress)
+        print(f"{number}  {title(name):<32}{now}")
+        if following is None and now != "passed":
+            command = "start " if now == "not started" else ""
+            following = f"next: read exercises/{page(name).name}, then python exercises/check.py {command}{number}"
+    print(f"\n{following or 'All of them passed.'}")
+    return 0
+
+
+def start(number: str, name: str, overwrite: bool) -> int:
+    work, starter = WORK / f"{name}.py", HERE / "starter" / f"{name}.py"
+    if work.exists() and not overwrite:
+        raise cli.UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
+    write_atomically(work, lambda file: file.write(starter.read_bytes()))
+    print(f"wrote {shown(work)}; write your answer there, then: python exercises/check.py {number}")
+    return 0
+
+
+def hint(number: str, name: str) -> int:
+    hints = importlib.import_module(f"checks.{name}").HINTS
+    given = min(read_progress().get(number, {}).get("hints", 0) + 1, len(hints))
+    note(number, hints=given)
+    print("\n".join(f"hint {i} of {len(hints)}: {text}" for i, text in enumerate(hints[:given], 1)))
+    if given == len(hints):
+        print(f"That was the last one. After a try of your own: python exercises/check.py solution {number}")
+    return 0
+
+
+def solution(number: str, name: str) -> int:
+    if not read_progress().get(number, {}).get("tries"):
+        print(f"First a try of your own: check it with python exercises/check.py {number}; then the solution opens.")
+        return 1
+    path = HERE / "solutions" / f"{name}.py"
+    print(f"# {shown(path)}\n{path.read_text(encoding='utf-8')}", end="")
+    return 0
+
+
+def check(number: str, name: str, seed: int, seconds: float) -> int:
+    work = WORK / f"{name}.py"
+    if not work.is_file():
+        print(f"[fail] {number} {title(name)}\nThere is no {shown(work)}: python exercises/check.py start {number}")
+        return 1
+    before = digest(work)
+    verdict, printed = sandbox.examine(name, work, seed, seconds)
+    tries = read_progress().get(number, {}).get("tries", 0) + verdict["tried"]
+    note(number, tries=tries, **(dict(passed=before) if verdict["passed"] else {}))
+    if printed.strip():
+        lines = printed.splitlines()
+        print("your code printed:", *(f"  | {line[:200]}" for line in lines[:SHOWN]), sep="\n")
+        print(*[f"  | ... {len(lines) - SHOWN} more lines"] * (len(lines) > SHOWN), sep="\n", end="")
+    print(f"[{'pass' if verdict['passed'] else 'fail'}] {number} {title(name)}\n{verdict['text']}")
+    if verdict["passed"]:
+        return 0
+    if verdict["tried"]:
+        print(f"same numbers again: python exercises/check.py {number} --seed {seed}")
+    print(f"stuck? python exercises/check.py hint {number}")
+    return 1
+
+
+def shown(path: Path) -> str:
+    """A path as one types it from the repository's root."""
+    return str(path.relative_to(HERE.parent)) if path.is_relative_to(HERE.parent) else str(path)
+
+
+# --- command line -------------------------------------------------------------------------------------------------
+
+
+def exercise(text: str) -> str:
+    """An argparse type: the number of an exercise, "3" or "03"."""
+    number = text.zfill(2)
+    if number not in exercises():
+        raise argparse.ArgumentTypeError(f"expected an exercise, one of {', '.join(exercises())}, got {text!r}")
+    return number
+
+
+def command(text: str) -> str:
+    """An argparse type: start, hint or solution, or the number of the exercise to check."""
+    if text in COMMANDS:
+        return text
+    if not re.fullmatch(r"\d+", text):
+        raise argparse.ArgumentTypeError(f"expected {', '.join(COMMANDS)} or the number of an exercise, got {text!r}")
+    return exercise(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.what is None:
+        return show_table()
+    if (args.what in COMMANDS) == (args.number is None):
+        usage = "start, hint and solution take the number of one exercise, a check is the number alone"
+        raise cli.UsageError(f"{usage}: check.py {COMMANDS[0]} 03, or check.py 03.")
+    number = args.number or args.what
+    name = exercises()[number]
+    if args.what == "start":
+        return start(number, name, args.overwrite)
+    if args.what in COMMANDS:
+        return dict(hint=hint, solution=solution)[args.what](number, name)
+    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
+    return check(number, name, seed, args.time_limit)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("what", nargs="?", type=command, help="start, hint, solution, or the exercise to check")
+    parser.add_argument("number", nargs="?", type=exercise, help="the exercise, after start, hint or solution")
+    parser.add_argument("--overwrite", action="store_true", help="start: replace your work by the starter")
+    parser.add_argument("--seed", type=cli.whole(0, 2**32 - 1), help="draw the inputs of an earlier check again")
+    parser.add_argument("--time-limit", type=cli.number(0, 3600, above=True), default=20, metavar="SECONDS",
+                        help="for your code (default 20)")  # fmt: skip
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,332 @@
+"""How work is judged: load the learner's file, run the parts of a check on it, say in one paragraph what is wrong.
+
+A check module `exNN_name.py` holds PARTS, functions of (work, rng) that raise Mismatch; HINTS; WRONG answers that it
+must refuse. `work.name(...)` calls the learner's function; `agree` compares what came with what is right.
+"""
+
+import ast
+import contextlib
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+# Relative to the largest number of the answer. Sums of n terms in another order differ by some sqrt(n) eps: that is
+# 1e-14 in float64 for the thousand terms of an image, and 2e-6 in float32. Both get room for longer ways to the answer.
+TOLERANCE = {"float64": 1e-9, "float32": 5e-5}
+
+
+class Mismatch(Exception):
+    """The work is not right: what was called, what was expected, what came, the likely mistake, where to read."""
+
+    def __init__(self, what: str, expected: str = "", got: str = "", mistake: str = "", read: str = ""):
+        super().__init__(what)
+        self.lines = dict(expected=expected, got=got, likely=mistake, read=read and f"exercises/{read}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join([str(self), *(f"  {name:<9} {value}" for name, value in self.lines.items() if value)])
+
+
+class LearnerError(Exception):
+    """The learner's own code raised; the cause is `__cause__`."""
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A plausible wrong answer: the solution with `old` replaced by `new` (old "" replaces everything).
+
+    In ALSO_RIGHT, without `says`, another right one.
+    """
+
+    name: str
+    old: str
+    new: str
+    says: str = ""  # a fragment of the message that must name the mistake
+
+    def source(self, solution: str) -> str:
+        if self.old and solution.count(self.old) != 1:
+            raise ValueError(f"{self.name}: `{self.old}` is {solution.count(self.old)} times in the solution, not once")
+        return solution.replace(self.old, self.new) if self.old else self.new
+
+
+@dataclass(frozen=True)
+class Verdict:
+    passed: bool
+    text: str
+    tried: bool = True  # False for an untouched starter
+
+
+# --- the verdict --------------------------------------------------------------------------------------------------
+
+
+def judge(
+    check: ModuleType,
+    source: bytes,
+    starter: bytes,
+    path: Path,
+    seed: int,
+    begin: Callable[[str], None] = lambda _: None,
+) -> Verdict:
+    """Run every part of `check` on the work in `source` (read from `path`); `begin(name)` is told of each part."""
+    if source.split() == starter.split():
+        return Verdict(False, "This is the untouched starter: write your answer into it, then check again.", False)
+    done = []
+    try:
+        module = load(source, path, getattr(check, "FORBIDDEN", ()))
+        for number, part in enumerate(check.PARTS):
+            name = part.__doc__.strip().splitlines()[0]
+            begin(name)
+            part(Work(module), np.random.default_rng([seed, number]))
+            done.append(f"  right     {name}")
+    except Mismatch as error:
+        return Verdict(False, "\n".join([*done, error.text]))
+    except LearnerError as error:
+        return Verdict(False, "\n".join([*done, tell(error, path)]))
+    except Exception as error:  # ours: say so, without a traceback
+        return Verdict(
+            False,
+            f"The check itself failed ({type(error).__name__}: {error}), which is a mistake of the project: please "
+            f"report it with the seed {seed}.",
+        )
+    return Verdict(True, "\n".join(done))
+
+
+def load(source: bytes, path: Path, forbidden: tuple[str, ...]) -> ModuleType:
+    """Run the learner's file as a module. Raises LearnerError, and Mismatch when it imports what holds the answer."""
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        tree = ast.parse(source, str(path))
+        for line, name in imports(tree):
+            if name in forbidden:
+                raise Mismatch(
+                    f"Line {line} imports {name}, and that would be the answer ready-made.",
+                    expected="your own lines, with " + ("NumPy" if "torch" in forbidden else "NumPy or torch"),
+                )
+        sys.modules[path.stem] = module  # dataclasses look their module up
+        exec(compile(tree, str(path), "exec"), module.__dict__)
+    except Mismatch:
+        raise
+    except BaseException as error:
+        raise LearnerError("importing the file") from error
+    np.seterr(all="warn")  # whatever the file has set
+    return module
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from ((node.lineno, name.split(".")[0]) for name in names)
+
+
+class Work:
+    """The learner's module: `work.f(...)` calls its function f. Arguments must come out as they went in."""
+
+    def __init__(self, module: ModuleType):
+        self.module = module
+
+    def __getattr__(self, name: str) -> Callable:
+        return functools.partial(self.call, name)
+
+    def call(self, name: str, *args, **kwargs):
+        if not callable(getattr(self.module, name, None)):
+            raise Mismatch(f"There is no {name} in your file: keep the names of the starter.")
+        return self.call_method(self.module, name, *args, **kwargs)
+
+    def call_method(self, thing, name: str, *args, **kwargs):
+        """`thing.name(...)`, guarded like every call of the learner's code."""
+        before = [copy(value) for value in (*args, *kwargs.values())]
+        try:
+            result = getattr(thing, name)(*args, **kwargs)
+        except BaseException as error:  # SystemExit is one of them
+            raise LearnerError(name) from error
+        if result is None:
+            raise Mismatch(f"{name}(...) returned None: is its `return` missing?")
+        for old, value in zip(before, (*args, *kwargs.values()), strict=True):
+            if isinstance(old, np.ndarray) and not np.array_equal(
+                old, to_numpy(value), equal_nan=old.dtype.kind == "f"
+            ):
+                raise Mismatch(
+                    f"{name}(...) changes an array that it was given.",
+                    expected="arguments left as they are; the caller may still need them",
+                    mistake="An operation in place, such as `x += 1` or `x[...] = 0`; work on a copy.",
+                )
+        return result
+
+
+def copy(value):
+    return to_numpy(value).copy() if hasattr(value, "shape") and hasattr(value, "dtype") else None
+
+
+def to_numpy(value) -> np.ndarray:
+    """An array or a tensor, with or without gradient, as a NumPy array."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+# --- what the learner's own code raised ---------------------------------------------------------------------------
+
+
+def tell(error: LearnerError, path: Path) -> str:
+    """One paragraph on an error of the learner's code, with its traceback shortened to lines of their file."""
+    cause, where = error.__cause__, str(error)
+    if isinstance(cause, NotImplementedError):
+        return f"{where} is not yet written: replace its `raise NotImplementedError`."
+    if isinstance(cause, SyntaxError):
+        text = "".join(traceback.format_exception_only(cause)).rstrip()
+        return f"Python cannot read your file:\n{text}"
+    if isinstance(cause, SystemExit):
+        return f"{where}: your code ends the program (sys.exit, exit or quit). Take that out: a function returns."
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == str(path)]
+    lines = ["Your code raised an error" + (f" in {where}:" if where.isidentifier() else f" on {where}:")]
+    lines += [line.rstrip() for line in traceback.format_list(frames[-5:])]
+    lines.append("".join(traceback.format_exception_only(cause)).rstrip())
+    if isinstance(cause, ImportError):
+        lines.append("An exercise needs NumPy, torch and this project alone; is the name spelled right?")
+    return "\n".join(lines)
+
+
+# --- comparing ----------------------------------------------------------------------------------------------------
+
+
+def agree(
+    what: str,
+    got,
+    expected,
+    *,
+    mistakes: Mapping[str, object] | None = None,
+    read: str = "",
+    rel: float | None = None,
+    inputs: str = "float64",
+) -> None:
+    """Raise Mismatch unless `got` has the shape of `expected` and its values, to `rel` of the largest of them.
+
+    mistakes: what to say -> the answer that this mistake gives; the first that fits is named.
+    rel: by default TOLERANCE of float32 if the answer or its `inputs` are of that, else of float64.
+    """
+    expected, value = to_numpy(expected), numbers(what, got, read)
+    rel = tolerance(value, inputs) if rel is None else rel
+    wide, right = value.astype(np.float64), expected.astype(np.float64)
+    if close(wide, right, rel):
+        return
+    likely = next((text for text, wrong in (mistakes or {}).items() if close(wide, to_numpy(wrong), rel)), "")
+    if value.shape != expected.shape:
+        likely = likely or about_shapes(value.shape, expected.shape)
+        raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
+    raise Mismatch(what, show(expected), show(value), likely or pattern(wide, right), read)
+
+
+def agree_on_cases(
+    name: str,
+    function: Callable,
+    right: Callable,
+    cases: Sequence[Mapping],
+    *,
+    mistakes: Mapping[str, Callable | tuple] | None = None,
+    read: str = "",
+    rel: float | None = None,
+) -> None:
+    """`agree` of two functions on many cases {argument: value}, passed in order; the first that fails is shown.
+
+    mistakes: what to say -> the function that this mistake makes, or a tuple of such. One is named only if it fits on
+    every case.
+    """
+    for case in cases:
+        inputs = next((str(value.dtype) for value in case.values() if hasattr(value, "dtype")), "float64")
+        arguments = (f"{key} {value.shape}" if np.ndim(value) else f"{key}={value}" for key, value in case.items())
+        what = f"{name}({', '.join(arguments)})" + (f" in {inputs}" if inputs != "float64" else "")
+        got = function(*case.values())
+        try:
+            agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs)
+        except Mismatch as error:
+            error.lines["likely"] = named(function, cases, mistakes or {}, rel) or error.lines["likely"]
+            raise
+
+
+def named(function: Callable, cases: Sequence[Mapping], mistakes: Mapping, rel: float | None) -> str:
+    """What to say of the first mistake that gives the function's own answers, on every case where it gives one."""
+    answers = []
+    for case in cases:
+        with contextlib.suppress(Mismatch, LearnerError):
+            answers.append((case, to_numpy(function(*case.values()))))
+    for text, functions in mistakes.items():
+        for wrong in functions if isinstance(functions, tuple) else (functions,):
+            with np.errstate(all="ignore"):
+                pairs = [(answer, to_numpy(wrong(*case.values()))) for case, answer in answers]
+            if all(close(answer, value, rel or TOLERANCE["float32"]) for answer, value in pairs):
+                return text
+    return ""
+
+
+def tolerance(answer: np.ndarray, inputs: str) -> float:
+    return TOLERANCE["float32" if answer.dtype == np.float32 or inputs.endswith("float32") else "float64"]
+
+
+def numbers(what: str, got, read: str = "") -> np.ndarray:
+    """The answer as an array of float32, float64 or whole numbers; raises Mismatch for anything else."""
+    is_number = isinstance(got, (int, float, np.ndarray, np.generic)) or hasattr(got, "detach")
+    kind = to_numpy(got).dtype if is_number else None
+    if kind is None or not (kind.kind in "iu" or kind in (np.float32, np.float64)):
+        found = type(got).__name__ + (f" of {kind}" if kind is not None else "")
+        raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, read=read)
+    return to_numpy(got)
+
+
+def close(got: np.ndarray, expected: np.ndarray, rel: float) -> bool:
+    if got.shape != expected.shape:
+        return False
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(expected)
+    scale = np.abs(expected[finite]).max(initial=0)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        return bool((same | (np.abs(got - expected) <= rel * scale)).all())
+
+
+def about_shapes(got: tuple, expected: tuple) -> str:
+    if len(got) > len(expected):
+        return "One axis too many: is a sum over one missing?"
+    if len(got) < len(expected):
+        return "An axis is missing: does a sum or mean run over it too?"
+    if sorted(got) == sorted(expected):
+        return "The right sizes in another order: axes are exchanged."
+    return ""
+
+
+def pattern(got: np.ndarray, expected: np.ndarray) -> str:
+    """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
+    if not np.isfinite(got).all():
+        return f"The first value that is not finite stands at {place(np.argwhere(~np.isfinite(got))[0])}."
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio, difference = got / expected, got - expected
+    if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio - 1).max():
+        factor = ratio.flat[0]
+        return "The sign is turned." if abs(factor + 1) < 1e-6 else f"Yours is {factor:.6g} times the right one."
+    if got.size > 1 and np.ptp(difference) <= 1e-6 * np.abs(difference).max():
+        return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."
+    moved = np.abs(difference).max() > 1e-3 * np.abs(expected).max()
+    if got.size > 2 and moved and np.allclose(np.sort(got, axis=None), np.sort(expected, axis=None), rtol=1e-6):
+        return "The right numbers at the wrong places: axes are exchanged, or an order is turned."
+    worst = np.unravel_index(np.abs(difference).argmax(), difference.shape)
+    digits = 6 if np.abs(difference[worst]) > 1e-4 * np.abs(expected[worst]) else 12
+    pair = f"{expected[worst]:.{digits}g} expected, {got[worst]:.{digits}g} came"
+    return f"The largest difference stands at {place(worst)}: {pair}."
+
+
+def place(index) -> str:
+    return f"[{', '.join(str(int(i)) for i in index)}]"
+
+
+def show(array) -> str:
+    """An array in one line: its first numbers and its shape."""
+    array = to_numpy(array)
+    if array.ndim == 0:
+        return f"{array.item():.6g}" if array.dtype.kind == "f" else str(array)
+    first = " ".join(f"{value:.6g}" for value in array.flat[:6])
+    return f"[{first}{' ...' if array.size > 6 else ''}] {array.dtype} {array.shape}"

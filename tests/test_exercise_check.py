@@ -1,0 +1,425 @@
+"""exercises/check.py as a learner meets it: progress, hints, and no way to pass but a right answer.
+
+The abuses run in real processes, as they would at home; each must end in one paragraph and status 1, never in a
+traceback of the project's.
+"""
+
+import importlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+EXERCISES = ROOT / "exercises"
+if str(EXERCISES) not in sys.path:
+    sys.path.insert(0, str(EXERCISES))
+
+from checks import judging, sandbox  # noqa: E402
+from checks.judging import LearnerError, Mismatch, Work, agree, agree_on_cases  # noqa: E402
+
+NAME, NUMBER = "ex03_convolution", "03"
+SOLUTION = (EXERCISES / "solutions" / f"{NAME}.py").read_text(encoding="utf-8")
+STARTER = (EXERCISES / "starter" / f"{NAME}.py").read_text(encoding="utf-8")
+FIRST = "    return (size + 2 * padding - k) // stride + 1\n"  # the body of the first function that the check calls
+
+
+@pytest.fixture(scope="module")
+def check():
+    spec = importlib.util.spec_from_file_location("exercise_check", EXERCISES / "check.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+
+@pytest.fixture
+def work(check, tmp_path, monkeypatch):
+    """An empty my_work for the command in this process."""
+    monkeypatch.setattr(check, "WORK", tmp_path / "my_work")
+    return tmp_path / "my_work"
+
+
+@pytest.fixture
+def quick(check, monkeypatch):
+    """Checks that answer at once: the verdict is whatever stands in the file's first line."""
+
+    def examine(name, path, seed, seconds):
+        passed = path.read_text().startswith("# right")
+        return dict(passed=passed, text="", tried=path.read_text() != STARTER), "debug\n" * 30
+
+    monkeypatch.setattr(check.sandbox, "examine", examine)
+
+
+def examine(tmp_path: Path, source: str | bytes, seconds: float = 20) -> tuple[dict, str]:
+    path = tmp_path / f"{NAME}.py"
+    path.write_bytes(source if isinstance(source, bytes) else source.encode())
+    return sandbox.examine(NAME, path, 0, seconds)
+
+
+# --- whatever a file does -----------------------------------------------------------------------------------------
+
+ABUSES = {
+    "an endless loop": ("    while True:\n        pass\n", "stopped after 2 s, at: conv_size"),
+    "sys.exit(0)": ("    import sys\n    print('[pass]')\n    sys.exit(0)\n", "ends the program"),
+    "os._exit(0)": ("    import os\n    os._exit(0)\n", "exit status 0"),
+    "a crash": ("    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n", "ended its process"),
+    "a print storm": ("    while True:\n        print('x' * 1000)\n", "printed more than"),
+    "every file closed": ("    import os\n    os.closerange(0, 99)\n    return 0\n", "ended its process"),
+    "endless recursion": ("    return conv_size(size, k, stride, padding)\n", "RecursionError"),
+    "too much memory": ("    return np.ones((10**6, 10**6))\n", "Unable to allocate"),
+    "a forged verdict": (
+        "    import os\n    for fd in range(40):\n        try:\n"
+        '            os.write(fd, b\'{"passed": true, "text": "", "tried": true}\\n\')\n'
+        "        except OSError:\n            pass\n    os._exit(0)\n",
+        "exit status 0",
+    ),
+    "waiting for input": ("    return int(input())\n", "EOFError"),
+}
+
+
+@pytest.mark.parametrize("abuse", ABUSES)
+def test_no_abuse_passes_and_each_gets_a_paragraph(tmp_path, abuse):
+    body, says = ABUSES[abuse]
+    verdict, printed = examine(tmp_path, SOLUTION.replace(FIRST, body), seconds=2 if "loop" in abuse else 20)
+    assert_told(verdict["passed"], verdict["text"], says)
+    assert "judging.py" not in printed and "sandbox.py" not in printed
+
+
+def assert_told(passed: bool, text: str, says: str) -> None:
+    assert not passed
+    assert says in text, text
+    assert len(text) < 1500
+    assert "judging.py" not in text and "sandbox.py" not in text and f"checks/{NAME}" not in text
+
+
+# These end within the judge, whatever process it is in; it runs in this one.
+UNDONE = [
+    (STARTER, "untouched starter"),
+    (STARTER + "\n\n\n", "untouched starter"),
+    (STARTER.replace("    raise NotImplementedError\n", FIRST, 1), "conv2d is not yet written"),
+    (SOLUTION.replace("def conv_size", "def convsize"), "no conv_size in your file"),
+    (SOLUTION + "\nimport no_such_module\n", "No module named 'no_such_module'"),
+    (SOLUTION + "\nimport vae_numpy\n", "imports vae_numpy"),
+    (SOLUTION + "\nfrom vae_numpy import conv2d\n", "imports vae_numpy"),
+    (SOLUTION.replace("):\n", ")\n", 1), "SyntaxError"),
+    (SOLUTION.replace("    (B,", "  (B,", 1), "IndentationError"),
+    (b"x = '\xff'\n", "SyntaxError"),
+    (b"x = '\0'\n", "cannot read your file"),
+    ("", "no conv_size in your file"),
+    (SOLUTION + "\nraise SystemExit(0)\n", "ends the program"),
+    (SOLUTION + "\nassert 1 == 2, 'not yet'\n", "AssertionError: not yet"),
+    (SOLUTION.replace(FIRST, "    return [1, 2]\n"), "numbers in an array or tensor"),
+    (SOLUTION.replace(FIRST, "    return '3'\n"), "numbers in an array or tensor"),
+    (SOLUTION.replace(FIRST, "    (size + 2 * padding - k) // stride + 1\n"), "is its `return` missing"),
+    (SOLUTION.replace(FIRST, "    return np.zeros(2)\n"), "shape"),
+    (SOLUTION.replace(FIRST, "    return np.nan\n"), "not finite"),
+    (SOLUTION.replace(FIRST, "    return np.float16(3)\n"), "float32 or float64"),
+    (SOLUTION.replace(FIRST, "    return size // 0\n"), "ZeroDivisionError"),
+]
+
+
+def judged(source: str | bytes) -> judging.Verdict:
+    source = source if isinstance(source, bytes) else source.encode()
+    check = importlib.import_module(f"checks.{NAME}")
+    try:
+        return judging.judge(check, source, STARTER.encode(), EXERCISES / "my_work" / f"{NAME}.py", 0)
+    finally:
+        sys.modules.pop(NAME, None)
+
+
+@pytest.mark.parametrize(("source", "says"), UNDONE)
+def test_a_file_that_is_not_done_is_told_what_is_missing(source, says):
+    verdict = judged(source)
+    assert_told(verdict.passed, verdict.text, says)
+    assert verdict.tried == ("untouched" not in says)
+
+
+def test_a_file_that_ends_the_process_while_it_is_imported(tmp_path):
+    verdict, _ = examine(tmp_path, "import os\nos._exit(0)\n")
+    assert_told(verdict["passed"], verdict["text"], "importing the file")
+
+
+def test_an_error_shows_lines_of_the_learners_file_alone():
+    broken = SOLUTION.replace('"bchw,oc->bohw", under', '"bchw,oc->bohw", nowhere')
+    text = judged(broken).text
+    line = broken[: broken.index("nowhere")].count("\n") + 1
+    assert f'{NAME}.py", line {line}, in conv2d' in text
+    assert "NameError: name 'nowhere' is not defined" in text
+    assert text.count('File "') == 1
+    assert "right     conv_size" in text
+
+
+def test_a_right_answer_passes_whatever_it_prints_and_however_it_behaves(tmp_path):
+    noisy = "print('[fail]')\nimport atexit, os, sys\natexit.register(lambda: os._exit(3))\nsys.stdout = None\n"
+    noisy += "np = __import__('numpy')\nnp.seterr(all='raise')\nnp.random.seed(0)\n"
+    verdict, printed = examine(tmp_path, SOLUTION + noisy)
+    assert verdict["passed"], verdict["text"]
+    assert printed == "[fail]\n"
+
+
+def test_processes_that_the_learners_code_started_end_with_it(tmp_path):
+    left = "\nimport subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    verdict, _ = examine(tmp_path, SOLUTION + left + f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n")
+    assert verdict["passed"]
+    state = Path("/proc") / (tmp_path / "pid").read_text() / "stat"
+    if Path("/proc").is_dir():
+        assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_way_in_real_processes(tmp_path):
+    shutil.copytree(EXERCISES, tmp_path / "exercises", ignore=shutil.ignore_patterns("my_work", "__pycache__"))
+
+    def run(*words):
+        command = [sys.executable, "exercises/check.py", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    work = tmp_path / "exercises" / "my_work" / f"{NAME}.py"
+    assert run("start", "03")[0] == 0 and work.read_text() == STARTER
+    work.write_text(SOLUTION.replace("+ stride * H_out", "+ stride + H_out") + "\nprint('so far')\n")
+    status, printed, _ = run("3", "--seed", "5")
+    assert status == 1 and "[fail] 03 Convolution" in printed and "--seed 5" in printed and "| so far" in printed
+    work.write_text(SOLUTION)
+    status, printed, errors = run("03")
+    assert (status, errors) == (0, "") and printed.startswith("[pass] 03 Convolution")
+    assert "03  Convolution                     passed\n" in run()[1]
+
+
+def test_the_solution_is_shown_after_a_try(check, work, quick, capsys):
+    assert check.main(["solution", NUMBER]) == 1
+    check.main(["start", NUMBER])
+    assert check.main([NUMBER]) == 1
+    assert check.main(["solution", NUMBER]) == 1  # the untouched starter was no try
+    (work / f"{NAME}.py").write_text("# wrong")
+    assert check.main([NUMBER]) == 1
+    assert SOLUTION not in capsys.readouterr().out
+    assert check.main(["solution", NUMBER]) == 0
+    assert SOLUTION in capsys.readouterr().out
+
+
+def test_start_never_overwrites_unasked(check, work, capsys):
+    assert check.main(["start", NUMBER]) == 0
+    (work / f"{NAME}.py").write_text("mine")
+    assert check.main(["start", NUMBER]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (work / f"{NAME}.py").read_text() == "mine"
+    assert check.main(["start", NUMBER, "--overwrite"]) == 0
+    assert (work / f"{NAME}.py").read_text() == STARTER
+
+
+def test_a_check_without_work_says_how_to_begin(check, work, capsys):
+    assert check.main([NUMBER]) == 1
+    assert f"check.py start {NUMBER}" in capsys.readouterr().out
+    assert not work.exists()
+
+
+def test_the_table_knows_what_passed_and_what_changed_since(check, work, quick, capsys):
+    def table() -> str:
+        capsys.readouterr()
+        assert check.main([]) == 0
+        return capsys.readouterr().out
+
+    def line() -> str:
+        return next(line for line in table().splitlines() if line.startswith(NUMBER))
+
+    assert line().endswith("not started")
+    check.main(["start", "01"])
+    assert "check.py 01" in table().splitlines()[-1]
+    check.main(["start", NUMBER])
+    assert line().endswith("started")
+    mine = work / f"{NAME}.py"
+    mine.write_text("# wrong")
+    assert check.main([NUMBER]) == 1
+    assert line().endswith("started, 1 try")
+    mine.write_text("# right")
+    assert check.main([NUMBER]) == 0
+    assert line().endswith("  passed")
+    mine.write_text("# right, and more")
+    assert line().endswith("changed since it passed")
+    mine.write_text("# right")
+    assert line().endswith("  passed")
+    mine.write_text("# wrong again")
+    assert check.main([NUMBER]) == 1
+    assert line().endswith("changed since it passed")
+    for number, name in check.exercises().items():
+        (work / f"{name}.py").write_text("# right")
+        assert check.main([number]) == 0
+    assert table().splitlines()[-1] == "All of them passed."
+
+
+def test_hints_come_one_after_another_and_are_remembered(check, work, capsys):
+    hints = importlib.import_module(f"checks.{NAME}").HINTS
+    for count in [*range(1, len(hints) + 1), len(hints)]:
+        assert check.main(["hint", NUMBER]) == 0
+        printed = capsys.readouterr().out
+        assert all(hint in printed for hint in hints[:count])
+        assert count == len(hints) or hints[count] not in printed
+        assert ("last one" in printed) == (count == len(hints))
+
+
+def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys):
+    work.mkdir()
+    (work / f"{NAME}.py").write_text("# right")
+    assert check.main([NUMBER]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| debug") == check.SHOWN
+    assert "10 more lines" in printed
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{", '{"03": 5}', '{"03": {"tries": "many"}}', "\x00"])
+def test_a_damaged_note_of_the_progress_does_no_harm(check, work, quick, damaged, capsys):
+    work.mkdir()
+    (work / ".progress.json").write_text(damaged)
+    (work / f"{NAME}.py").write_text("# right")
+    assert check.main([]) == 0
+    assert check.main(["hint", NUMBER]) == 0
+    assert check.main([NUMBER]) == 0
+    assert json.loads((work / ".progress.json").read_text())[NUMBER]["hints"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["00"],
+        ["99"],
+        ["three"],
+        ["start"],
+        ["hint"],
+        ["solution"],
+        ["start", "99"],
+        ["03", "04"],
+        ["-1"],
+        ["03", "--seed", "-1"],
+        ["03", "--time-limit", "0"],
+        ["03", "--fast"],
+        ["start", "03", "04"],
+    ],
+)
+def test_bad_usage_is_told_in_one_line(check, work, words, capsys):
+    assert check.main(words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error:" in last
+    assert not work.exists()
+
+
+def test_an_interrupted_check_ends_in_one_line(check, work, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    work.mkdir()
+    (work / f"{NAME}.py").write_text(SOLUTION)
+    monkeypatch.setattr(sandbox, "_wait", interrupt)
+    assert check.main([NUMBER]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+# --- comparing ----------------------------------------------------------------------------------------------------
+
+RIGHT = np.array([[1.0, 2.0], [3.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RIGHT,
+        RIGHT + 1e-11,
+        RIGHT.astype(np.float32),
+        torch.from_numpy(RIGHT),
+        torch.from_numpy(RIGHT).float().requires_grad_(),
+        RIGHT.astype(np.int64),
+    ],
+)
+def test_every_right_answer_agrees(answer):
+    agree("f(x)", answer, RIGHT)
+    agree("f(x)", answer, torch.from_numpy(RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (2 * RIGHT, "Yours is 2 times"),
+        (-RIGHT, "sign is turned"),
+        (RIGHT - 0.5, "minus 0.5"),
+        (RIGHT.T, "wrong places"),
+        (RIGHT + np.array([[0, 0], [0, 1e-6]]), "[1, 1]"),
+        (RIGHT * np.array([[1, 1], [1, np.nan]]), "[1, 1]"),
+        (RIGHT[0], "An axis is missing"),
+        (RIGHT[None], "One axis too many"),
+        (RIGHT.reshape(4, 1), "shape (4, 1)"),
+        (RIGHT.astype(complex), "complex"),
+        (RIGHT > 0, "bool"),
+        (RIGHT.tolist(), "list"),
+        (None, "NoneType"),
+        (np.sqrt(RIGHT), "largest difference"),
+    ],
+)
+def test_a_difference_is_described(answer, says):
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", answer, RIGHT)
+    assert says in error.value.text
+
+
+def test_float32_gets_room_only_where_float32_is():
+    agree("f(x)", RIGHT + 1e-5, RIGHT, inputs="float32")
+    agree("f(x)", (RIGHT + 1e-5).astype(np.float32), RIGHT)
+    with pytest.raises(Mismatch):
+        agree("f(x)", RIGHT + 1e-5, RIGHT)
+    with pytest.raises(Mismatch):
+        agree("f(x)", RIGHT + 1e-3, RIGHT, inputs="torch.float32")
+
+
+def test_a_mistake_is_named_only_if_it_fits_on_every_case():
+    cases = [dict(x=np.array([1.0, 1.0])), dict(x=np.array([2.0, 4.0])), dict(x=np.array([3.0]))]
+    mistakes = {"squared": lambda x: x**2 + 1, "doubled": lambda x: 2 * x}
+
+    def likely(function):
+        with pytest.raises(Mismatch) as error:
+            agree_on_cases("f", function, lambda x: x, cases, mistakes=mistakes)
+        return error.value.lines["likely"]
+
+    assert likely(lambda x: 2 * x) == "doubled"  # on the first case both fit
+    assert likely(lambda x: x**2 + 1) == "squared"
+    assert likely(lambda x: 3 * x) == "Yours is 3 times the right one."
+
+
+def module_of(source: str):
+    return judging.load(source.encode(), EXERCISES / "my_work" / "ex99_test.py", ())
+
+
+def test_work_refuses_changed_arguments_and_tells_whose_error_it_was():
+    work = Work(module_of("def f(x):\n    x += 1\n    return x\n\ndef g(x):\n    return x.nowhere\n"))
+    for x in (np.zeros(3), torch.zeros(3)):
+        with pytest.raises(Mismatch, match="changes an array"):
+            work.f(x)
+    with pytest.raises(LearnerError):
+        work.g(np.zeros(3))
+    assert work.f(1) == 2
+
+
+def test_a_mistake_of_the_check_is_not_blamed_on_the_learner():
+    class Broken:
+        @staticmethod
+        def part(work, rng):
+            """part"""
+            raise KeyError("ours")
+
+        PARTS = (part,)
+
+    verdict = judging.judge(Broken, b"x = 1\n", b"", EXERCISES / "my_work" / "ex99_test.py", 7)
+    assert not verdict.passed
+    assert "mistake of the project" in verdict.text and "seed 7" in verdict.text
+
+
+def test_a_file_that_makes_numpy_raise_does_not_make_the_check_raise():
+    with np.errstate():
+        module_of("import numpy as np\nnp.seterr(all='raise')\n")
+        assert set(np.geterr().values()) == {"warn"}

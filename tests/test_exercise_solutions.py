@@ -1,0 +1,297 @@
+"""Every exercise's check: refuses the starter, accepts the solution, names the mistakes it knows, catches mutants.
+
+Checks run in this process, which is quick; tests/test_exercise_check.py runs them as a learner does. A mutant is the
+solution with one small change: another operator, a constant one off, a mean for a sum, a sign. Nearly all must be
+refused; a check module may list in EQUIVALENT the changes that make no difference, each with the reason.
+"""
+
+import ast
+import collections
+import copy
+import importlib
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXERCISES = Path(__file__).parents[1] / "exercises"
+if str(EXERCISES) not in sys.path:
+    sys.path.insert(0, str(EXERCISES))
+
+from checks.judging import Verdict, judge  # noqa: E402
+
+NAMES = sorted(path.stem for path in (EXERCISES / "checks").glob("ex*.py"))
+SECONDS = 20  # what a learner's code is given too; a mutant may loop for ever
+MUTANTS_OF_THE_SAMPLE = 25
+
+
+def source(kind: str, name: str) -> str:
+    return (EXERCISES / kind / f"{name}.py").read_text(encoding="utf-8")
+
+
+def check_of(name: str):
+    return importlib.import_module(f"checks.{name}")
+
+
+class TimeIsUp(BaseException):
+    pass
+
+
+def verdict(name: str, text: str, seed: int = 0) -> Verdict:
+    """The verdict on `text`, in this process."""
+
+    def stop(*_):
+        raise TimeIsUp
+
+    alarm = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    if alarm:
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    path = EXERCISES / "my_work" / f"{name}.py"
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # a learner sees them; a wrong answer may well cause some
+            found = judge(check_of(name), text.encode(), source("starter", name).encode(), path, seed)
+            assert "The check itself failed" not in found.text, found.text
+            return found
+    except TimeIsUp:
+        return Verdict(False, "time is up")
+    finally:
+        sys.modules.pop(name, None)
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+# --- starters, solutions, known mistakes --------------------------------------------------------------------------
+
+
+def test_there_are_exercises():
+    assert {"ex03_convolution", "ex04_kl_and_elbo"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exercise_is_complete(name):
+    check = check_of(name)
+    for path in (f"starter/{name}.py", f"solutions/{name}.py", f"{name[2:]}.md"):
+        assert (EXERCISES / path).is_file(), path
+    assert len(check.WRONG) >= 5
+    assert len(check.HINTS) >= 2
+    assert all(part.__doc__ for part in check.PARTS)
+    assert len({wrong.name for wrong in check.WRONG}) == len(check.WRONG)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_starter_is_refused(name):
+    starter = source("starter", name)
+    untouched = verdict(name, starter)
+    assert (untouched.passed, untouched.tried) == (False, False)
+    assert "untouched starter" in untouched.text
+    touched = verdict(name, f"{starter}\n\nbegun = True\n")
+    assert (touched.passed, touched.tried) == (False, True)
+    assert "not yet written" in touched.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_solution_passes(name, seed):
+    found = verdict(name, source("solutions", name), seed)
+    assert found.passed, found.text
+    assert found.text.count("right") >= len(check_of(name).PARTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solution_and_starter_have_the_same_functions_with_the_same_docstrings(name):
+    def functions(kind):
+        tree = ast.parse(source(kind, name))
+        nodes = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        return {node.name: (ast.get_docstring(node), ast.unparse(getattr(node, "args", ()))) for node in nodes}
+
+    asked, answered = functions("starter"), functions("solutions")
+    assert {name: answered.get(name) for name in asked} == asked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_answers_are_refused_and_their_mistakes_named(name):
+    solution = source("solutions", name)
+    for wrong in check_of(name).WRONG:
+        found = verdict(name, wrong.source(solution))
+        assert not found.passed, wrong.name
+        assert wrong.says in found.text, f"{wrong.name}:\n{found.text}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_right_answers_pass(name):
+    for other in getattr(check_of(name), "ALSO_RIGHT", ()):
+        for seed in range(3):
+            found = verdict(name, other.source(source("solutions", name)), seed)
+            assert found.passed, f"{other.name}:\n{found.text}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_solution_passes_on_a_hundred_draws(name):
+    solution = source("solutions", name)
+    assert [seed for seed in range(100, 200) if not verdict(name, solution, seed).passed] == []
+
+
+# --- mutants ------------------------------------------------------------------------------------------------------
+
+OPERATORS = {
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div,),
+    ast.Div: (ast.Mult,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Mod: (ast.FloorDiv,),
+    ast.Pow: (ast.Mult,),
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+}
+NAMES_LIKE = {
+    "sum": "mean",
+    "mean": "sum",
+    "max": "min",
+    "min": "max",
+    "maximum": "minimum",
+    "minimum": "maximum",
+    "argmax": "argmin",
+    "argmin": "argmax",
+    "log1p": "log",
+    "expm1": "exp",
+    "log": "log1p",
+    "exp": "expm1",
+    "sqrt": "square",
+    "square": "sqrt",
+    "sin": "cos",
+    "cos": "sin",
+    "zeros": "ones",
+    "ones": "zeros",
+    "any": "all",
+    "all": "any",
+    "var": "std",
+    "std": "var",
+}
+
+
+def variants(node: ast.AST) -> Iterator[ast.AST]:
+    """The node with one small change, for each change there is."""
+    if isinstance(node, (ast.BinOp, ast.AugAssign)):
+        for operator in OPERATORS.get(type(node.op), ()):
+            yield changed(node, op=operator())
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        for operator in OPERATORS.get(type(node.ops[0]), ()):
+            yield changed(node, ops=[operator()])
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        for value in (node.value + 1, node.value - 1) if isinstance(node.value, int) else (2 * node.value, 0.0):
+            yield changed(node, value=value)
+    elif isinstance(node, ast.Attribute) and node.attr in NAMES_LIKE:
+        yield changed(node, attr=NAMES_LIKE[node.attr])
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in ("max", "min"):
+        yield changed(node, id=NAMES_LIKE[node.id])
+    elif isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, ast.Tuple):
+        yield changed(node, value=ast.UnaryOp(ast.USub(), node.value))
+
+
+def changed(node: ast.AST, **fields) -> ast.AST:
+    node = copy.copy(node)
+    for name, value in fields.items():
+        setattr(node, name, value)
+    return node
+
+
+def mutants(text: str) -> list[tuple[str, str]]:
+    """(what was changed, the whole source) of every mutant of a solution; a statement is named by its function."""
+    found = []
+
+    def visit(node: ast.AST, rebuild, where: str, statement: ast.stmt | None) -> None:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            where = f"{where}.{node.name}".lstrip(".")
+        if isinstance(node, ast.stmt):
+            statement = node
+        for variant in variants(node) if statement is not None else ():
+            before, after = ast.unparse(node).splitlines()[0], ast.unparse(ast.fix_missing_locations(variant))
+            context = text.splitlines()[node.lineno - 1].strip()
+            found.append((f"{where}: {before} -> {after.splitlines()[0]} in {context}", rebuild(variant)))
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                for index, child in enumerate(value):
+                    if isinstance(child, ast.AST):
+                        visit(child, replacing(rebuild, node, field, value, index), where, statement)
+            elif isinstance(value, ast.AST):
+                visit(value, lambda new, n=node, f=field, r=rebuild: r(changed(n, **{f: new})), where, statement)
+
+    def replacing(rebuild, node, field, values, index):
+        return lambda new: rebuild(changed(node, **{field: [*values[:index], new, *values[index + 1 :]]}))
+
+    visit(ast.parse(text), lambda tree: ast.unparse(ast.fix_missing_locations(tree)), "", None)
+    times = collections.Counter()
+    for index, (what, mutant) in enumerate(found):
+        times[what] += 1
+        found[index] = (what if times[what] == 1 else f"{what} #{times[what]}", mutant)
+    return found
+
+
+def survivors(name: str, chosen: list[tuple[str, str]]) -> list[str]:
+    return [what for what, mutant in chosen if verdict(name, mutant).passed]
+
+
+def to_kill(name: str) -> list[tuple[str, str]]:
+    """The mutants of a solution that are not known to give the same answers."""
+    equivalent = getattr(check_of(name), "EQUIVALENT", {})
+    return [(what, mutant) for what, mutant in mutants(source("solutions", name)) if what not in equivalent]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_of_mutants_is_refused(name):
+    every = to_kill(name)
+    count = min(MUTANTS_OF_THE_SAMPLE, len(every))
+    chosen = [every[i] for i in np.random.default_rng(0).choice(len(every), count, replace=False)]
+    assert len(survivors(name, chosen)) <= 0.1 * count, survivors(name, chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_at_least_95_percent_of_mutants_are_refused(name):
+    every = to_kill(name)
+    left = survivors(name, every)
+    assert len(left) <= 0.05 * len(every), f"{len(left)} of {len(every)} pass:\n" + "\n".join(left)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mutants_listed_as_equivalent_exist_and_pass(name):
+    listed = getattr(check_of(name), "EQUIVALENT", {})
+    found = dict(mutants(source("solutions", name)))
+    assert set(listed) <= set(found)
+    assert all(len(reason) > 10 for reason in listed.values())
+    assert [what for what in listed if not verdict(name, found[what]).passed] == []
+
+
+def test_mutants_are_made():
+    text = "def f(x, k=2):\n    return -x.sum() / k\n"
+    assert {mutant.splitlines()[-1].strip() for _, mutant in mutants(text)} >= {
+        "return x.sum() / k",
+        "return -x.mean() / k",
+        "return -x.sum() * k",
+        "return -(-x.sum() / k)",
+    }
+    assert any("k=3" in mutant for _, mutant in mutants(text))
+    assert len({mutant for _, mutant in mutants(text)}) == 6
+
+
+if __name__ == "__main__":  # for authors: the mutants that pass, of the exercises named on the command line
+    for name in sys.argv[1:]:
+        every = to_kill(name)
+        left = survivors(name, every)
+        print(f"{name}: {len(left)} of {len(every)} mutants pass", *left, sep="\n  ")
