@@ -1,0 +1,460 @@
+"""What exercise 5 asks for, compared with PyTorch's autograd, with quadrature and with level 2's whole network."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import vae_lowlevel as lowlevel
+from checks.judging import Wrong, agree, agree_on_cases, to_numpy
+from vae_common.spec import VAESpec
+
+FORBIDDEN = ("vae_numpy", "vae_lowlevel", "conv_vae", "torch")  # they hold the answer, and autograd gives it
+PAGE = "05_reparameterization.md"
+
+
+@dataclass(frozen=True)
+class Function:
+    """f: z (N, Z) -> (N,), with its derivatives df: z (N, Z) -> (N, Z)."""
+
+    text: str
+    f: Callable
+    df: Callable | None = None
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+SMOOTH = (
+    Function("z^2, summed", lambda z: (z**2).sum(axis=1), lambda z: 2 * z),
+    Function("sin z, summed", lambda z: np.sin(z).sum(axis=1), np.cos),
+    Function("the product of exp(z / 5)", lambda z: np.exp(z.sum(axis=1) / 5), None),
+)
+STEPS = Function("round(z)^2, summed", lambda z: (np.round(z) ** 2).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Given:
+    """A function as the learner gets it: it can be called, and says what it is."""
+
+    text: str
+    call: Callable
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __call__(self, z):
+        return self.call(z)
+
+
+def posteriors(rng, *shapes):
+    """mu, logvar of each shape in float64 and float32, with noise of eps_shape."""
+    for dtype in (np.float64, np.float32):
+        for shape, eps_shape in shapes:
+            mu, eps = 2 * rng.normal(size=shape), rng.normal(size=eps_shape)
+            yield {"mu": mu.astype(dtype), "logvar": rng.normal(size=shape).astype(dtype), "eps": eps.astype(dtype)}
+
+
+SHAPES = (((3,), (7, 3)), ((1,), (5, 1)), ((4,), (1, 4)))
+
+
+def one_array(function):
+    """The function, with a list or tuple that it returns made an array of."""
+
+    def call(*args, **kwargs):
+        answer = function(*args, **kwargs)
+        if isinstance(answer, (list, tuple)):
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # else it is refused as what it is
+                return np.array([to_numpy(row) for row in answer])
+        return answer
+
+    return call
+
+
+def by_autograd(loss: Callable, mu, logvar) -> np.ndarray:
+    """The derivatives of loss(mu, logvar), a tensor of one number, by both -> (2, ...)."""
+    leaves = [torch.tensor(value, requires_grad=True) for value in (mu, logvar)]
+    loss(*leaves).backward()
+    return np.stack([leaf.grad.numpy() for leaf in leaves])
+
+
+# --- reparameterize -----------------------------------------------------------------------------------------------
+
+
+def drawn(mu, logvar, eps):
+    return lowlevel.reparameterize(*map(torch.tensor, (mu, logvar, eps))).numpy()
+
+
+def part_reparameterize(work, rng):
+    """reparameterize: the draw as a function of mu, logvar and noise"""
+    mistakes = {
+        "That is mu + sigma^2 eps: exp(logvar) is the variance, and sigma its root.": (
+            lambda mu, logvar, eps: mu + np.exp(logvar) * eps
+        ),
+        "logvar is taken for sigma; sigma = exp(logvar / 2).": lambda mu, logvar, eps: mu + logvar * eps,
+        "One noise number is shared by all dimensions of an image: z is then a line through mu, not a cloud.": (
+            lambda mu, logvar, eps: mu + np.exp(0.5 * logvar) * eps[:, :1]
+        ),
+        "The noise is missing: that is the mean, not a draw.": lambda mu, logvar, eps: mu + 0 * eps,
+        "The noise comes in with a minus. The distribution is the same, but not the numbers.": (
+            lambda mu, logvar, eps: mu - np.exp(0.5 * logvar) * eps
+        ),
+    }
+    cases = list(posteriors(rng, ((5, 3), (5, 3)), ((1, 4), (1, 4)), ((3, 1), (3, 1))))
+    agree_on_cases("reparameterize", work.reparameterize, drawn, cases, mistakes=mistakes, read=f"{PAGE}#the-maths")
+
+
+# --- the two estimators -------------------------------------------------------------------------------------------
+
+
+def each_draw(df, mu, logvar, eps):
+    """The pathwise derivatives of every draw, by autograd through level 2's reparameterize."""
+    d_z = torch.tensor(df(drawn(mu, logvar, eps)))
+    wide = [np.broadcast_to(value, eps.shape).copy() for value in (mu, logvar)]  # a copy for each draw
+    return by_autograd(lambda *q: (d_z * lowlevel.reparameterize(*q, torch.tensor(eps))).sum(), *wide)
+
+
+def part_pathwise(work, rng):
+    """pathwise_samples: along the path through z"""
+    functions = [Given(f"({one.text})'", one.df) for one in SMOOTH if one.df]
+    cases = [dict(df=df, **case) for df in functions for case in posteriors(rng, *SHAPES)]
+    cases.append(cases[0] | {"df": Given("a constant slope of 3", lambda z: np.full_like(z, 3))})
+
+    def of_logvar(row):
+        return lambda df, mu, logvar, eps: np.stack(
+            [df(drawn(mu, logvar, eps)), row(df(drawn(mu, logvar, eps)), np.exp(0.5 * logvar), eps)]
+        )
+
+    mistakes = {
+        "The second is the derivative by sigma. By logvar there is one more factor: d sigma / d logvar = sigma / 2.": (
+            of_logvar(lambda d_z, std, eps: d_z * eps)
+        ),
+        "The second lacks its 1/2: sigma = exp(logvar / 2).": of_logvar(lambda d_z, std, eps: d_z * std * eps),
+        "The second has sigma^2 where sigma belongs: z holds exp(logvar / 2).": of_logvar(
+            lambda d_z, std, eps: d_z * 0.5 * std**2 * eps
+        ),
+        "The second lacks the noise: dz / d logvar = sigma eps / 2.": of_logvar(
+            lambda d_z, std, eps: d_z * 0.5 * std + 0 * eps
+        ),
+        "The derivative of f is taken at mu; it belongs at z, where the draw fell.": (
+            lambda df, mu, logvar, eps: each_draw(lambda z: df(np.broadcast_to(mu, z.shape)), mu, logvar, eps)
+        ),
+        "The derivative of f is taken at the noise; it belongs at z.": (
+            lambda df, mu, logvar, eps: each_draw(lambda z: df(eps), mu, logvar, eps)
+        ),
+    }
+    read = f"{PAGE}#the-maths"
+    agree_on_cases("pathwise_samples", one_array(work.pathwise_samples), each_draw, cases, mistakes=mistakes, read=read)
+
+
+def weighted_scores(f, mu, logvar, eps, baseline=0.0):
+    """(f - baseline) times the derivatives of log q(z), by autograd of torch's own log-density."""
+    z = torch.tensor(drawn(mu, logvar, eps))
+    weight = torch.tensor(np.broadcast_to(f(z.numpy()) - baseline, len(eps)).astype(eps.dtype))
+
+    def surrogate(mu, logvar):
+        return (weight[:, None] * torch.distributions.Normal(mu, torch.exp(0.5 * logvar)).log_prob(z)).sum()
+
+    return by_autograd(surrogate, *(np.broadcast_to(value, eps.shape).copy() for value in (mu, logvar)))
+
+
+def part_score(work, rng):
+    """score_samples: from values of f alone"""
+    functions = [Given(one.text, one.f) for one in (*SMOOTH, STEPS)]
+    cases = [dict(f=f, **case, baseline=1.7) for f in functions for case in posteriors(rng, *SHAPES)]
+    cases += [case | {"baseline": rng.normal(size=len(case["eps"])).astype(case["eps"].dtype)} for case in cases[:3]]
+
+    def rows(by_mu, by_logvar):
+        def wrong(f, mu, logvar, eps, baseline=0.0):
+            value = (f(drawn(mu, logvar, eps)) - baseline)[:, None]
+            std = np.exp(0.5 * logvar)
+            return np.stack([value * by_mu(std, eps), value * by_logvar(std, eps)])
+
+        return wrong
+
+    def one(std, eps):
+        return eps / std
+
+    def two(std, eps):
+        return 0.5 * (eps**2 - 1)
+
+    mistakes = {
+        "The baseline is not used.": lambda f, mu, logvar, eps, baseline=0.0: weighted_scores(f, mu, logvar, eps),
+        "The baseline is added; take it off.": (
+            lambda f, mu, logvar, eps, baseline=0.0: weighted_scores(f, mu, logvar, eps, -baseline)
+        ),
+        "The second lacks its -1. A score has mean 0: E[eps^2] is 1, so eps^2 - 1 it is.": rows(
+            one, lambda std, eps: 0.5 * eps**2
+        ),
+        "The second is the derivative by sigma; by logvar it is times d sigma / d logvar = sigma / 2.": rows(
+            one, lambda std, eps: (eps**2 - 1) / std
+        ),
+        "The second is the derivative by the variance; by logvar it is times the variance.": rows(
+            one, lambda std, eps: (eps**2 - 1) / (2 * std**2)
+        ),
+        "The second lacks its 1/2.": rows(one, lambda std, eps: eps**2 - 1),
+        "The first is (z - mu) / sigma^2; with z - mu = sigma eps that is eps / sigma.": rows(
+            lambda std, eps: eps / std**2, two
+        ),
+        "The first is eps times sigma; (z - mu) / sigma^2 is eps / sigma.": rows(lambda std, eps: eps * std, two),
+        "The first lacks the division by sigma: (z - mu) / sigma^2 is eps / sigma.": rows(lambda std, eps: eps, two),
+        "The sign is turned: the derivative of log q by mu is +(z - mu) / sigma^2.": (
+            lambda f, mu, logvar, eps, baseline=0.0: -weighted_scores(f, mu, logvar, eps, baseline)
+        ),
+    }
+    read = f"{PAGE}#the-maths"
+    agree_on_cases("score_samples", one_array(work.score_samples), weighted_scores, cases, mistakes=mistakes, read=read)
+    f, mu, logvar, eps, _ = cases[0].values()
+    agree(
+        "score_samples without a baseline (0)",
+        one_array(work.score_samples)(f, mu, logvar, eps),
+        weighted_scores(f, mu, logvar, eps),
+        read=read,
+    )
+
+
+# --- baselines and variances --------------------------------------------------------------------------------------
+
+
+def others(values):
+    return np.array([np.delete(values, i).mean() for i in range(len(values))], values.dtype)
+
+
+def part_leave_one_out(work, rng):
+    """leave_one_out: a baseline that does not look at its own draw"""
+    mistakes = {
+        "That is the mean of all, with the draw's own value in it: the gradient comes out too small by 1/N.": (
+            lambda values: np.full_like(values, values.mean())
+        ),
+        "There are N - 1 others: divide their sum by that.": lambda values: (values.sum() - values) / len(values),
+        "One number for all draws: each draw leaves out another value.": lambda values: values.mean(),
+    }
+    sizes = ((7, np.float64), (2, np.float64), (5, np.float32))
+    cases = [dict(values=(100 + 9 * rng.normal(size=size)).astype(dtype)) for size, dtype in sizes]
+    read = f"{PAGE}#the-maths"
+    agree_on_cases("leave_one_out", one_array(work.leave_one_out), others, cases, mistakes=mistakes, read=read)
+
+
+POINTS, WEIGHTS = np.polynomial.hermite_e.hermegauss(12)  # exact for polynomials up to eps^23; here they end at eps^6
+
+
+def variance(draws) -> float:
+    mean = WEIGHTS @ draws / WEIGHTS.sum()
+    return WEIGHTS @ (draws - mean) ** 2 / WEIGHTS.sum()
+
+
+def by_quadrature(mu, std, baseline=0.0):
+    z = mu + std * POINTS
+    return np.array([variance(2 * z), variance((z**2 - baseline) * POINTS / std)])
+
+
+def part_square_variances(work, rng):
+    """square_variances: both, in closed form"""
+    cases = [
+        dict(mu=float(2 * rng.normal()), std=float(np.exp(rng.normal())), baseline=float(3 * rng.normal()))
+        for _ in range(6)
+    ]
+    cases += [dict(mu=0.0, std=1.0, baseline=0.0), dict(mu=3.0, std=0.5, baseline=9.0)]
+
+    def score(change):
+        return lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline) + np.array([0, change(mu, std, baseline)])
+
+    mistakes = {
+        "The second is the mean of the square; the variance is less by the square of the mean, (2 mu)^2.": score(
+            lambda mu, std, baseline: 4 * mu**2
+        ),
+        "Both are means of squares; the variance is less by the square of the mean, (2 mu)^2.": (
+            lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline) + 4 * mu**2
+        ),
+        "The baseline is not used.": lambda mu, std, baseline=0.0: by_quadrature(mu, std),
+        "In the second, E[z^2 eps^2] is taken for mu^2 + std^2; z^2 and eps^2 are not independent: E[eps^4] is 3.": (
+            score(lambda mu, std, baseline: 4 * baseline)
+        ),
+        "The baseline does not change the mean, whose square is still (2 mu)^2.": score(
+            lambda mu, std, baseline: 4 * mu**2 - 4 * (mu**2 - baseline) ** 2
+        ),
+        "The second lacks the division by std^2.": lambda mu, std, baseline=0.0: np.array(
+            [4 * std**2, std**2 * by_quadrature(mu, std, baseline)[1] + 4 * mu**2 * (std**2 - 1)]
+        ),
+        "The first is the variance of 2 std eps: the 2 and the std are squared.": lambda mu, std, baseline=0.0: (
+            by_quadrature(mu, std, baseline) * [1 / (2 * std), 1]
+        ),
+        "The two are exchanged: pathwise comes first.": lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline)[
+            ::-1
+        ],
+    }
+    read = f"{PAGE}#two-variances-in-closed-form"
+    agree_on_cases(
+        "square_variances", one_array(work.square_variances), by_quadrature, cases, mistakes=mistakes, read=read
+    )
+    mu, std = cases[0]["mu"], cases[0]["std"]
+    what = f"square_variances(mu={mu}, std={std}) without a baseline (0)"
+    agree(what, one_array(work.square_variances)(mu, std), by_quadrature(mu, std), read=read)
+
+
+# --- the VAE ------------------------------------------------------------------------------------------------------
+
+
+def chained(d_z, mu, logvar, eps, recon=1.0, kl=1.0):
+    """The derivatives of recon * recon + kl * kl by mu and logvar, when those of recon by z are d_z."""
+    d_z, eps = torch.tensor(d_z), torch.tensor(eps)
+
+    def neg_elbo(mu, logvar):
+        terms = (d_z * lowlevel.reparameterize(mu, logvar, eps)).sum(), lowlevel.gaussian_kl(mu, logvar).mean()
+        return recon * terms[0] + kl * terms[1]
+
+    return by_autograd(neg_elbo, mu, logvar)
+
+
+def part_elbo_gradients(work, rng):
+    """elbo_gradients: by hand, for any derivative by z"""
+    cases = []
+    for case in posteriors(rng, ((5, 3), (5, 3)), ((1, 4), (1, 4)), ((3, 1), (3, 1))):
+        cases.append(dict(d_z=rng.normal(size=case["mu"].shape).astype(case["mu"].dtype), **case))
+
+    def of_logvar(d_logvar):
+        return lambda d_z, mu, logvar, eps: np.stack(
+            [chained(d_z, mu, logvar, eps)[0], d_logvar(d_z, np.exp(0.5 * logvar), eps, len(mu))]
+        )
+
+    mistakes = {
+        "The KL is missing.": lambda *given: chained(*given, kl=0),
+        "The path through z is missing: that is the KL alone.": lambda *given: chained(*given, recon=0),
+        "The KL is summed over the batch; d_z is of the mean over the batch, so the KL's part is divided by B too.": (
+            lambda *given: chained(*given, kl=len(given[1]))
+        ),
+        "d_z is divided by B a second time: it already is the derivative of the batch's mean.": (
+            lambda *given: chained(*given, recon=1 / len(given[1]))
+        ),
+        "The KL lacks its 1/2: its derivatives are mu and (exp(logvar) - 1) / 2.": lambda *given: chained(*given, kl=2),
+        "The sign of the KL is turned: in neg_elbo it is added.": lambda *given: chained(*given, kl=-1),
+        "In the derivative by logvar, the KL's -1 is missing; it comes from -logvar and holds sigma at 1.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std * eps + 0.5 * std**2 / B
+        ),
+        "The derivative by logvar lacks the noise: dz / d logvar = sigma eps / 2.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std + 0.5 * (std**2 - 1) / B
+        ),
+        "The derivative by logvar lacks the 1/2 of dz / d logvar = sigma eps / 2.": of_logvar(
+            lambda d_z, std, eps, B: d_z * std * eps + 0.5 * (std**2 - 1) / B
+        ),
+        "In the derivative by logvar, dz / d logvar has sigma^2 where sigma belongs.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std**2 * eps + 0.5 * (std**2 - 1) / B
+        ),
+        "That is the derivative by sigma; by logvar it is times sigma / 2.": of_logvar(
+            lambda d_z, std, eps, B: d_z * eps + (std - 1 / std) / B
+        ),
+        "The derivative by logvar lacks the path through z.": of_logvar(
+            lambda d_z, std, eps, B: 0 * d_z + 0.5 * (std**2 - 1) / B
+        ),
+    }
+    read = f"{PAGE}#the-vaes-own-gradient"
+    agree_on_cases("elbo_gradients", one_array(work.elbo_gradients), chained, cases, mistakes=mistakes, read=read)
+
+
+@functools.lru_cache(maxsize=2)
+def network(latent_dim: int) -> dict[str, torch.Tensor]:
+    params = VAESpec(latent_dim).init_params(0)
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in params.items()}
+
+
+def part_network(work, rng):
+    """elbo_gradients in the whole VAE, against level 2's backward()"""
+    params, x = network(3), torch.tensor(rng.random((5, 1, 28, 28)))
+    mu, logvar = (torch.tensor(rng.normal(size=(5, 3)), requires_grad=True) for _ in range(2))
+    eps = torch.tensor(rng.normal(size=(5, 3)))
+    z = lowlevel.reparameterize(mu, logvar, eps)
+    z.retain_grad()
+    recon, kl = lowlevel.elbo_terms(x, lowlevel.decode(params, z), mu, logvar)
+    (recon + kl).mean().backward()
+    arrays = (value.detach().numpy() for value in (z.grad, mu, logvar, eps))
+    agree(
+        "elbo_gradients with d_z from the decoder of level 2 (B = 5, Z = 3)",
+        one_array(work.elbo_gradients)(*arrays),
+        np.stack([mu.grad.numpy(), logvar.grad.numpy()]),
+        read=f"{PAGE}#the-vaes-own-gradient",
+    )
+
+
+PARTS = (
+    part_reparameterize,
+    part_pathwise,
+    part_score,
+    part_leave_one_out,
+    part_square_variances,
+    part_elbo_gradients,
+    part_network,
+)
+
+HINTS = (
+    "reparameterize: sigma is the root of exp(logvar), and a root is half of the exponent.",
+    "pathwise_samples: make z with reparameterize, take d_z = df(z). By the chain rule the rows are d_z dz/dmu and "
+    "d_z dz/dlogvar; differentiate mu + exp(logvar / 2) eps by each. np.stack([a, b]) puts them together.",
+    "score_samples: write log q(z) = -(z - mu)^2 / (2 exp(logvar)) - logvar / 2 + const, differentiate it with z held "
+    "fixed, then put z - mu = sigma eps in: eps / sigma and (eps^2 - 1) / 2. The values are (N,): [:, None] makes them "
+    "fit (N, Z).",
+    "leave_one_out: the sum of the others is the whole sum less the own value. No loop.",
+    "square_variances: the score's draw is (z^2 - b) eps / sigma with mean 2 mu. Square it, put z = mu + sigma eps in, "
+    "multiply out. What is odd in eps has mean 0; E[eps^2], E[eps^4], E[eps^6] are 1, 3, 15.",
+    "square_variances: E[z^4 eps^2] = mu^4 + 18 mu^2 sigma^2 + 15 sigma^4 and E[z^2 eps^2] = mu^2 + 3 sigma^2.",
+    "elbo_gradients: two sums of two terms. From recon: d_z and d_z sigma eps / 2. From the KL: mu and "
+    "(exp(logvar) - 1) / 2, each divided by B, since neg_elbo is a mean over the batch.",
+)
+
+DRAW = "return mu + np.exp(0.5 * logvar) * eps"
+PATH = "np.stack([d_z, d_z * 0.5 * np.exp(0.5 * logvar) * eps])"
+SECOND = "value * 0.5 * (eps**2 - 1)"
+FIRST = "value * eps / np.exp(0.5 * logvar)"
+SQUARE = "square / std**2 - 4 * mu**2"
+BY_LOGVAR = "d_logvar = d_z * 0.5 * np.exp(0.5 * logvar) * eps + 0.5 * (np.exp(logvar) - 1) / len(mu)"
+BY_MU = "d_mu = d_z + mu / len(mu)"
+BOTH = f"{BY_MU}\n    {BY_LOGVAR}"
+
+WRONG = (
+    Wrong("sigma squared", DRAW, "return mu + np.exp(logvar) * eps", "sigma its root"),
+    Wrong("logvar for sigma", DRAW, "return mu + logvar * eps", "taken for sigma"),
+    Wrong("shared noise", DRAW, "return mu + np.exp(0.5 * logvar) * eps[:, :1]", "shared by all dimensions"),
+    Wrong("no noise", DRAW, "return mu + 0 * eps", "noise is missing"),
+    Wrong("minus the noise", DRAW, "return mu - np.exp(0.5 * logvar) * eps", "with a minus"),
+    Wrong("own noise", DRAW, "return mu + np.exp(0.5 * logvar) * np.random.normal(size=eps.shape)", "largest diff"),
+    Wrong("pathwise by sigma", PATH, "np.stack([d_z, d_z * eps])", "derivative by sigma"),
+    Wrong("pathwise without 1/2", PATH, "np.stack([d_z, d_z * np.exp(0.5 * logvar) * eps])", "lacks its 1/2"),
+    Wrong("pathwise with sigma^2", PATH, "np.stack([d_z, d_z * 0.5 * np.exp(logvar) * eps])", "sigma^2 where"),
+    Wrong("pathwise at the mean", "df(reparameterize(mu, logvar, eps))", "df(mu + 0 * eps)", "at mu"),
+    Wrong("pathwise at the noise", "df(reparameterize(mu, logvar, eps))", "df(eps)", "at the noise"),
+    Wrong("no baseline", " - baseline)[:, None]", ")[:, None]", "baseline is not used"),
+    Wrong("baseline added", " - baseline)[:, None]", " + baseline)[:, None]", "take it off"),
+    Wrong("no -1", SECOND, "value * 0.5 * eps**2", "mean 0"),
+    Wrong("score by sigma", SECOND, "value * (eps**2 - 1) / np.exp(0.5 * logvar)", "derivative by sigma"),
+    Wrong("score by the variance", SECOND, "value * 0.5 * (eps**2 - 1) / np.exp(logvar)", "by the variance"),
+    Wrong("eps over sigma^2", FIRST, "value * eps / np.exp(logvar)", "eps / sigma"),
+    Wrong("eps times sigma", FIRST, "value * eps * np.exp(0.5 * logvar)", "times sigma"),
+    Wrong("the score's sign", FIRST, "-value * eps / np.exp(0.5 * logvar)", "differ"),
+    Wrong(
+        "everything negative",
+        "    return np.stack([value *",
+        "    value = -value\n    return np.stack([value *",
+        "sign is turned",
+    ),
+    Wrong("mean of all", "(values.sum() - values) / (len(values) - 1)", "values.mean() + 0 * values", "own value"),
+    Wrong("N others", "(len(values) - 1)", "len(values)", "N - 1 others"),
+    Wrong("mean of squares", SQUARE, "square / std**2", "mean of the square"),
+    Wrong("moments as if independent", "3 * std**2)", "std**2)", "not independent"),
+    Wrong("no division", SQUARE, "square - 4 * mu**2", "division by std^2"),
+    Wrong("baseline off the variance", " - 2 * baseline * (mu**2 + 3 * std**2) + baseline**2", "", "not used"),
+    Wrong("variance of std eps", "4 * std**2\n", "2 * std\n", "are squared"),
+    Wrong("KL summed over the batch", BOTH, BOTH.replace(" / len(mu)", ""), "summed over the batch"),
+    Wrong("no KL", BOTH, BOTH.replace(" + mu / len(mu)", "").split(" + 0.5 * (np")[0], "KL is missing"),
+    Wrong("d_z divided twice", BOTH, f"d_z = d_z / len(mu)\n    {BOTH}", "second time"),
+    Wrong("KL by logvar without -1", BY_LOGVAR, BY_LOGVAR.replace("(np.exp(logvar) - 1)", "np.exp(logvar)"), "-1 is"),
+    Wrong("no noise on the path", BY_LOGVAR, BY_LOGVAR.replace(" * eps", ""), "lacks the noise"),
+    Wrong("no 1/2 on the path", BY_LOGVAR, BY_LOGVAR.replace("d_z * 0.5 *", "d_z *"), "lacks the 1/2"),
+    Wrong(
+        "by sigma",
+        BY_LOGVAR,
+        "std = np.exp(0.5 * logvar)\n    d_logvar = d_z * eps + (std - 1 / std) / len(mu)",
+        "times sigma / 2",
+    ),
+)
