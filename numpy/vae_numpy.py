@@ -27,6 +27,19 @@ Params = Mapping[str, np.ndarray]
 
 # --- primitives ---------------------------------------------------------------------------------------------------
 
+PIECE = 32  # images that a convolution works on at a time, so that their patches stay in the processor's cache
+
+
+def windows(padded: np.ndarray, k: int, stride: int, H: int, W: int) -> np.ndarray:
+    """The k x k windows of padded (B, H_in, W_in, C), one every `stride` pixels, as a view (B, H, W, k, k, C).
+
+    Nothing is copied: windows that overlap share their memory, so what is added to one is seen by its neighbours.
+    """
+    B, _, _, C = padded.shape
+    to_image, to_row, to_column, to_channel = padded.strides  # bytes from one entry of an axis to the next
+    strides = (to_image, stride * to_row, stride * to_column, to_row, to_column, to_channel)
+    return np.ndarray((B, H, W, k, k, C), padded.dtype, buffer=padded, strides=strides)
+
 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int = 2, padding: int = 1) -> np.ndarray:
     """Convolution (cross-correlation, as in all deep learning): x (B, C, H, W), weight (O, C, k, k), bias (O,)
@@ -38,15 +51,15 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int = 2,
     """
     (B, C, H, W), (O, _, k, _) = x.shape, weight.shape
     H_out, W_out = ((side + 2 * padding - k) // stride + 1 for side in (H, W))
-    padded = np.zeros((B, H + 2 * padding, W + 2 * padding, C), x.dtype)
-    padded[:, padding : padding + H, padding : padding + W] = x.transpose(0, 2, 3, 1)
-    patches = np.empty((B, H_out, W_out, k, k, C), x.dtype)
-    for i in range(k):
-        for j in range(k):
-            patches[:, :, :, i, j] = padded[:, i:, j:][:, : H_out * stride : stride, : W_out * stride : stride]
     kernel = weight.transpose(2, 3, 1, 0).reshape(k * k * C, O)
-    y = patches.reshape(B * H_out * W_out, k * k * C) @ kernel + bias
-    return y.reshape(B, H_out, W_out, O).transpose(0, 3, 1, 2)
+    y = np.empty((B, H_out, W_out, O), x.dtype)
+    for start in range(0, B, PIECE):
+        piece = x[start : start + PIECE].transpose(0, 2, 3, 1)
+        padded = np.zeros((len(piece), H + 2 * padding, W + 2 * padding, C), x.dtype)
+        padded[:, padding : padding + H, padding : padding + W] = piece
+        patches = windows(padded, k, stride, H_out, W_out).reshape(-1, k * k * C)
+        y[start : start + PIECE] = (patches @ kernel + bias).reshape(-1, H_out, W_out, O)
+    return y.transpose(0, 3, 1, 2)
 
 
 def conv_transpose2d(
@@ -67,12 +80,17 @@ def conv_transpose2d(
     (B, C, H, W), (_, O, k, _) = x.shape, weight.shape
     H_out, W_out = ((side - 1) * stride - 2 * padding + k + output_padding for side in (H, W))
     kernel = weight.transpose(0, 2, 3, 1).reshape(C, k * k * O)
-    patches = (x.transpose(0, 2, 3, 1).reshape(B * H * W, C) @ kernel).reshape(B, H, W, k, k, O)
-    y = np.zeros((B, H_out + 2 * padding, W_out + 2 * padding, O), x.dtype)
-    for i in range(k):
-        for j in range(k):
-            y[:, i:, j:][:, : H * stride : stride, : W * stride : stride] += patches[:, :, :, i, j]
-    y = y[:, padding : padding + H_out, padding : padding + W_out] + bias
+    y = np.empty((B, H_out, W_out, O), x.dtype)
+    for start in range(0, B, PIECE):
+        piece = x[start : start + PIECE].transpose(0, 2, 3, 1)
+        patches = (piece.reshape(-1, C) @ kernel).reshape(-1, H, W, k, k, O)
+        padded = np.zeros((len(piece), H_out + 2 * padding, W_out + 2 * padding, O), x.dtype)
+        under = windows(padded, k, stride, H, W)
+        for i in range(k):
+            for j in range(k):  # at one place (i, j) of the windows nothing overlaps
+                place = under[:, :, :, i, j]
+                place += patches[:, :, :, i, j]
+        y[start : start + PIECE] = padded[:, padding : padding + H_out, padding : padding + W_out] + bias
     return y.transpose(0, 3, 1, 2)
 
 
