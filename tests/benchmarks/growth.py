@@ -1,0 +1,130 @@
+"""Time and peak memory of training as it grows: `python tests/benchmarks/growth.py`.
+
+Level 2 takes --steps steps on drawn digits, with one of three sizes changed at a time: images per step, latent
+dimensions, images in memory. Each point is a process of its own, so that its peak memory is its own; memory counts
+from the moment everything is imported and one step is taken. Writes a picture where --out says.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import timing
+from vae_common import cli
+
+SIZES = {
+    "images per step": (16, 64, 256, 1024),
+    "latent dimensions": (2, 8, 32, 128),
+    "images in memory": (10_000, 60_000, 200_000, 600_000),
+}
+BASE = {"images per step": 64, "latent dimensions": 20, "images in memory": 10_000}
+
+
+def measure_point(point: dict[str, int], steps: int, clock: str) -> dict[str, float]:
+    """Run in the point's own process: seconds per step, and the MB by which its peak memory grew."""
+    batch_size, latent_dim, count = point.values()
+    import resource  # not on Windows
+
+    import torch
+
+    import vae_lowlevel
+    from vae_common import digits
+    from vae_common.spec import VAESpec
+
+    options = argparse.Namespace(
+        **dict(epochs=1, batch_size=batch_size, lr=1e-3, seed=0, binarize="none", likelihood="bernoulli")
+    )
+    params = vae_lowlevel.to_tensors(VAESpec(latent_dim).init_params(0))
+    optimizer = torch.optim.Adam(params.values(), lr=1e-3, fused=True)
+
+    def take(images: np.ndarray, steps: int) -> None:
+        epoch = vae_lowlevel.train_epoch(params, optimizer, images, 1, options)
+        for _, _ in zip(range(steps), epoch, strict=False):
+            pass
+
+    few = digits.draw(digits.sample_factors(16, seed=1))
+    take(few, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    images = digits.draw(digits.sample_factors(count, seed=0))
+    take(images, 1)
+    seconds = timing.side_by_side({"steps": lambda: take(images, steps)}, 5, clock, warm_up=1)["steps"] / steps
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB here
+    return {"seconds": float(np.median(seconds)), "megabytes": grown * unit / 1e6}
+
+
+def in_own_process(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, "--steps", str(args.steps), "--clock", args.clock, "--point"]
+    done = subprocess.run([*command, json.dumps(point)], capture_output=True, text=True)
+    if done.returncode:
+        raise cli.UsageError(f"the process that measured {point} failed: {done.stderr.strip().splitlines()[-1:]}.")
+    return json.loads(done.stdout)
+
+
+def slope(sizes: tuple[int, ...], values: list[float]) -> float:
+    """d log(value) / d log(size) between the two largest sizes: 1 is linear, 0 is constant."""
+    return float(np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2]))
+
+
+def draw(results: dict[str, list[dict]], sizes: dict[str, tuple[int, ...]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.subplots(2, 3, sharey="row")
+    for column, (name, points) in zip(axes.T, results.items(), strict=True):
+        for ax, key, scale in zip(column, ("seconds", "megabytes"), (1e3, 1), strict=True):
+            values = [scale * point[key] for point in points]
+            ax.loglog(sizes[name], values, "o-", color="tab:blue")
+            if slope(sizes[name], values) > 0.5:  # where it grows at all
+                ax.loglog(sizes[name], [values[-1] * size / sizes[name][-1] for size in sizes[name]], ":", color="0.4")
+            ax.set_xticks(sizes[name], [f"{size:,}" for size in sizes[name]])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+        column[0].set_title(name)
+        column[1].set_xlabel(name)
+    axes[0, 0].set_ylabel("ms per step")
+    axes[1, 0].set_ylabel("peak memory, MB")
+    axes[0, 0].legend(["measured", "linear growth"], fontsize=8)
+    figure.savefig(path, dpi=100)
+    print(f"wrote {path}")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.point:
+        print(json.dumps(measure_point(json.loads(args.point), args.steps, args.clock)))
+        return 0
+    print(timing.machine(args.clock))
+    sizes = {name: values[: args.sizes] for name, values in SIZES.items()}
+    results, rows, verdicts = {}, [], timing.Verdicts()
+    for name, values in sizes.items():
+        results[name] = [in_own_process({**BASE, name: size}, args) for size in values]
+        for size, point in zip(values, results[name], strict=True):
+            per_image = point["seconds"] / (size if name == "images per step" else BASE["images per step"])
+            row = [f"{size:,}", f"{1e3 * point['seconds']:.1f}", f"{1e6 * per_image:.0f}", f"{point['megabytes']:.0f}"]
+            rows.append([name, *row])
+        for key, what, at_most in (("seconds", "time per step", 1.1), ("megabytes", "peak memory", 1.1)):
+            exponent = slope(values, [point[key] for point in results[name]])
+            bar = 0.15 if (name, key) == ("images in memory", "seconds") else at_most
+            verdicts.judge(f"{what} grows with {name} to the power", exponent, at_most=bar)
+    print("\n" + timing.table(("size changed", "", "ms per step", "us per image", "peak memory, MB"), rows))
+    if args.out:
+        draw(results, sizes, Path(args.out))
+    return verdicts.finish()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__.splitlines()[0])
+    parser.add_argument("--clock", **timing.CLOCK_FLAG)
+    parser.add_argument("--steps", type=cli.whole(1), default=8, help="timed steps of a point (default 8)")
+    parser.add_argument("--sizes", type=cli.whole(2, 4), default=4, help="sizes of each kind, from the smallest")
+    parser.add_argument("--out", metavar="PNG", help="picture to write")
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    return cli.run(parser, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Training against the usual way of writing it: `python tests/benchmarks/training_speed.py`.
+
+Images per second of levels 2 and 3, and of level 3 with --amp, over those of usual_way.py: same network, batch size and
+optimizer, side by side. Beside them the roofline: the matrix products of the network's layers alone, forward and
+backward, which this PyTorch needs on this machine however the loop is written.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil, prod
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+import timing
+import trainer
+import usual_way
+import vae_lowlevel
+from conv_vae import ConvVAE
+from vae_common import cli
+from vae_common.data import ImageSet, load_dataset
+from vae_common.spec import Layer, VAESpec
+
+BAR = 1.6  # images per second over those of the usual way, at the least
+LEVELS_BAR = 0.9  # level 3 over level 2
+
+
+def first(data: ImageSet, count: int) -> ImageSet:
+    return replace(data, images=data.images[:count], labels=data.labels[:count])
+
+
+def usual(data: ImageSet, args: argparse.Namespace) -> Callable[[], object]:
+    model = usual_way.ConvVAE()
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    loader = DataLoader(usual_way.Images(data.images, data.labels), batch_size=args.batch_size, shuffle=True)
+    return lambda: usual_way.train_epoch(model, optimizer, loader)
+
+
+def level2(data: ImageSet, args: argparse.Namespace) -> Callable[[], object]:
+    params, one_image = vae_lowlevel.to_tensors(VAESpec().init_params(0)), first(data, 1)
+    return lambda: list(vae_lowlevel.train(params, data, one_image, args))
+
+
+def level3(data: ImageSet, args: argparse.Namespace, amp: bool = False) -> Callable[[], object]:
+    model, settings = ConvVAE(), trainer.Settings(1, args.batch_size, args.lr, amp=amp)
+
+    def epoch() -> None:
+        state = trainer.RunState.start(model, settings)
+        list(trainer.train(state, data, settings, lambda epoch: {"epoch": epoch}, {}))
+
+    return epoch
+
+
+def product(layer: Layer, batch_size: int) -> tuple[int, int, int]:
+    """(M, K, N) of the product (M, K) @ (K, N) that is this layer's forward pass, as level 1 writes it."""
+    if layer.kind == "linear":
+        return batch_size, layer.weight[1], layer.weight[0]
+    pixels = batch_size * prod(layer.output[1:])
+    if layer.kind == "conv":
+        return pixels, prod(layer.weight[1:]), layer.weight[0]
+    return pixels // 4, layer.weight[0], prod(layer.weight[1:])  # one patch for each pixel that is read; stride 2
+
+
+def matrix_products(images: int, batch_size: int, dtype: torch.dtype) -> Callable[[], object]:
+    """All products of an epoch's steps: every layer's output, and the gradients of its weight and of its input."""
+    pairs = []
+    for layer in VAESpec().layers:
+        M, K, N = product(layer, batch_size)
+        x, weight, y = (torch.rand(shape).to(dtype) for shape in ((M, K), (K, N), (M, N)))
+        pairs += [(x, weight), (x.T, y)]
+        pairs += [(y, weight.T)] if layer.reads != "x" else []  # nobody asks for the gradient of an image
+    steps = ceil(images / batch_size)
+    return lambda: [a @ b for _ in range(steps) for a, b in pairs]
+
+
+def run(args: argparse.Namespace) -> int:
+    print(timing.machine(args.clock))
+    data = first(load_dataset("digits", "train"), args.images)
+    like_main = argparse.Namespace(
+        **dict(epochs=1, batch_size=args.batch_size, lr=1e-3, seed=0, binarize="none"),
+        **dict(likelihood="bernoulli", dataset="digits"),
+    )
+    calls = {
+        "usual way": usual(data, like_main),
+        "level 2": level2(data, like_main),
+        "level 3": level3(data, like_main),
+        "level 3 --amp": level3(data, like_main, amp=True),
+        "products, float32": matrix_products(len(data), args.batch_size, torch.float32),
+        "products, bfloat16": matrix_products(len(data), args.batch_size, torch.bfloat16),
+    }
+    seconds = timing.side_by_side(calls, args.repeats, args.clock)
+    rows = []
+    for name, taken in seconds.items():
+        floor = np.median(seconds["products, bfloat16" if "amp" in name or "bf" in name else "products, float32"])
+        speed, ratio = len(data) / np.median(taken), timing.spread(seconds["usual way"] / taken)
+        rows.append([name, f"{speed:,.0f}", ratio, f"{np.median(taken):.3f}", f"{floor / np.median(taken):.0%}"])
+    head = (f"{len(data):,} images, batch {args.batch_size}", "images/s", "over the usual way", "s", "products' share")
+    print("\n" + timing.table(head, rows) + "\n(range: 5% to 95% of the rounds)")
+
+    verdicts = timing.Verdicts()
+    for name in ("level 2", "level 3", "level 3 --amp"):
+        ratio = float(np.median(seconds["usual way"] / seconds[name]))
+        verdicts.judge(f"{name} over the usual way, images per second", ratio, at_least=BAR)
+    ratio = float(np.median(seconds["level 2"] / seconds["level 3"]))
+    verdicts.judge("level 3 over level 2, images per second", ratio, at_least=LEVELS_BAR)
+    limit = float(np.median(seconds["usual way"] / seconds["products, float32"]))
+    print(f"were there nothing but the products in float32, training would be {limit:.2f} times the usual way")
+    return verdicts.finish()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__.splitlines()[0])
+    timing.add_flags(parser, repeats=20)
+    parser.add_argument("--batch-size", type=cli.whole(1), default=128, help="images per step (default 128)")
+    parser.add_argument("--images", type=cli.whole(1, 12_000), default=1536, help="images per epoch (default 1536)")
+    return cli.run(parser, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
