@@ -115,7 +115,7 @@ def load(source: bytes, path: Path, forbidden: tuple[str, ...]) -> ModuleType:
         raise
     except BaseException as error:
         raise LearnerError("importing the file") from error
-    np.seterr(all="warn")  # whatever the file has set
+    np.seterr(divide="warn", over="warn", invalid="warn", under="ignore")  # whatever the file has set
     return module
 
 
