@@ -82,7 +82,7 @@ def beta_vae_score(pairs: np.ndarray, fixed: np.ndarray) -> float:
 
     It sees the mean of |mu1 - mu2| over the L pairs, which is small in the dimensions that follow that factor. Trained
     on the first half of the votes, accuracy in [0, 1] on the second. Dimensions are standardized first, so their units
-    do not matter. Chance is 1/F. Higgins et al. 2017, sec. 3.
+    do not matter. Chance is 1/F. Higgins et al. 2017.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -100,7 +100,7 @@ def factor_vae_score(groups: np.ndarray, fixed: np.ndarray, std: np.ndarray) -> 
     Variances are divided by those of all data, std (Z,) squared, and the dimension with the least casts the vote:
     for the factor that was fixed most often when it did so in the first half of the votes. Accuracy in [0, 1] on the
     second half. Dimensions of std < 0.05 take no part: the prior's is 1, so they are unused. Chance is 1/F.
-    Kim & Mnih 2018, sec. 4.
+    Kim & Mnih 2018.
     """
     heard = std >= SILENT
     variance = groups.var(axis=1, ddof=1, dtype=np.float64) / np.where(heard, std, 1) ** 2  # (V, Z)
@@ -158,7 +158,7 @@ def mig(share: np.ndarray) -> float:
     """Mutual information gap in [0, 1]: the largest share (F, Z) in a row less the second, mean over the rows.
 
     `share` is what `information` returns. 1 when one dimension alone tells each factor; with copies of those dimensions
-    beside them it is 0. Chen et al. 2018, sec. 4.1.
+    beside them it is 0. Chen et al. 2018.
     """
     ranked = np.sort(np.pad(share, ((0, 0), (1, 0))), axis=1)  # the column of zeros is for Z = 1
     return float((ranked[:, -1] - ranked[:, -2]).mean())
@@ -245,6 +245,16 @@ def table(found: Mapping[str, Mapping]) -> str:
     return "\n".join(lines)
 
 
+def picture(found: Mapping[str, Mapping], dataset: str):
+    """The matrix of `information` of each encoder of the report, side by side, as a Figure."""
+    return figures.factor_matrices(
+        {name: np.array(one["information"]) for name, one in found.items()}, DRAWN[dataset].FACTOR_NAMES,
+        f"What each dimension of mu tells of each factor of {dataset}",
+        "The share of a factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, and alone "
+        "in its column. A pale row is a factor that no dimension tells, or that several tell only together.",
+    )  # fmt: skip
+
+
 # --- command line -------------------------------------------------------------------------------------------------
 
 
@@ -266,12 +276,7 @@ def run(args: argparse.Namespace) -> None:
     )
     about = {"dataset": config.dataset, "binarize": config.binarize, "points": POINTS, "votes": args.votes}
     cli.write_json(folder / "disentanglement.json", {**about, "factors": names, **found})
-    figure = figures.factor_matrices(
-        {name: np.array(one["information"]) for name, one in found.items()}, names,
-        f"What each dimension of mu tells of each factor of {config.dataset}",
-        "The share of a factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, and alone "
-        "in its column. A pale row is a factor that no dimension tells, or that several tell only together.",
-    )  # fmt: skip
+    figure = picture(found, config.dataset)
     print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'factors.png')}")
 
 

@@ -1,39 +1,123 @@
-"""Measure a finished run again: its elbo, and the likelihood of its test images by importance weighting.
+"""Measure a finished run of level 3, and say what of it can be believed.
 
-`python paper/evaluate.py RUN --importance-samples K` draws K latent codes for each test image from q(z|x) and averages
-their weights inside the logarithm: L_K, which lies between the elbo and log p(x) and rises with K (Burda, Grosse &
-Salakhutdinov 2016, theorem 1). -L_K is reported as nll, an upper bound that is close for large K.
+`python paper/evaluate.py RUN` prints one table and writes evaluation.json into the run, in these sections:
+
+terms     recon, kl and elbo of the test split, again, and what no model can go below
+bounds    L_K: K codes for each test image are drawn from q(z|x), and their weights averaged inside the logarithm. It
+          lies between the elbo and log p(x) and rises with K (Burda, Grosse & Salakhutdinov 2016, theorem 1). -L_K is
+          reported as nll, an upper bound of -log p(x) that is close for large K
+codes     what the rate consists of, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
+probes    what mu alone tells of the classes, beside PCA, pixels and an untrained encoder
+factors   disentanglement, where the true factors of the data are known
+samples   what a classifier makes of samples of the prior, and whether they are copies of training images
+
+A figure outside its bounds is no result but a mistake: it is reported as an error, not as a number, and the exit status
+is 1. `--doctor` looks for such mistakes in a run, or in a .py file with an encode and a decode of your own.
 """
 
 import argparse
+import itertools
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from vae_common import cli
+from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor, generator
+from vae_common.measured import PIXELS, Measured, about
 
 SAMPLES = (1, 5, 50, 500, 5000)  # the K for which L_K is shown, as far as they divide the number of samples drawn
-GROUP, DECODED_AT_ONCE = 100, 2000  # images, and latent codes: they bound the memory for any K and any N
+GROUP, DECODED_AT_ONCE, WEIGHTS_AT_ONCE = 100, 2000, 2_000_000  # images, codes, log-weights: they bound the memory
+CODES, VOTES = 2000, 320  # codes for I(x; z); votes for disentanglement, which its own command takes more of
+TOLERATED, ROUNDING = 4, 1e-3  # standard errors and nats (float32 sums over 784 pixels) beyond a bound
+SHOWN = 20  # latent dimensions in the table, at the most
 
 
-def log_weights_of(model, data, config: argparse.Namespace, samples: int) -> Iterator[np.ndarray]:
-    """log w_k of each test image, (G, K) float64, group by group.
+@dataclass(frozen=True)
+class Run:
+    """A finished run, and what was measured of it on the test split: what every section starts from."""
+
+    folder: Path
+    config: argparse.Namespace
+    model: object
+    measured: object  # Measured, or MeasuredVQ
+    importance_samples: int
+    device: object
+
+    @cached_property
+    def train(self) -> ImageSet:
+        from vae_common.data import load_dataset
+
+        return load_dataset(self.config.dataset, "train", self.config.data_dir)
+
+    @property
+    def on(self) -> str:
+        """What every number of the test split is on."""
+        return f"{self.config.dataset} test, {len(self.measured.x):,} images, {PIXELS[self.config.binarize]}"
+
+    def draw(self, name: str, figure) -> str:
+        from vae_common.canvas import save_figure
+
+        return f"wrote {save_figure(figure, self.folder / 'figures' / f'{name}.png')}"
+
+
+# --- terms --------------------------------------------------------------------------------------------------------
+
+
+def terms(run: Run) -> tuple[str, dict]:
+    """recon, kl and elbo once more, the floor of recon, and whether they are possible at all."""
+    measured, config = run.measured, run.config
+    refuse(not np.isfinite(measured.recon).all(), f"recon is not finite for every image of {run.on}")
+    if type(measured) is Measured:
+        least = measured.kl.min()
+        refuse(not least >= -ROUNDING, f"kl is {least:.4f} nats for an image of {run.on}, and no KL is below 0")
+    found, lines = measured.evaluation(config), [measured.summary(config)]
+    if config.likelihood == "bernoulli":
+        found["entropy_floor"] = floor = max(0.0, entropy_floor(measured.x))
+        refuse(
+            not measured.recon.mean() >= floor - ROUNDING,
+            f"recon is {measured.recon.mean():.2f} nats on {run.on}, and "
+            f"no decoder goes below {floor:.2f}, the entropy of those pixels",
+        )
+        of_pixels = "their own entropy" if floor else "as pixels of 0 and 1 have no entropy"
+        lines.append(f"  no decoder brings recon below {floor:.2f} on {PIXELS[config.binarize]}, {of_pixels}")
+    return "\n".join(lines), found
+
+
+def refuse(is_so: bool, what: str) -> None:
+    from mutual_information import EstimateError
+
+    if is_so:
+        raise EstimateError(f"{what}; so the weights, the data or the code that measures are broken.")
+
+
+# --- bounds -------------------------------------------------------------------------------------------------------
+
+
+def log_weights_of(
+    model, data, config: argparse.Namespace, samples: int, images: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """log w_k of each test image, or of those with the numbers `images`, (G, K) float64, group by group.
 
     Each image has a noise stream of its own, so the numbers do not depend on how the work is cut up, and the first k
-    samples are the same for any K >= k.
+    samples are the same for any K >= k. At one time there are GROUP images, DECODED_AT_ONCE decoded codes and
+    WEIGHTS_AT_ONCE weights at the most, so the memory does not grow with K.
     """
     import torch
 
     from conditional_vae import ConditionalVAE
     from iwae import sample_terms
-    from vae_common.data import binarize, generator
 
     like, latent_dim = next(model.parameters()), model.spec.latent_dim
     x = binarize(data.images, config.binarize, generator(config.seed, "evaluation"))
-    for start in range(0, len(x), GROUP):
-        index = np.arange(start, min(start + GROUP, len(x)))
+    images = np.arange(len(x)) if images is None else images
+    group = max(1, min(GROUP, WEIGHTS_AT_ONCE // samples))
+    for start in range(0, len(images), group):
+        index = images[start : start + group]
         streams = [generator(config.seed, "importance", int(image)) for image in index]
         x_group = torch.from_numpy(x[index]).to(like)
         y = (torch.from_numpy(data.labels[index]).to(like.device),) if isinstance(model, ConditionalVAE) else ()
@@ -54,48 +138,347 @@ def importance_bounds(log_w: np.ndarray, k: int) -> np.ndarray:
     return (np.logaddexp.reduce(sets, axis=2) - np.log(k)).mean(axis=1)
 
 
-def run(args: argparse.Namespace) -> None:
-    import torch
+def measured_bounds(model, data, config: argparse.Namespace, samples: int) -> dict[int, np.ndarray]:
+    """L_K of each test image (N,), for `samples` and the smaller K of SAMPLES. Several processes divide the images."""
     from tqdm import tqdm
 
-    from autoencoder import Autoencoder
-    from paper_run import measure, read_run
+    import processes
+
+    shown = sorted({k for k in SAMPLES if k < samples} | {samples})
+    images = np.arange(len(data))[processes.share(len(data))]
+    groups = log_weights_of(model, data, config, samples, images)
+    disable = None if processes.is_writer() else True
+    parts = []
+    with tqdm(desc="importance weighting", total=len(images), disable=disable, leave=False) as bar:
+        for log_w in groups:
+            parts.append([importance_bounds(log_w, k) for k in shown])
+            bar.update(len(log_w))
+    return dict(zip(shown, np.concatenate(processes.gather(parts), axis=1), strict=True))
+
+
+def check_bounds(bounds: Mapping[int, np.ndarray], elbo: np.ndarray) -> None:
+    """Raise EstimateError unless L_1 agrees with the elbo of each image (N,) and L_K does not fall with K.
+
+    Compared image by image, with 4 standard errors of the mean difference.
+    """
+    gap = bounds[1] - elbo
+    refuse(
+        not abs(gap.mean()) <= TOLERATED * error_of(gap) + ROUNDING,  # nan does not agree either
+        f"L_1 is {bounds[1].mean():.2f} nats and the elbo {elbo.mean():.2f}, and both estimate the same",
+    )
+    for low, high in itertools.pairwise(bounds):
+        gain = bounds[high] - bounds[low]
+        refuse(
+            not gain.mean() >= -TOLERATED * error_of(gain) - ROUNDING,
+            f"L_{high} is {bounds[high].mean():.2f} nats and L_{low} {bounds[low].mean():.2f}, and L_K rises with K",
+        )
+
+
+def error_of(values: np.ndarray) -> float:
+    """The standard error of the mean of values (N,)."""
+    return float(values.std() / len(values) ** 0.5)
+
+
+def bounds(run: Run, found: Mapping[int, np.ndarray]) -> tuple[str, dict]:
+    """The table and the picture of L_K, from the bounds of each image."""
+    from evaluate_figures import importance_bounds as picture
+
+    measured, K = run.measured, run.importance_samples
+    elbo = -(measured.recon + measured.kl).astype(np.float64)
+    check_bounds(found, elbo)
+    mean = {k: float(bound.mean()) for k, bound in found.items()}
+    gain = {k: error_of(bound - found[1]) for k, bound in found.items()}
+    given = " given its label" if measured.conditional else ""
+    lines = [
+        f"bounds   lower bounds of log p(x){given}, nats per image; {run.on}, {K:,} codes each",
+        "            value (standard error)   gain on L_1 (standard error)",
+    ]
+    for k, bound in found.items():
+        more = f"{mean[k] - mean[1]:14.2f} ({gain[k]:.2f})" if k > 1 else ""
+        lines.append(f"  L_{k:<6}{mean[k]:9.2f} ({error_of(bound):.2f}){more}")
+    lines.append(f"  nll     {-mean[K]:9.2f} ({error_of(found[K]):.2f})   = -L_{K}; the true -log p(x) is at most this")
+    figure = picture(
+        list(mean), np.array(list(mean.values())), np.array(list(gain.values())), float(elbo.mean()),
+        f"Bounds of log p(x){given} as K grows: {run.on}",
+        f"log p(x) lies above all of them. What L_{K} gains on L_1 is the least that q(z|x) differs from the true "
+        "posterior. Bars: two standard errors of that gain, over the images; the values themselves have one of "
+        f"{error_of(found[K]):.2f}, in which all K go up and down together.",
+    )  # fmt: skip
+    lines.append(run.draw("importance-bounds", figure))
+    keys = {str(k): value for k, value in mean.items()}
+    nll = {"nll": -mean[K], "nll_error": error_of(found[K]), "importance_samples": K, "importance_bounds": keys}
+    return "\n".join(lines), nll
+
+
+# --- codes --------------------------------------------------------------------------------------------------------
+
+
+def posteriors(model, data: ImageSet, config: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """mu, logvar (N, Z) of all images of `data`."""
+    import torch
+
+    from conditional_vae import ConditionalVAE
+
+    like, rng, parts = next(model.parameters()), generator(config.seed, "evaluation"), []
+    for start in range(0, len(data), 500):
+        chunk = slice(start, start + 500)
+        x = torch.from_numpy(binarize(data.images[chunk], config.binarize, rng)).to(like)
+        y = (torch.from_numpy(data.labels[chunk]).to(like.device),) if isinstance(model, ConditionalVAE) else ()
+        with torch.no_grad():
+            parts.append([value.cpu().numpy() for value in model.encode(x, *y)])
+    mu, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return mu, logvar
+
+
+def codes(run: Run) -> tuple[str, dict]:
+    """What the rate of each split consists of, and a row for each latent dimension."""
+    from mutual_information import decompose
+
+    measured, seed = run.measured, run.config.seed
+    sets = {"test": (measured.mu, measured.logvar), "train": posteriors(run.model, run.train, run.config)}
+    parts = {name: decompose(*one, CODES, generator(seed, "evaluation", 2)) for name, one in sets.items()}
+    rows = {
+        "rate R": [f"{part.rate:.2f}" for part in parts.values()],
+        "  I(x; z)": [str(part.information) for part in parts.values()],
+        "    its bound, ln N": [f"{np.log(part.images):.2f}" for part in parts.values()],
+        "  KL(q(z) || p(z))": [str(part.aggregate_kl) for part in parts.values()],
+        "    total correlation": [str(part.total_correlation) for part in parts.values()],
+    }
+    lines = [
+        f"codes    R = I(x; z) + KL(q(z) || p(z)), nats per image; {run.on}",
+        " " * 24 + "".join(f"{f'{name}, N = {part.images:,}':>20}" for name, part in parts.items()),
+        *(f"  {name:22}" + "".join(f"{value:>20}" for value in row) for name, row in rows.items()),
+        "  (of these N images: where I(x; z) is near ln N, each code names its image, and more images would show more)",
+        dimensions(measured),
+        "  " + measured.collapse(),
+    ]
+    per_dim = {"posterior_std": measured.std.mean(axis=0).tolist(), "mu_variance": measured.mu.var(axis=0).tolist()}
+    return "\n".join(lines), {"information": {**{name: asdict(part) for name, part in parts.items()}, **per_dim}}
+
+
+def dimensions(measured: Measured) -> str:
+    """A row for each latent dimension, the largest KL first."""
+    kl, std, spread = measured.kl_per_dim, measured.std.mean(axis=0), measured.mu.var(axis=0)
+    order = np.argsort(-kl, kind="stable")
+    lines = ["  dimension   KL (nats)   std of q(z|x)   variance of mu"]
+    lines += [
+        f"{dim:11d}{kl[dim]:12.3f}{std[dim]:16.3f}{spread[dim]:17.3f}" + "   not used" * (not measured.active[dim])
+        for dim in order[:SHOWN]
+    ]
+    if len(order) > SHOWN:
+        lines.append(f"  and {len(order) - SHOWN} more, {kl[order[SHOWN:]].sum():.3f} nats together")
+    return "\n".join(lines)
+
+
+# --- probes, factors, samples -------------------------------------------------------------------------------------
+
+
+def probed(run: Run) -> tuple[str, dict]:
+    import probes
+
+    encoders = probes.encoders_of(str(run.folder), str(run.device))
+    found = probes.probe(*encoders, run.train, run.measured.data, run.config.binarize, run.config.seed)
+    count = min(probes.MOST, len(run.train))
+    head = f"probes   classes told from the codes of {count:,} labelled training images; {run.on}"
+    return f"{head}\n{probes.table(found)}", {"probes": {"images": count, "accuracy": found}}
+
+
+def factors(run: Run) -> tuple[str, dict]:
+    import disentanglement
+    import probes
+
+    name, how = run.config.dataset, run.config.binarize
+    encoders = probes.encoders_of(str(run.folder), str(run.device))
+    rng = generator(run.config.seed, "evaluation", 2)
+    found = disentanglement.report(DRAWN[name], *encoders, how, rng, votes=VOTES)
+    lines = [
+        f"factors  disentanglement, 0 to 1; {disentanglement.POINTS:,} {name} drawn anew, {PIXELS[how]}; {VOTES} votes",
+        disentanglement.table(found),
+        "  judge each by what it has over the untrained encoder; paper/disentanglement.py takes more votes",
+        run.draw("factors", disentanglement.picture(found, name)),
+    ]
+    return "\n".join(lines), {"disentanglement": {"votes": VOTES, **found}}
+
+
+def samples(run: Run) -> tuple[str, dict]:
+    import sample_quality
+    from evaluate_figures import classes_of_samples, nearest_images
+
+    config, names = run.config, run.measured.data.class_names
+    found, arrays = sample_quality.report(run.measured, run.train, config.binarize, config.seed, run.device)
+    copies = arrays["copies"]
+    lines = [f"samples  {found['count']:,} samples of the prior; {run.on}", sample_quality.table(found)]
+    if copies.suspicious:
+        lines.append("  warning: more samples than chance allows lie next to a training image: it was learnt by heart.")
+    bars = classes_of_samples(
+        {"test images": arrays["shares"]["test"], "samples of the prior": arrays["shares"]["samples"]}, names,
+        f"Which classes the samples show: {config.dataset}, {PIXELS[config.binarize]}",
+        "A class that the model neglects has a short bar. The classifier names a class for anything, smears between "
+        "two classes as well, so look at the samples too.",
+    )  # fmt: skip
+    pairs = nearest_images(
+        arrays["samples"], arrays["train"], copies, "Samples of the prior above their nearest training images",
+        "Nearest of all training images by squared error. A copy shows no difference to the image beneath it; the "
+        f"closest of {found['count']:,} samples are above, so simple shapes are likely there.",
+    )  # fmt: skip
+    lines += [run.draw("sample-classes", bars), run.draw("nearest", pairs)]
+    return "\n".join(lines), {"sample_quality": found}
+
+
+SECTIONS = {"bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples}
+KEYS = {
+    "bounds": ("nll", "nll_error", "importance_samples", "importance_bounds"),
+    "codes": ("information",),
+    "probes": ("probes",),
+    "factors": ("disentanglement",),
+    "samples": ("sample_quality",),
+}
+
+
+def left_out(name: str, config: argparse.Namespace) -> str | None:
+    """Why this section says nothing of such a run; None where it does."""
+    model, needs_posterior = config.model, ("bounds", "codes")
+    if name == "factors" and config.dataset not in DRAWN:
+        return f"nobody knows the true factors of {config.dataset}"
+    if model == "ae" and name in (*needs_posterior, "samples"):
+        return "an autoencoder has neither a posterior nor a prior"
+    if model == "vqvae" and name in needs_posterior:
+        return "the codes of a VQ-VAE are not drawn from a density: its elbo is already the bound"
+    if model not in ("vae", "ae") and name in ("probes", "factors"):
+        return f"the encoder of --model {model} does not give an image alone a vector"
+    return None
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def read_finished(folder: str) -> tuple[argparse.Namespace, object, dict]:
+    """The settings, the model, and the last row on the test split of a run; UsageError where it is not whole."""
+    from paper_run import read_run
+
+    path = Path(folder)
+    try:
+        config, model, rows = read_run(folder)
+        last = [row for row in rows if row["split"] == "test"][-1:]
+        done, wanted = (last[0]["epoch"] if last else 0), config.epochs
+        for name in ("dataset", "binarize", "likelihood", "seed", "data_dir"):
+            getattr(config, name)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120].rstrip(".")
+        raise cli.UsageError(
+            f"{path}: expected a run that this version of paper/vae_paper.py wrote, found one that lacks something or "
+            f"has other settings ({reason}); train it again."
+        ) from error
+    if done < wanted:
+        raise cli.UsageError(
+            f"{path}: expected a finished run, found the metrics of {done} of {wanted} epochs; go on with "
+            f"paper/vae_paper.py --resume {path}."
+        )
+    return config, model, last[0]
+
+
+def same_run(row: Mapping, measured, config: argparse.Namespace, folder: Path) -> None:
+    """Raise UsageError unless recon, and what it is on, are what the run itself has recorded last; 0.1% of recon for
+    devices that round differently."""
+    found, recorded = float(measured.recon.mean()), row["recon"]
+    if (
+        any(row[name] != value for name, value in about(config).items())
+        or not abs(found - recorded) <= 1e-3 * abs(recorded) + ROUNDING
+    ):
+        raise cli.UsageError(
+            f"{folder}: recon is {found:.2f} on {len(measured.x):,} test images, and its metrics.jsonl ends with "
+            f"{recorded:.2f}, so the weights or the data are not those of the run; see --data-dir."
+        )
+
+
+def impossible(message: str) -> None:
+    """One line on stderr, in red where it is a terminal."""
+    line = f"impossible: {message}"
+    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+def run(args: argparse.Namespace) -> int | None:
+    if args.doctor:
+        from doctor import diagnose
+
+        return diagnose(args.run, data_dir=args.data_dir)
+    if Path(args.run).suffix == ".py":
+        raise cli.UsageError(f"{args.run}: a .py file can only be examined; give --doctor with it, or name a run.")
+    import processes
+
+    with processes.joined():
+        return evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> int | None:
+    """All sections; several processes share the terms and the bounds, the writer does the rest."""
+    import torch
+
+    import processes
+    from mutual_information import EstimateError
+    from paper_run import measure
     from vae_common.data import load_dataset
 
-    device = cli.torch_device(args.device)
-    config, model, _ = read_run(args.run)
-    if isinstance(model, Autoencoder):
-        raise cli.UsageError(f"{args.run}: an autoencoder has no likelihood to measure; name a run of another model.")
-    data = load_dataset(config.dataset, "test", args.data_dir or config.data_dir)
-    model.to(device, torch.float32)
+    device = processes.own_device(cli.torch_device(args.device))
+    config, model, row = read_finished(args.run)
+    config.data_dir = args.data_dir or config.data_dir
+    test = processes.writer_first(lambda: load_dataset(config.dataset, "test", config.data_dir))
+    model.to(device, torch.float32).eval()
+    subject = Run(Path(args.run), config, model, measure(model, test, config), args.importance_samples, device)
+    same_run(row, subject.measured, config, subject.folder)
+    chosen = [name for name in SECTIONS if name in (args.only or SECTIONS)]
+    work = dict(SECTIONS)
+    if "bounds" in chosen and left_out("bounds", config) is None:
+        found = measured_bounds(model, test, config, args.importance_samples)
+        work["bounds"] = lambda subject: bounds(subject, found)
+    if not processes.is_writer():
+        return None
+    try:
+        text, evaluation = terms(subject)
+    except EstimateError as error:
+        impossible(str(error))
+        return 1
+    print(text)
+    evaluation = {**earlier(subject.folder, chosen), **evaluation}
+    wrong = False
+    for name in chosen:
+        reason = left_out(name, config)
+        if reason is not None:
+            print(f"\n{name:9}left out: {reason}")
+            continue
+        try:
+            text, keys = work[name](subject)
+        except EstimateError as error:
+            impossible(str(error))
+            wrong = True
+            continue
+        print(f"\n{text}")
+        evaluation.update(keys)
+    print()
+    cli.write_json(subject.folder / "evaluation.json", evaluation)
+    return 1 if wrong else None
 
-    measured = measure(model, data, config)
-    print(measured.summary(config))
-    print(measured.collapse())
-    groups = log_weights_of(model, data, config, args.importance_samples)
-    bar = tqdm(groups, "importance weighting", -(-len(data) // GROUP), disable=None, leave=False)
-    shown = sorted({k for k in SAMPLES if k < args.importance_samples} | {args.importance_samples})
-    parts = [[importance_bounds(log_w, k) for k in shown] for log_w in bar]
-    bounds = dict(zip(shown, np.concatenate(parts, axis=1), strict=True))
-    given = " given its label" if measured.conditional else ""
-    print(f"\nlower bounds of log p(x){given}, nats per image (standard error over the images)")
-    for k, bound in bounds.items():
-        print(f"  L_{k:<5} {bound.mean():9.2f}  ({bound.std() / len(bound) ** 0.5:.2f})")
-    evaluation = {
-        **measured.evaluation(config),
-        "nll": -float(bounds[args.importance_samples].mean()),
-        "importance_samples": args.importance_samples,
-        "importance_bounds": {str(k): float(bound.mean()) for k, bound in bounds.items()},
-    }
-    cli.write_json(Path(args.run) / "evaluation.json", evaluation)
+
+def earlier(folder: Path, chosen: list[str]) -> dict:
+    """What evaluation.json already holds of other sections, and of training."""
+    try:
+        found = dict(json.loads((folder / "evaluation.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+    for key in (key for name in chosen for key in KEYS[name]):
+        found.pop(key, None)
+    return found
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0], "--data-dir", "--device")
-    parser.add_argument("run", metavar="RUN", help="a run folder written by paper/vae_paper.py")
-    parser.add_argument(
-        "--importance-samples", type=cli.whole(1, 10**6), default=500, metavar="K", help="z per image (default 500)"
+    parser = cli.parser(
+        "Measure a finished run of level 3, and say what can be believed of it.", "--data-dir", "--device"
     )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder written by paper/vae_paper.py; with --doctor also a .py file")
+    add("--importance-samples", type=cli.whole(1, 10**6), default=500, metavar="K", help="z per image (default 500)")
+    add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default all)")
+    add("--doctor", action="store_true", help="test what must hold for every VAE, and say what fails")
     return parser
 
 

@@ -7,7 +7,7 @@ q(z) = 1/N sum_n q(z|x_n). With an image n drawn from the set and z from q(z|x_n
 
 (Hoffman & Johnson 2016, "ELBO surgery": the index-code mutual information), and the second part once more into
 
-    KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d))       Chen et al. 2018, eq. 2
+    KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d))       Chen et al. 2018
 
 As n is one of N, 0 <= I(n; z) <= ln N: a set of 60,000 images cannot show more than 11.0 nats, however sharp the codes.
 What the encoder tells about images in general is at least I(n; z) and at most R.

@@ -13,6 +13,7 @@ al. 2018, "Fixing a Broken ELBO", sec. 2):
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
@@ -150,7 +151,10 @@ def sweep(args: argparse.Namespace) -> int | None:
     args.latent_dim = args.latent_dim or 20
     cli.torch_device(args.device)
     splits = [load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test")]
-    folder = folder or cli.make_run_folder(args, LEVEL)
+    if folder is None:
+        earlier = models_in(Path(args.out)) if args.overwrite and args.out else []
+        folder = cli.make_run_folder(args, LEVEL)
+        remove_runs(earlier)
     try:
         for number in range(len(results["models"]), len(args.sweep)):
             config = settings_of(args, number, folder)
@@ -163,6 +167,26 @@ def sweep(args: argparse.Namespace) -> int | None:
         return 130
     report(results, args, folder)
     return None
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The folders of the models of the sweep in `folder`, as its config.json names them; none where it is no sweep."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        names = [f"beta-{beta:g}" for beta in config["sweep"]] if config["level"] == LEVEL else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [folder / name for name in names if (folder / name).is_dir() and not (folder / name).is_symlink()]
+
+
+def remove_runs(folders: Sequence[Path]) -> None:
+    """Delete the files that a run has written into each of the folders, and the folders that are empty then."""
+    for folder in folders:
+        for file in [file for pattern in cli.RUN_FILES for file in folder.glob(pattern)]:
+            file.unlink()
+        for emptied in (folder / "figures", folder):
+            with contextlib.suppress(OSError):  # one that holds something stays
+                emptied.rmdir()
 
 
 def folder_of(args: argparse.Namespace, number: int, folder: Path) -> Path:

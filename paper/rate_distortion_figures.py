@@ -25,7 +25,7 @@ BOUNDS = (
 def rate_distortion_plane(
     models: Sequence[Mapping], ends: Mapping[str, Mapping], title: str, caption: str | None = None
 ) -> Figure:
-    """Models in the plane (Alemi et al. 2018, fig. 1) above the parts of their rates; as in results.json.
+    """Models in the plane of Alemi et al. 2018 above the parts of their rates; as in results.json.
 
     models: entries in rising order of beta (None: trained for something other than D + beta R), with the keys train,
     test, active_units, information and aggregate_kl; ends: `rate_distortion.end_points` of both splits.

@@ -425,7 +425,7 @@ def test_a_model_of_a_sweep_is_a_run_of_its_own(small_digits, tmp_path, capsys):
     out = tmp_path / "sweep"
     assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out)]) == 0
     model = json.loads((out / "results.json").read_text())["models"][0]
-    assert evaluate.main([str(out / "beta-2"), "--importance-samples", "2"]) == 0
+    assert evaluate.main([str(out / "beta-2"), "--importance-samples", "2", "--only", "bounds"]) == 0
     measured = json.loads((out / "beta-2" / "evaluation.json").read_text())
     assert measured["elbo"] == pytest.approx(model["test"]["elbo"], rel=1e-6)
     assert measured["active_units"] == model["active_units"]
@@ -433,6 +433,20 @@ def test_a_model_of_a_sweep_is_a_run_of_its_own(small_digits, tmp_path, capsys):
     placed = json.loads((out / "beta-2" / "rate_distortion.json").read_text())
     assert placed["models"] == [model]
     assert (out / "beta-2" / "figures" / "rate_distortion_plane.png").exists()
+
+
+def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(small_digits, tmp_path):
+    out = tmp_path / "sweep"
+    assert rate_distortion.main([*SWEEP, "--out", str(out)]) == 0
+    (out / "beta-0.5" / "notes.txt").write_text("mine")
+    (out / "beta-mine").mkdir()
+    (out / "beta-mine" / "config.json").write_text("{}")
+    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out)]) == 2  # without --overwrite nothing is touched
+    assert (out / "beta-4" / "weights.safetensors").exists()
+    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out), "--overwrite"]) == 0
+    assert sorted(path.name for path in out.glob("beta-*")) == ["beta-0.5", "beta-2", "beta-mine"]
+    assert [path.name for path in (out / "beta-0.5").iterdir()] == ["notes.txt"]
+    assert (out / "beta-mine" / "config.json").exists() and (out / "beta-2" / "weights.safetensors").exists()
 
 
 def test_a_warm_start_begins_with_the_weights_of_the_beta_before(small_digits, monkeypatch, tmp_path):

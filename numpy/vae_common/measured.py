@@ -11,6 +11,7 @@ from vae_common.cli import NotFiniteError
 from vae_common.data import ImageSet
 
 PIXELS = {"none": "grey pixels", "threshold": "thresholded pixels", "dynamic": "dynamically binarized pixels"}
+FAINT = 0.1  # nats: a latent dimension of a smaller KL is hardly used
 LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian"}
 
 
@@ -51,7 +52,7 @@ class Measured:
 
     @property
     def active(self) -> np.ndarray:
-        """Which latent dimensions (Z,) the encoder uses: Var_x(E_q[z]) > 0.01 (Burda et al. 2015, sec. 5.2)."""
+        """Which latent dimensions (Z,) the encoder uses: Var_x(E_q[z]) > 0.01 (Burda et al. 2015)."""
         return self.mu.var(axis=0) > 0.01
 
     def row(self, epoch: int, args: argparse.Namespace, seconds: float) -> dict:
@@ -61,15 +62,23 @@ class Measured:
         return {**row, **units}
 
     def collapse(self) -> str:
-        """One line on the latent dimensions that are not used; a warning when none is, or hardly any."""
-        used, count = int(self.active.sum()), len(self.active)
-        if used == 0:
+        """One line on the latent dimensions that are not used, or hardly; a warning when none is used."""
+        kl, count = self.kl_per_dim, len(self.active)
+        dead, faint = np.flatnonzero(~self.active), np.flatnonzero(self.active & (kl < FAINT))
+        if len(dead) == count:
             return (
-                "warning: posterior collapse: q(z|x) is the prior for every image and the decoder ignores z; "
+                "warning: posterior collapse: q(z|x) is the same for every image and the decoder ignores z; "
                 "try a smaller beta, annealing or free bits."
             )
-        if used < count:
-            return f"note: {count - used} of {count} latent dimensions are inactive, their posterior is the prior."
+        if len(dead):
+            return (
+                f"note: {len(dead)} of {count} latent dimensions are inactive, {_listed(dead)}: the mean of q(z|x) is "
+                "the same there for every image, so they tell nothing of it; for a smaller model take fewer "
+                "latent dimensions, to use them a smaller beta, annealing or free bits."
+            )
+        if len(faint):
+            some = f"{len(faint)} of them hold less than {FAINT} nats each, {_listed(faint)}"
+            return f"all {count} latent dimensions are active, but {some}."
         return f"all {count} latent dimensions are active."
 
     def evaluation(self, args: argparse.Namespace) -> dict:
@@ -89,6 +98,12 @@ class Measured:
             f"  recon {recon:8.2f}\n  kl    {kl:8.2f}\n  elbo  {-(recon + kl):8.2f}  (standard error {spread:.2f})\n"
             f"  std of q(z|x): smallest dimension {std.min():.3f}, largest {std.max():.3f} (the prior's is 1)"
         )
+
+
+def _listed(dims: np.ndarray, most: int = 12) -> str:
+    """The numbers of latent dimensions as words, the first `most` of them."""
+    names = ", ".join(str(dim) for dim in dims[:most])
+    return f"dimension {names}" if len(dims) == 1 else f"dimensions {names}" + ", ..." * (len(dims) > most)
 
 
 def metrics_row(epoch: int, split: str, recon: float, kl: float, args: argparse.Namespace, seconds: float) -> dict:

@@ -27,9 +27,9 @@ def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str 
     path = Path(path)
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype must be "float32" or "float16", got {dtype!r}.')
-    latent_dim = _latent_dim_of(params, path)
+    latent_dim = _checked_latent_dim(params, path)
     with np.errstate(over="ignore"):  # what does not fit becomes inf, which the check below names
-        tensors = {name: np.ascontiguousarray(value, dtype=dtype) for name, value in params.items()}
+        tensors = {name: np.asarray(value, dtype=dtype, order="C") for name, value in params.items()}
     _check_params(tensors, VAESpec(latent_dim), path)
     return write_safetensors(tensors, {"format": FORMAT, "version": VERSION, "latent_dim": str(latent_dim)}, path)
 
@@ -60,13 +60,13 @@ def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, n
 
 
 def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:
-    """The Z of a parameter dict of the spec."""
+    """The Z of a parameter dict of the spec that `load_weights` returned."""
     return params["encoder.mu.bias"].shape[0]
 
 
 def write_safetensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | Path) -> Path:
     """Write any arrays as a safetensors file, atomically; return the path."""
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     return write_atomically(path, lambda file: file.write(save(tensors, metadata)))
 
 
@@ -101,7 +101,7 @@ def _read_tensor(file, name: str, path: Path) -> np.ndarray:
         ) from error
 
 
-def _latent_dim_of(params: Mapping[str, np.ndarray], path: Path) -> int:
+def _checked_latent_dim(params: Mapping[str, np.ndarray], path: Path) -> int:
     if "encoder.mu.bias" not in params:
         raise WeightsError(f"{path}: expected key 'encoder.mu.bias', found none; pass the parameters of the spec.")
     shape = np.shape(params["encoder.mu.bias"])
