@@ -422,4 +422,4 @@ def test_a_mistake_of_the_check_is_not_blamed_on_the_learner():
 def test_a_file_that_makes_numpy_raise_does_not_make_the_check_raise():
     with np.errstate():
         module_of("import numpy as np\nnp.seterr(all='raise')\n")
-        assert set(np.geterr().values()) == {"warn"}
+        assert "raise" not in np.geterr().values()
