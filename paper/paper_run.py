@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import processes
 from autoencoder import Autoencoder, AutoencoderMeasured
 from beta_vae import BetaVAE, KLPrice
 from conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
@@ -55,7 +56,7 @@ def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) 
         return Autoencoder(spec, config.likelihood, **trunk)
     if config.model == "cvae":
         return ConditionalVAE(spec, config.likelihood, classes=len(CLASS_NAMES[config.dataset]))
-    price = KLPrice(
+    price = BatchPrice(
         config.beta, config.anneal, config.anneal_epochs * steps_per_epoch, config.free_bits, config.capacity
     )
     if config.trunk == "linear":
@@ -64,9 +65,16 @@ def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) 
         return IWAE(spec, config.likelihood, samples=config.importance_samples, **trunk)
     if config.mc_samples > 1:
         return ManySampleVAE(spec, config.likelihood, samples=config.mc_samples, **trunk)
-    if price != KLPrice(ramp=price.ramp):
+    if price != BatchPrice(ramp=price.ramp):
         return BetaVAE(spec, config.likelihood, price=price, **trunk)
     return ConvVAE(spec, config.likelihood, **trunk)
+
+
+class BatchPrice(KLPrice):
+    """KLPrice of the whole batch's mean KL, however many processes share the batch: it bends after the mean."""
+
+    def __call__(self, kl_per_dim: Tensor, step: int) -> Tensor:
+        return super().__call__(processes.batch_mean(kl_per_dim), step)
 
 
 # --- model -> measurement -----------------------------------------------------------------------------------------
@@ -76,7 +84,10 @@ def _construct(config: argparse.Namespace, spec: VAESpec, steps_per_epoch: int) 
 def measure(
     model: nn.Module, data: ImageSet, config: argparse.Namespace, batch_size: int = 500
 ) -> Measured | MeasuredVQ:
-    """The held-out ELBO's terms, with one sampled z per image and seeded noise: the numbers of levels 1 and 2."""
+    """The held-out ELBO's terms, with one sampled z per image and seeded noise: the numbers of levels 1 and 2.
+
+    Collective: several processes divide the chunks of `batch_size` images, and all know the result.
+    """
     if isinstance(model, VQVAE | CodePrior):
         return measure_vq(*((model.vqvae, model) if isinstance(model, CodePrior) else (model, None)), data, config)
     model.eval()
@@ -85,13 +96,15 @@ def measure(
     x = binarize(data.images, config.binarize, rng)
     eps = rng.standard_normal((len(x), model.spec.latent_dim), dtype=np.float32)
     parts = []
-    for start in range(0, len(x), batch_size):
+    starts = range(0, len(x), batch_size)
+    for start in starts[processes.share(len(starts))]:
         chunk = slice(start, start + batch_size)
         x_chunk, eps_chunk = torch.from_numpy(x[chunk]).to(like), torch.from_numpy(eps[chunk]).to(like)
         y = (torch.from_numpy(data.labels[chunk]).to(like.device),) if conditional else ()
         x_logits, mu, logvar = model(x_chunk, eps_chunk, *y)
-        parts.append((*model.elbo_terms(x_chunk, x_logits, mu, logvar, config.likelihood), mu, logvar))
-    recon, kl, mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        terms = (*model.elbo_terms(x_chunk, x_logits, mu, logvar, config.likelihood), mu, logvar)
+        parts.append([term.cpu().numpy() for term in terms])
+    recon, kl, mu, logvar = (np.concatenate(part) for part in zip(*processes.gather(parts), strict=True))
     kind = AutoencoderMeasured if isinstance(model, Autoencoder) else Measured
     return kind(data, x, eps, recon, kl, mu, logvar, pixel_decoder(model), conditional)
 

@@ -3,7 +3,8 @@
 A model is an nn.Module with `noise_shape`, the shape of the standard normal noise it takes for one image, and
 `objective(x, y, eps, step)`, which returns a dict of scalar terms; the last one, "loss", is minimised. Batch order,
 noise, binarization and learning rate depend on the seed and the step alone, so the state of a run is only what
-`RunState` holds, and a resumed run does exactly what an uninterrupted one would have done.
+`RunState` holds, and a resumed run does exactly what an uninterrupted one would have done. Several processes (see
+processes.py) draw the same whole batches, and each computes its share of them.
 """
 
 import math
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+import processes
 from vae_common.cli import NotFiniteError, UsageError
 from vae_common.data import ImageSet, batches, binarize, generator
 from vae_common.files import write_atomically
@@ -37,6 +39,7 @@ class Settings:
     seed: int = 0
     binarize: str = "none"
     amp: bool = False  # run layers in bfloat16 where autocast does so; weights, losses and sums stay float32
+    compile: bool = False  # let torch.compile fuse the objective's many small operations
 
     def steps_per_epoch(self, images: int) -> int:
         return math.ceil(images / self.batch_size)
@@ -48,6 +51,7 @@ class RunState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    objective: Callable[..., dict[str, torch.Tensor]]  # the model's, as it is computed: compiled, or shared
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of each term over the images of the unfinished epoch
     rows: list[dict] = field(default_factory=list)  # of metrics.jsonl, for the finished epochs
@@ -55,7 +59,9 @@ class RunState:
     @classmethod
     def start(cls, model: nn.Module, settings: Settings) -> "RunState":
         fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over memory where torch has it
-        return cls(model, torch.optim.Adam(model.parameters(), lr=settings.lr, fused=fused))
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=fused)
+        objective = torch.compile(model.objective) if settings.compile else model.objective
+        return cls(model, optimizer, processes.shared(model, objective))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -91,14 +97,15 @@ def train_epoch(state: RunState, data: ImageSet, settings: Settings, epoch: int)
     steps_per_epoch = settings.steps_per_epoch(len(data))
     done = state.step - (epoch - 1) * steps_per_epoch
     order = islice(batches(len(data), settings.batch_size, settings.seed, epoch), done, None)
-    bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, initial=done, disable=None, leave=False)
+    hidden = None if processes.is_writer() else True  # None: where stderr is no terminal
+    bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, initial=done, disable=hidden, leave=False)
     with bar, _interrupt_between_steps() as pressed:
         for index in bar:
             terms = train_step(state, data, index, settings, settings.epochs * steps_per_epoch)
             for name, value in terms.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value * len(index)
             bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
-            if pressed():
+            if processes.anywhere(pressed()):
                 raise Interrupted
 
 
@@ -114,8 +121,8 @@ def train_step(
     y = torch.from_numpy(data.labels[index]).to(like.device)
 
     with torch.autocast(like.device.type, torch.bfloat16, enabled=settings.amp):
-        terms = state.model.objective(x, y, eps, state.step)
-    values = {name: term.item() for name, term in terms.items()}
+        terms = state.objective(x, y, eps, state.step)
+    values = processes.mean({name: term.item() for name, term in terms.items()})
     for name, value in values.items():
         if not math.isfinite(value):
             raise NotFiniteError(
@@ -132,7 +139,10 @@ def train_step(
 
 @contextmanager
 def _interrupt_between_steps():
-    """Within this block the first Ctrl-C only makes `pressed()` true; a second one interrupts at once."""
+    """Within this block the first Ctrl-C only makes `pressed()` true; a second one interrupts at once.
+
+    Not with several processes: the terminal and torchrun may both pass one Ctrl-C on, and all have to end together.
+    """
     hits = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread is given signals
         yield lambda: False
@@ -140,13 +150,14 @@ def _interrupt_between_steps():
 
     def note(number, frame):
         hits.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if processes.count() > 1 else signal.default_int_handler)
 
     earlier = signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(hits)
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        if processes.count() == 1 or not hits:
+            signal.signal(signal.SIGINT, earlier)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------

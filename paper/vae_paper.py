@@ -19,41 +19,52 @@ EXPECTED = {
 
 
 def run(args: argparse.Namespace) -> int | None:
-    from paper_run import build_model, build_prior, load_arrays, measure, read_config, save_model
+    from processes import joined
+
+    with joined():
+        return run_joined(args)
+
+
+def run_joined(args: argparse.Namespace) -> int | None:
+    import processes
+    from paper_run import build_model, build_prior, load_arrays, measure, save_model
     from trainer import Settings
     from vae_common.data import load_dataset
-    from vae_common.weights import latent_dim_of, load_weights
+    from vae_common.weights import load_weights
 
-    params, folder = None, None
-    if args.resume is not None:
-        folder, args = Path(args.resume), resumed(args, read_config(args.resume))
-    else:
-        refuse_nonsense(args)
-        if args.weights is not None:
-            params = load_weights(args.weights, args.latent_dim)
-            args.latent_dim = latent_dim_of(params)
-        fill_in(args)
-    device = cli.torch_device(args.device)
-    data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
-
-    settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp)
+    args = settled(args)
+    device = processes.own_device(cli.torch_device(args.device))
+    data, test = processes.writer_first(
+        lambda: [load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test")]
+    )
+    settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp, args.compile)
     model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
-    if params is not None:
-        load_arrays(model, params)
-    folder = folder or cli.make_run_folder(args, "paper")
-    print(f"training {args.model} on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}")
+    if args.resume is None:
+        folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper"))
+    else:
+        folder = Path(args.resume)
+        processes.from_writer(lambda: cli.hold_run_folder(folder))
+    if args.weights is not None and not (folder / "checkpoint.pt").exists():
+        load_arrays(model, load_weights(args.weights, args.latent_dim))
+
+    several = f", {processes.count()} processes" if processes.count() > 1 else ""
+    print(f"training {args.model} on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}{several}")
     print(expectation(args))
     rows = fit(model, data, test, settings, args, folder)
     if rows is None:
         return 130
-    print(f"wrote {save_model(model, args.model, folder / 'weights.safetensors')}")
+    if processes.is_writer():
+        print(f"wrote {save_model(model, args.model, folder / 'weights.safetensors')}")
     if args.model == "vqvae":
         model = build_prior(args, model).to(device)
         print(f"\ntraining the prior of its codes for {args.prior_epochs} epochs")
         if fit(model, data, test, replace(settings, epochs=args.prior_epochs), args, folder, "prior-") is None:
             return 130
-        print(f"wrote {save_model(model, 'prior', folder / 'prior-weights.safetensors')}")
-    finish(model, measure(model, test, args), rows, args, folder)
+        if processes.is_writer():
+            print(f"wrote {save_model(model, 'prior', folder / 'prior-weights.safetensors')}")
+    measured = measure(model, test, args)
+    if processes.is_writer():
+        finish(model, measured, rows, args, folder)
     return None
 
 
@@ -61,6 +72,7 @@ def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, pha
     """Train the model, from its checkpoint when the run is resumed; the rows of its metrics, or None after Ctrl-C."""
     from latent_figures import add_snapshot
     from paper_run import measure
+    from processes import is_writer
     from trainer import Interrupted, RunState, load_checkpoint, save_checkpoint, train
     from vae_common.measured import about
 
@@ -70,22 +82,31 @@ def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, pha
 
     checkpoint, metrics = folder / f"{phase}checkpoint.pt", folder / f"{phase}metrics.jsonl"
     state = RunState.start(model, settings)
-    if args.resume is not None and (checkpoint.exists() or not phase):
+    if args.resume is not None and (checkpoint.exists() or metrics.exists()):
         load_checkpoint(state, checkpoint)
+    if args.resume is not None and (state.step or not phase):
         print(f"resuming {folder} after {state.step:,} steps")
-    if state.step == 0:
+    if state.step == 0 and is_writer():
         add_snapshot(folder, model, 0, args)
     try:
         for _ in train(state, data, settings, evaluate, about(args)):
+            if not is_writer():
+                continue
             add_snapshot(folder, model, state.rows[-1]["epoch"], args)
             save_checkpoint(state, checkpoint)
             cli.write_metrics(metrics, state.rows)
             for row in state.rows[-2:]:
                 print(cli.format_row(row))
     except Interrupted:
-        save_checkpoint(state, checkpoint)
-        print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
+        if is_writer():
+            save_checkpoint(state, checkpoint)
+            print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
         return None
+    except RuntimeError as error:
+        if not settings.compile or not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        raise cli.UsageError(f"--compile: torch.compile cannot do it here ({reason}); leave --compile out.") from error
     print(f"wrote {checkpoint}\nwrote {metrics}")
     if (folder / "snapshots.npz").exists():
         print(f"wrote {folder / 'snapshots.npz'}")
@@ -112,6 +133,26 @@ def finish(model, measured, rows: list[dict], args: argparse.Namespace, folder: 
 # --- what the flags mean together ---------------------------------------------------------------------------------
 
 
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """All settings of the run: those of the flags, or of the run to go on with, which args.resume then names."""
+    import processes
+    from paper_run import read_config
+    from vae_common.weights import latent_dim_of, load_weights
+
+    if args.resume is not None:
+        return resumed(args, read_config(args.resume))
+    refuse_nonsense(args)
+    if args.weights is not None:
+        args.latent_dim = latent_dim_of(load_weights(args.weights, args.latent_dim))
+    fill_in(args)
+    name, again = processes.launch()
+    if name is not None:
+        args.launch = name
+    if again:
+        args.resume = processes.from_writer(lambda: begun_before(args))
+    return args
+
+
 def refuse_nonsense(args: argparse.Namespace) -> None:
     """Raise UsageError, in one sentence, for flags that contradict one another or the model."""
     price = [flag for flag in ("--beta", "--anneal", "--free-bits", "--capacity") if given(args, flag)]
@@ -136,6 +177,10 @@ def refuse_nonsense(args: argparse.Namespace) -> None:
         refuse("--anneal-epochs is the length of a ramp and needs --anneal or --capacity")
     if args.trunk == "linear" and (args.likelihood != "gaussian" or args.model != "vae" or many):
         refuse("--trunk linear is probabilistic PCA: it needs --likelihood gaussian and --model vae, with one sample")
+    scheduled = [*price, *(["--trunk linear"] if args.trunk == "linear" else [])]
+    if args.compile and (scheduled or args.model == "vqvae"):
+        what = scheduled[0] if scheduled else "--model vqvae"
+        refuse(f"--compile takes an objective that is the same at every step, and with {what} it is not: leave one out")
     if args.weights is not None and (args.model not in ("vae", "ae") or args.trunk != "conv"):
         refuse("--weights is a file of the spec's network and starts only --model vae or ae with --trunk conv")
 
@@ -172,7 +217,19 @@ def resumed(args: argparse.Namespace, config: argparse.Namespace) -> argparse.Na
         flag = "--" + changed[0].replace("_", "-")
         raise cli.UsageError(f"{flag} cannot be given with --resume, which goes on with the settings of the run.")
     given = {name: value for name, value in vars(args).items() if name in here and value != parser.get_default(name)}
-    return argparse.Namespace(**{**vars(config), **given})
+    return argparse.Namespace(**{**vars(args), **vars(config), **given})  # a run of old may lack a newer flag
+
+
+def begun_before(args: argparse.Namespace) -> str | None:
+    """The folder of this very run, which torchrun started again after a process had died; None if it had none yet."""
+    from paper_run import read_config
+
+    folder, free = args.out or str(Path("runs") / "paper"), ("resume", "device", "data_dir")
+    try:
+        config = vars(read_config(folder))
+    except cli.UsageError:
+        return None
+    return folder if all(config.get(name) == value for name, value in vars(args).items() if name not in free) else None
 
 
 def expectation(args: argparse.Namespace) -> str:
@@ -209,6 +266,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--codebook", choices=("ema", "gradient"), default="ema", help="how codes move: running means, or gradients")
     add("--prior-epochs", type=cli.whole(1, 10**6), metavar="N", help="epochs of the codes' prior (default --epochs)")
     add("--amp", action="store_true", help="train with bfloat16 autocast: faster on processors that have it")
+    add("--compile", action="store_true", help="fuse the objective with torch.compile, which takes a minute; for GPUs")
     add("--resume", metavar="RUN", help="go on with an interrupted run, exactly as it would have")
     return parser
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+import processes
 from vae_common.data import ImageSet, binarize, generator
 from vae_common.measured import LIKELIHOODS, PIXELS, about, metrics_row
 from vq_vae import POSITIONS, VQVAE, CodePrior, code_shares, perplexity
@@ -102,19 +103,24 @@ class MeasuredVQ:
 def measure_vq(
     vqvae: VQVAE, prior: CodePrior | None, data: ImageSet, config: argparse.Namespace, batch_size: int = 500
 ) -> MeasuredVQ:
-    """Measure a VQ-VAE, and its prior if there is one, on all of `data` (config: binarize, seed). No noise enters."""
+    """Measure a VQ-VAE, and its prior if there is one, on all of `data` (config: binarize, seed). No noise enters.
+
+    Collective: several processes divide the chunks of `batch_size` images, and all know the result.
+    """
     vqvae.eval()
     device = vqvae.codebook.device
     x = binarize(data.images, config.binarize, generator(config.seed, "evaluation"))
     parts = []
-    for x_chunk in torch.from_numpy(x).split(batch_size):
-        x_chunk = x_chunk.to(device)
+    chunks = torch.from_numpy(x).split(batch_size)
+    for x_chunk in chunks[processes.share(len(chunks))]:
+        x_chunk = x_chunk.to(vqvae.codebook)  # its device and dtype
         _, codes = vqvae.encode(x_chunk)
         x_logits = vqvae.decode_codes(codes)
         squared_error = (torch.sigmoid(x_logits) - x_chunk).square().mean(dim=(1, 2, 3))
         nats = codes.new_zeros(len(codes)) if prior is None else prior.nats(codes)
-        parts.append((vqvae.recon(x_chunk, x_logits), squared_error, codes, nats))
-    recon, squared_error, codes, nats = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        terms = (vqvae.recon(x_chunk, x_logits), squared_error, codes, nats)
+        parts.append([term.cpu().numpy() for term in terms])
+    recon, squared_error, codes, nats = (np.concatenate(part) for part in zip(*processes.gather(parts), strict=True))
 
     @torch.no_grad()
     def decode(codes: np.ndarray) -> np.ndarray:

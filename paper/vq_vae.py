@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from processes import batch_mean, batch_rows
+
 SIDE = 7
 POSITIONS = SIDE * SIDE
 
@@ -180,7 +182,7 @@ class VQVAE(nn.Module):
         loss = recon + self.beta * commitment
         if self.update == "gradient":
             loss = loss + (z_e.detach() - z_q).square().sum(dim=(1, 2, 3)).mean()
-        share = code_shares(codes, len(self.codebook)).to(x)
+        share = batch_mean(code_shares(codes, len(self.codebook)).to(x))
         if self.training:
             self.update_codes(z_e.detach(), codes, eps)
         kl = torch.full_like(recon, self.uniform_kl)
@@ -192,17 +194,22 @@ class VQVAE(nn.Module):
         """Running means of App. A.1, then revival: z_e (B, 7, 7, D), codes and eps (B, 7, 7).
 
         N_i <- decay N_i + (1 - decay) n_i, m_i <- decay m_i + (1 - decay) sum of i's members, e_i = m_i / N_i, with
-        n_i and the sum divided by the number of positions. Dead codes take the outputs with the smallest eps.
+        n_i and the sum divided by the number of positions. Dead codes take the outputs with the smallest eps. All that
+        is of the whole batch, however many processes share it, so each has the same codebook.
         """
         members = F.one_hot(codes.flatten(), len(self.codebook)).to(z_e)  # (B T, K)
         outputs = z_e.flatten(0, 2)  # (B T, D)
-        self.usage.lerp_(members.mean(dim=0), 1 - self.decay)
-        self.sums.lerp_(members.T @ outputs / len(outputs), 1 - self.decay)
+        self.usage.lerp_(batch_mean(members.mean(dim=0)), 1 - self.decay)
+        self.sums.lerp_(batch_mean(members.T @ outputs / len(outputs)), 1 - self.decay)
         if self.update == "ema":
             alive = self.usage > 0
             self.codebook[alive] = self.sums[alive] / self.usage[alive, None]
-        dead = (self.usage < self.dead_below / len(self.usage)).nonzero()[: len(outputs), 0]
-        chosen = outputs[eps.flatten().argsort()[: len(dead)]]
+        dead = (self.usage < self.dead_below / len(self.usage)).nonzero()[:, 0]
+        if len(dead) == 0:
+            return
+        outputs, eps = batch_rows(z_e).flatten(0, 2), batch_rows(eps).flatten()
+        dead = dead[: len(outputs)]
+        chosen = outputs[eps.argsort()[: len(dead)]]
         self.codebook[dead] = chosen
         self.usage[dead] = 1 / len(self.usage)
         self.sums[dead] = chosen / len(self.usage)

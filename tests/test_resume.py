@@ -110,6 +110,34 @@ def test_resume_without_a_checkpoint_is_refused(tmp_path, capsys):
     assert "config.json: expected the settings of a run" in capsys.readouterr().err
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(small_digits, monkeypatch, tmp_path, capsys):
+    """It is killed, so nothing is written; what it had done is done again from the same weights, those of --weights."""
+    flags = [*FLAGS, "--latent-dim", "3"]
+    assert vae_paper.main([*flags, "--epochs", "1", "--seed", "1", "--out", str(tmp_path / "first")]) == 0
+    flags = [*flags, "--weights", str(tmp_path / "first" / "weights.safetensors")]
+    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patched:
+
+        def die(*args):
+            raise RuntimeError("killed")
+
+        patched.setattr(trainer, "train_step", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            vae_paper.main([*flags, "--out", str(tmp_path / "broken")])
+    assert vae_paper.main(["--resume", str(tmp_path / "broken")]) == 0
+    assert f"resuming {tmp_path / 'broken'} after 0 steps" in capsys.readouterr().out
+    expected, found = (read_safetensors(tmp_path / run / "weights.safetensors")[1] for run in ("whole", "broken"))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_finished_run_without_its_checkpoint_is_refused(small_digits, tmp_path, capsys):
+    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 2
+    assert "checkpoint.pt: expected the checkpoint of this run" in capsys.readouterr().err
+
+
 def test_a_checkpoint_runs_no_code(small_digits, tmp_path, capsys):
     class Bomb:
         def __reduce__(self):
