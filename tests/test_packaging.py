@@ -85,9 +85,9 @@ def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = [name for name in file.namelist() if ".dist-info/" not in name]
     data = sorted(path.name for path in (ROOT / "numpy" / "vae_common" / "pretrained").iterdir())
-    html = [path.name for path in (ROOT / "paper").glob("*.html")]
+    pages = [path.name for kind in ("html", "js") for path in (ROOT / "paper").glob(f"*.{kind}")]
     shipped = [f"vae_common/pretrained/{name}" for name in data]
-    assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *html])
+    assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *pages])
     assert {"digits-z2.safetensors", "digits-z20.safetensors"} <= set(data)
     assert {"vae_numpy", "vae_lowlevel", "vae_paper", "conv_vae", "trainer", "latent_figures"} <= set(MODULES)
 

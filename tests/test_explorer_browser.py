@@ -1,0 +1,719 @@
+"""The explorer page in a real browser, opened from disk with the network off: Debian's Chromium, driven by Selenium."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import latent_explorer
+import paper_run
+import vae_numpy
+from test_latent_explorer import HOSTILE, LOGITS, Page, hostile, make_run
+from vae_common import figures
+from vae_common.data import ImageSet
+from vae_common.weights import PRETRAINED, load_weights
+
+pytestmark = pytest.mark.browser
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (  # as root in a closed machine: no sandbox, and no look-ups of its own
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One Chromium for the file, offline from its first page on."""
+    if BROWSER is None or DRIVER is None:
+        pytest.skip("no browser: install Debian's chromium and chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    driver.set_script_timeout(120)
+    yield driver
+    driver.quit()
+
+
+class Opened:
+    """A page that the browser shows."""
+
+    def __init__(self, driver, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light"):
+        self.driver, self.path = driver, path
+        self.look(size, scheme)
+        driver.get_log("browser")
+        driver.get(path.as_uri())
+        self.until("window.explorer && explorer.ready && explorer.state.posterior")
+        self.settle()
+
+    def look(self, size: tuple[int, int] = DESKTOP, scheme: str = "light"):
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    def __call__(self, body: str, *given):
+        return self.driver.execute_script(body, *given)
+
+    def until(self, condition: str, seconds: float = 60):
+        end = time.monotonic() + seconds
+        while not self(f"return Boolean({condition})"):
+            assert time.monotonic() < end, f"never: {condition}; {self.driver.get_log('browser')}"
+            time.sleep(0.05)
+
+    def settle(self):
+        """Wait until what was asked for has been drawn: two frames."""
+        wait = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        self.driver.execute_async_script(wait)
+
+    def find(self, selector: str):
+        return self.driver.find_element("css selector", selector)
+
+    def click(self, selector: str):
+        self("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", selector)
+        self.find(selector).click()
+        self.settle()
+
+    def text(self, id: str) -> str:
+        return self("return document.getElementById(arguments[0]).textContent", id)
+
+    def array(self, expression: str) -> np.ndarray:
+        return np.array(self(f"return Array.from({expression})"), np.float32)
+
+    def picture(self, id: str) -> np.ndarray:
+        """The (28, 28) grey values of a canvas as it is drawn: in the light scheme 1 is the ink #16191d on white."""
+        red = self(
+            "const c = document.getElementById(arguments[0]);"
+            "return Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, k) => k % 4 === 0)", id
+        )  # fmt: skip
+        return (255 - np.array(red).reshape(28, 28)) / (255 - 0x16)
+
+    def terms(self) -> list[float]:
+        """The numbers shown: recon, kl, -elbo."""
+        shown = self("return [...document.querySelectorAll('#terms dd')].map((node) => node.textContent)")
+        return [float(text.replace("\u2212", "-")) for text in shown]
+
+    def drag(self, id: str, *points: tuple[float, float]):
+        """Press at the first point, given as shares of the width and height, and move through the others."""
+        from selenium.webdriver import ActionChains
+
+        self("document.getElementById(arguments[0]).scrollIntoView({ block: 'center' })", id)
+        node = self.find(f"#{id}")
+        width, height = self(
+            "const c = document.getElementById(arguments[0]); return [c.offsetWidth, c.offsetHeight]", id
+        )
+        at = [(round((x - 0.5) * width), round((y - 0.5) * height)) for x, y in points]
+        actions = ActionChains(self.driver, duration=30).move_to_element_with_offset(node, *at[0]).click_and_hold()
+        for x, y in at[1:]:
+            actions.move_to_element_with_offset(node, x, y)
+        actions.release().perform()
+        self.settle()
+
+    def keys(self, *keys: str, held: str | None = None):
+        from selenium.webdriver import ActionChains
+
+        actions = ActionChains(self.driver)
+        actions = actions.key_down(held).send_keys(*keys).key_up(held) if held else actions.send_keys(*keys)
+        actions.perform()
+        self.settle()
+
+    def errors(self) -> list[str]:
+        """What the console said, but for advice on how the tests themselves read pixels."""
+        said = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"]
+        return [message for message in said if "willReadFrequently" not in message]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, digits):
+    """Write the page of a run with those flags and data, once; its path."""
+    folder, written = tmp_path_factory.mktemp("pages"), {}
+
+    def write(*flags: str, data: ImageSet | None = None, change=lambda model: None, name: str = "") -> Path:
+        key = name or " ".join(flags)
+        if key not in written:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                if flags[0] == "--pretrained":
+                    assert latent_explorer.main(list(flags)) == 0
+                    written[key] = folder / f"runs/pretrained-z{flags[-1]}/explorer.html"
+                else:
+                    few = data or ImageSet("digits", "test", digits.images[:60], digits.labels[:60], digits.class_names)
+                    patch.setattr("vae_common.data.load_dataset", lambda *args: few)
+                    run = make_run(folder / f"run-{len(written)}", *flags, change=change)
+                    assert latent_explorer.main([str(run)]) == 0
+                    written[key] = run / "explorer.html"
+        return written[key]
+
+    return write
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Open a page; at the end nothing may have been said in the console, and nothing asked of the network.
+
+    A page that the last test left open is taken as it is: a test first sets what it builds on.
+    """
+    shown = []
+
+    def show(*flags: str, size=DESKTOP, scheme="light", **options) -> Opened:
+        path, last = pages(*flags, **options), getattr(browser, "last_page", None)
+        if last is None or last.path != path:
+            browser.last_page = last = Opened(browser, path, size, scheme)
+        last.look(size, scheme)
+        last.settle()
+        shown.append(last)
+        return last
+
+    yield show
+    for page in shown[-1:]:
+        assert page("return performance.getEntriesByType('resource').map((entry) => entry.name)") == []
+        assert page.errors() == []
+
+
+SHIPPED = ("--pretrained", "--latent-dim", "2")
+
+
+@pytest.fixture(scope="module")
+def params():
+    return load_weights(PRETRAINED / "digits-z2.safetensors")
+
+
+def decoded(params, z: np.ndarray) -> np.ndarray:
+    """Level 1's pixel means (28, 28) at z (Z,)."""
+    return vae_numpy.sigmoid(vae_numpy.decode(params, z[None].astype(np.float32)))[0, 0]
+
+
+ONE_GREY = 0.5 / 255 + 0.5 / (255 - 0x16) + 1e-4  # a value is rounded to one of 256, then its colour to a byte
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_the_forward_pass_agrees_with_level_1_on_100_test_images(opened, params, digits):
+    page = opened(*SHIPPED)
+    eps = np.random.default_rng(0).standard_normal((100, 2), dtype=np.float32)
+    found = page(
+        """const { params, images, image_of, array, forward } = explorer;
+        const one = (eps, n) => forward(params, image_of(images[n], false), array([2], eps));
+        return arguments[0].map((eps, n) => one(eps, n).map((part) => Array.from(part)));""",
+        eps.tolist(),
+    )  # fmt: skip
+    x = digits.images[:100].astype(np.float32) / np.float32(255)
+    expected = vae_numpy.forward(params, x, eps)
+    for part, wanted, tolerance in zip(zip(*found, strict=True), expected, (LOGITS, 2e-5, 2e-5), strict=True):
+        np.testing.assert_allclose(np.reshape(part, wanted.shape), wanted, rtol=0, atol=tolerance)
+    decode_ms, paint = page(
+        """const { params, decode, array } = explorer, times = [];
+        for (let k = 0; k < 60; k++) {
+          const start = performance.now();
+          decode(params, array([2]));
+          times.push(performance.now() - start);
+        }
+        const [paint] = performance.getEntriesByName("first-contentful-paint");
+        return [times.sort((p, q) => p - q)[30], paint.startTime];"""
+    )  # fmt: skip
+    print(f"decode of one image {decode_ms:.1f} ms (median of 60), first paint {paint:.0f} ms")
+
+
+def test_dragging_decodes_the_place_under_the_pointer(opened, params):
+    page = opened(*SHIPPED)
+    half, width = page("const c = document.getElementById('latent-plane'); return [explorer.space.half, c.clientWidth]")
+    seen = []
+    for across, up in [(0.25, 0.25), (0.8, 0.6)]:
+        page.drag("latent-plane", (0.5, 0.5), (across, up))
+        z = page.array("explorer.state.z")
+        expected = [(2 * across - 1) * half, (1 - 2 * up) * half]
+        np.testing.assert_allclose(z, expected, rtol=0, atol=2 * half * 2 / width)  # two pixels: rounding, the border
+        np.testing.assert_allclose(page.picture("decoded"), decoded(params, z), rtol=0, atol=ONE_GREY)
+        assert page.text("z-text") == f"z = ({z[0]:.2f}, {z[1]:.2f})".replace("-", "\u2212")
+        seen.append(page.picture("decoded"))
+    assert np.abs(seen[0] - seen[1]).max() > 0.5  # another digit
+    mu = page.array("explorer.run.mu").reshape(-1, 2)
+    nearest = np.argmin(((mu - z) ** 2).sum(axis=1))
+    assert f"a {page.array('explorer.run.labels')[nearest]:.0f}," in page.text("nearest-text")
+
+
+def test_a_drag_leaves_time_for_60_frames_a_second(opened):
+    """Printed, not asserted: a busy machine is no slower page."""
+    page = opened(*SHIPPED)
+    page.until("!explorer.space.job")
+    milliseconds = page.driver.execute_async_script(
+        """const done = arguments[0], canvas = document.getElementById("latent-plane"), busy = [];
+        const box = canvas.getBoundingClientRect();
+        const send = (type, x) => canvas.dispatchEvent(
+          new PointerEvent(type, { pointerId: 1, clientX: box.left + x, clientY: box.top + 200, bubbles: true }));
+        canvas.setPointerCapture = () => {}; // there is no real pointer
+        send("pointerdown", 100);
+        const frame = () => {
+          const start = performance.now();
+          send("pointermove", 100 + 3 * busy.length);
+          requestAnimationFrame(() => {
+            busy.push(performance.now() - start);
+            if (busy.length < 60) return frame();
+            send("pointerup", 300);
+            delete canvas.setPointerCapture;
+            done(busy.sort((p, q) => p - q));
+          });
+        };
+        frame();"""
+    )  # fmt: skip
+    print(f"one step of a drag, with its frame: median {milliseconds[30]:.1f} ms, 90% below {milliseconds[54]:.1f} ms")
+    assert len(milliseconds) == 60
+
+
+def test_the_whole_plane_is_decoded_beneath_the_dots(opened, params):
+    page = opened(*SHIPPED)
+    page.until("explorer.space.manifold && !explorer.space.job")
+    half = page("return explorer.space.half")
+    for column, row in [(0, 0), (14, 0), (7, 7), (3, 11)]:
+        red = page(
+            "const [x, y] = arguments; return Array.from(explorer.space.manifold.getContext('2d')"
+            ".getImageData(28 * x, 28 * y, 28, 28).data).filter((_, k) => k % 4 === 0)", column, row,
+        )  # fmt: skip
+        z = np.array([(2 * (column + 0.5) / 15 - 1) * half, (1 - 2 * (row + 0.5) / 15) * half])
+        tile = (255 - np.array(red).reshape(28, 28)) / (255 - 0x16)
+        np.testing.assert_allclose(tile, decoded(params, z), rtol=0, atol=ONE_GREY)
+
+
+def test_dots_and_ring_stand_where_their_numbers_say(opened):
+    page = opened(*SHIPPED)
+    page.drag("latent-plane", (0.5, 0.5), (0.94, 0.3))
+    for name in ("manifold", "prior"):
+        page.click(f"label:has(#show-{name})")
+    half, size = page("return [explorer.space.half, document.getElementById('latent-plane').clientWidth]")
+
+    def colours(points: np.ndarray) -> np.ndarray:
+        """RGBA of the canvas at latent points (N, 2), and eight pixels to the right of the last."""
+        places = size * (points * [1, -1] + half) / (2 * half)
+        places = np.vstack([places, places[-1] + [8, 0]]).astype(int)
+        body = """const context = document.getElementById("latent-plane").getContext("2d");
+            return arguments[0].map(([x, y]) => Array.from(context.getImageData(x, y, 1, 1).data));"""
+        return np.array(page(body, places.tolist()))
+
+    mu = page.array("explorer.run.mu").reshape(-1, 2)[:300]
+    found = colours(np.vstack([mu[np.abs(mu).max(axis=1) < 0.98 * half], page.array("explorer.state.z")]))
+    assert len(found) > 280 and found[:-2, 3].min() > 100  # ink, where the canvas is else clear
+    np.testing.assert_allclose(found[-1, :3], [0xD4, 0x38, 0x0D], atol=40)  # the ring's smoothed edge
+    for name in ("manifold", "prior"):
+        page.click(f"label:has(#show-{name})")
+
+
+def test_drawing_encodes_what_was_drawn(opened, params):
+    page = opened(*SHIPPED)
+    page.click("#clear")
+    assert not page.array("explorer.state.pixels").any()
+    page.drag("pad", (0.3, 0.2), (0.7, 0.2), (0.45, 0.8))
+    pixels = page.array("explorer.state.pixels").astype(np.uint8).reshape(28, 28)
+    assert pixels[5, 9:19].min() == 255  # the stroke's first line runs at 0.2 x 28 = 5.6
+    assert pixels[:3].max() == 0 and pixels[25:].max() == 0 and 40 < (pixels > 0).sum() < 160
+    np.testing.assert_allclose(page.picture("pad"), pixels / 255, rtol=0, atol=ONE_GREY)
+    check_posterior(page, params, pixels)
+
+
+def check_posterior(page: Opened, params, pixels: np.ndarray) -> None:
+    """All that is shown of an image against level 1."""
+    x = (pixels.reshape(1, 1, 28, 28) / np.float32(255)).astype(np.float32)
+    eps = page.array("explorer.state.eps")[None]
+    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
+    recon, kl = vae_numpy.elbo_terms(x, x_logits, mu, logvar)
+    expected = [recon[0], kl[0], recon[0] + kl[0]]
+    np.testing.assert_allclose(page.terms(), expected, rtol=2e-5, atol=0.0051)  # shown with two decimals
+    np.testing.assert_allclose(page.picture("reconstruction"), vae_numpy.sigmoid(x_logits)[0, 0], rtol=0, atol=ONE_GREY)
+    rows = page(
+        "return [...document.querySelectorAll('#posterior tr')].map((row) => [...row.cells].map((c) => c.textContent))"
+    )
+    for name, *numbers, _ in rows:
+        k = int(name[2:-1])
+        std = np.exp(0.5 * logvar[0, k])
+        kl_k = 0.5 * (mu[0, k] ** 2 + std**2 - 1 - logvar[0, k])
+        shown = [float(text.replace("\u2212", "-")) for text in numbers]
+        np.testing.assert_allclose(shown, [mu[0, k], std, kl_k], rtol=0, atol=0.0051)
+    assert len(rows) == mu.shape[1]
+
+
+def test_picking_an_image_and_resampling_eps(opened, params, digits):
+    page = opened(*SHIPPED)
+    page.click("#thumbs button:nth-child(4)")
+    assert page.array("explorer.state.pixels").tolist() == digits.images[3].ravel().tolist()
+    assert page("return document.querySelectorAll('#thumbs [aria-pressed=true]').length") == 1
+    check_posterior(page, params, digits.images[3])
+    mean, seen = page.terms(), []
+    for _ in range(4):
+        page.click("#resample")
+        seen.append(page.array("explorer.state.eps"))
+        check_posterior(page, params, digits.images[3])
+    assert np.std(seen) > 0.1 and page("return explorer.state.samples.length") == 4
+    page.click("#no-noise")
+    assert page.terms() == mean and page("return explorer.state.samples.length") == 0
+    page.click("#next-image")
+    check_posterior(page, params, digits.images[4])
+    page.click("#more-images")
+    assert page("return document.querySelector('#thumbs button').value") == "18"
+
+
+def test_eps_is_standard_normal(opened):
+    page = opened("--latent-dim", "64")
+    drawn = []
+    for _ in range(30):
+        page("document.getElementById('resample').click()")
+        drawn.append(page.array("explorer.state.eps"))
+    drawn = np.concatenate(drawn)  # 1,920 numbers: four standard errors of mean and variance
+    assert abs(drawn.mean()) < 4 / 1920**0.5 and abs(drawn.var() - 1) < 4 * (2 / 1920) ** 0.5
+
+
+def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
+    page = opened(*SHIPPED)
+    one, other = page("return explorer.state.end_images")
+    assert digits.labels[one] != digits.labels[other]
+    x = digits.images[[one, other]].astype(np.float32) / np.float32(255)
+    ends, _ = vae_numpy.encode(params, x)
+    for kind, path in (("lerp", figures.lerp), ("slerp", figures.slerp)):
+        page.click(f"#path-kind label:has([value={kind}])")
+        page("const t = document.getElementById('t'); t.value = 0.25; t.dispatchEvent(new Event('input'))")
+        page.settle()
+        z = path(*ends, np.array([0.25]))[0]
+        np.testing.assert_allclose(page.picture("between"), decoded(params, z), rtol=0, atol=ONE_GREY + 1e-3)
+        assert f"{np.linalg.norm(z):.2f} from the origin" in page.text("between-text")
+    before = page.picture("end-1")
+    page.click("#another-1")
+    assert np.abs(page.picture("end-1") - before).max() > 0.5
+    page.click("#clear")
+    page.drag("pad", (0.5, 0.2), (0.5, 0.8))
+    page.click("#use-0")
+    np.testing.assert_allclose(page.picture("end-0"), page.picture("pad"), rtol=0, atol=1e-6)
+
+
+def test_the_network_shows_every_layer_with_its_shape(opened, params):
+    page = opened(*SHIPPED)
+    page("document.getElementById('network').scrollIntoView()")
+    page.until("document.querySelectorAll('#network .layer').length === 12")
+    shown = page("return [...document.querySelectorAll('#network .layer')].map((row) => row.textContent)")
+    x = (page.array("explorer.state.pixels") / np.float32(255)).reshape(1, 1, 28, 28)
+    eps = page.array("explorer.state.eps")[None]
+    layers = {layer.name: (layer, h) for layer, h in vae_numpy.layer_by_layer(params, x, eps)}
+    assert len(layers) == 9
+    for text in shown:
+        name = re.match(r"(x_hat|x|z|[a-z]+\.[a-z]+\d?)(?=the image|z =|sig|conv|lin|tran)", text)[1]
+        if name in layers:
+            layer, h = layers.pop(name)
+            shape = "(" + ", ".join(map(str, layer.output)) + ("," if len(layer.output) == 1 else "") + ")"
+            assert f"output {shape}" in text
+            assert f"min {h.min():.2f}, mean {h.mean():.2f}, max {h.max():.2f}".replace("-", "\u2212") in text
+    assert not layers
+    drawn = page(
+        """const bytes = (c) => c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        return [...document.querySelectorAll(".maps")].map((canvas) => new Set(bytes(canvas)).size);"""
+    )
+    assert min(drawn) >= 3  # more than one colour and the opaque alpha
+
+
+# --- other models -------------------------------------------------------------------------------------------------
+
+
+def test_the_class_switch_of_a_conditional_model(opened, pages):
+    import torch
+
+    flags = ("--model", "cvae", "--latent-dim", "3")
+    page = opened(*flags)
+    _, model, _ = paper_run.read_run(pages(*flags).parent)
+    latent_explorer.round_weights(model, "run")
+    seen = []
+    for y in (2, 7):
+        page.click(f"#class-switch label:has([value='{y}'])")
+        assert page("return explorer.state.y") == y
+        with torch.no_grad():
+            wanted = torch.sigmoid(
+                model.decode(torch.from_numpy(page.array("explorer.state.z"))[None], torch.tensor([y]))
+            )
+        np.testing.assert_allclose(page.picture("decoded"), wanted[0, 0].numpy(), rtol=0, atol=ONE_GREY)
+        seen.append(wanted)
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+    before = page.terms()
+    page.click("#image-class label:has([value='9'])")
+    assert page("return explorer.state.y_image") == 9 and page.terms() != before
+    page.click("#path-class label:has([value='5'])")
+    assert page("return explorer.state.y_path") == 5
+    page.click("#thumbs button:nth-child(2)")
+    assert page("return explorer.state.y_image") == page("return explorer.run.labels[1]")
+
+
+def test_an_autoencoder_has_a_code_and_no_posterior(opened):
+    page = opened("--model", "ae", "--latent-dim", "2")
+    assert page("return document.getElementById('noise').hidden && document.getElementById('random-z').hidden")
+    assert page("return [...document.querySelectorAll('#terms dt')].map((node) => node.textContent)") == [
+        *("recon, nats", "squared error per pixel")
+    ]
+    np.testing.assert_array_equal(page.array("explorer.state.posterior.z"), page.array("explorer.state.posterior.mu"))
+
+
+def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
+    page = opened(*("--pretrained", "--latent-dim", "20"))
+    order = page(
+        "return [...document.querySelectorAll('.slider input[id^=z-]')].map((node) => Number(node.id.slice(2)))"
+    )
+    kl, active = page("return [explorer.run.price, explorer.run.active]")
+    assert order == sorted(range(20), key=lambda k: -kl[k])
+    greyed = page(
+        "return [...document.querySelectorAll('.slider.inactive input')].map((node) => Number(node.id.slice(2)))"
+    )
+    assert sorted(greyed) == [k for k in range(20) if not active[k]]
+    assert page("return explorer.space.dims") == sorted(order[:2])
+    page(
+        "const s = document.getElementById('axis-0'); s.value = arguments[0]; s.dispatchEvent(new Event('change'))",
+        str(order[4]),
+    )
+    page.drag("latent-plane", (0.5, 0.5), (0.75, 0.5))
+    z = page.array("explorer.state.z")
+    assert z[order[4]] > 1 and np.count_nonzero(np.abs(z) > 0.1) == 1
+    page(
+        "const s = document.getElementById(arguments[0]); s.value = 1.5; s.dispatchEvent(new Event('input'))",
+        f"z-{order[0]}",
+    )
+    page.settle()
+    assert page.array("explorer.state.z")[order[0]] == 1.5
+    params = load_weights(PRETRAINED / "digits-z20.safetensors")
+    np.testing.assert_allclose(
+        page.picture("decoded"), decoded(params, page.array("explorer.state.z")), rtol=0, atol=ONE_GREY
+    )
+    page.until("explorer.space.manifold && !explorer.space.job")
+
+
+def collapse(model) -> None:
+    """The posterior is the prior whatever the image, as after training with too high a price."""
+    for layer in (model.encoder.mu, model.encoder.logvar):
+        layer.weight.data.zero_()
+        layer.bias.data.zero_()
+    model.decoder.fc1.weight.data.zero_()
+
+
+def test_a_collapsed_model_is_called_so(opened):
+    page = opened("--latent-dim", "6", change=collapse, name="collapsed")
+    assert page.find("#collapse").is_displayed() and "has collapsed" in page.text("collapse-text")
+    assert page("return document.querySelectorAll('.slider.inactive').length") == 6
+    assert page.terms()[1] == 0
+    page = opened(*SHIPPED)
+    assert not page.find("#collapse").is_displayed()
+
+
+# --- hostile and odd runs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags", [("--latent-dim", "2"), ("--model", "cvae", "--latent-dim", "2")], ids=["vae", "cvae"]
+)
+def test_markup_in_names_is_shown_and_does_not_run(flags, opened, digits):
+    page = opened(*flags, data=hostile(digits), name=f"hostile {flags}", size=PHONE)
+    shown = page("return [...document.querySelectorAll('#legend button')].map((node) => node.textContent)")
+    assert set(shown) <= set(HOSTILE) and len(shown) > 5 and HOSTILE[0] in shown
+    page.click("#legend button")
+    page.drag("latent-plane", (0.5, 0.5), (0.3, 0.7))
+    assert page("return window.pwned === undefined && document.querySelectorAll('img, b').length === 0")
+    assert "<b>digits</b>" in page.text("kicker")
+    assert page("return document.documentElement.scrollWidth") <= PHONE[0]
+
+
+def test_the_policy_holds_in_the_browser(browser, pages):
+    page = browser.last_page = Opened(browser, pages(*SHIPPED))
+    page(
+        """const script = document.createElement("script");
+        script.textContent = "window.pwned = 1";
+        document.body.append(script);
+        const image = document.createElement("img");
+        image.setAttribute("onerror", "window.pwned = 2");
+        image.src = "https://example.org/x.png";
+        document.body.append(image);"""
+    )
+    fetched = page.driver.execute_async_script(
+        "const done = arguments[0]; fetch('https://example.org/').then(() => done(true), () => done(false))"
+    )
+    assert fetched is False and page("return window.pwned") is None
+    refused = " ".join(page.errors())
+    assert refused.count("Content Security Policy") >= 3 and "script-src" in refused and "img-src" in refused
+    browser.last_page = None
+
+
+@pytest.mark.parametrize(
+    "flags", [("--latent-dim", "1"), ("--latent-dim", "64"), ("--model", "ae", "--latent-dim", "1")]
+)
+def test_one_and_many_dimensions(flags, opened):
+    page = opened(*flags, size=PHONE)
+    page.until("explorer.space.manifold")
+    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
+    assert np.isfinite(page.array("explorer.state.z")).all()
+    page.click("#resample") if "ae" not in flags else page.click("#next-image")
+    page("document.getElementById('network').scrollIntoView()")
+    page.until("document.querySelectorAll('#network .layer').length === 12")
+    for size in (PHONE, DESKTOP):
+        page.look(size)
+        page.settle()
+        assert page("return document.documentElement.scrollWidth") <= size[0]
+
+
+def test_a_run_without_labels(opened, digits):
+    data = ImageSet("digits", "test", digits.images[:40], None, ())
+    page = opened("--latent-dim", "2", data=data, name="no labels")
+    assert page("return document.getElementById('legend').hidden")
+    assert "Nearest test image: no. " in page.text("nearest-text")
+    for id in ("next-image", "another-0", "use-1", "random-z"):
+        page.click(f"#{id}")
+
+
+def test_numbers_that_are_not_finite_are_named(opened):
+    """Weights that are finite one by one and overflow float32 together."""
+    page = opened("--latent-dim", "2", name="overflowing")
+    page("explorer.params['decoder.fc1.bias'].fill(3e38); explorer.params['decoder.fc2.weight'].fill(10)")
+    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
+    page.click("#next-image")
+    assert "not finite" in page.text("z-text") and "not finite" in page.text("terms")
+
+
+# --- keys, labels, layout -----------------------------------------------------------------------------------------
+
+
+def test_the_plane_and_the_pad_answer_to_keys(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened(*SHIPPED)
+    half = page("return explorer.space.half")
+    page.click("#origin-z")
+    page("document.getElementById('latent-plane').focus()")
+    page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, 0.02 * half], rtol=1e-6)
+    page.keys(Keys.ARROW_DOWN, held=Keys.SHIFT)
+    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, -0.08 * half], rtol=1e-6)
+    page.keys(*[Keys.ARROW_LEFT] * 24, held=Keys.SHIFT)
+    assert page.array("explorer.state.z")[0] == pytest.approx(-half)  # the edge holds
+    page.until("document.getElementById('live').textContent.includes('z = ')")  # said aloud
+    page.keys(Keys.HOME)
+    assert not page.array("explorer.state.z").any()
+    page.click("#clear")
+    page("document.getElementById('pad').focus()")
+    page.keys(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.SPACE)
+    pixels = page.array("explorer.state.pixels").reshape(28, 28)
+    assert pixels[13, 13] == 255 and 5 <= np.count_nonzero(pixels) <= 9
+
+
+def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened(*SHIPPED)
+    expected = page(
+        """const stops = (node) => node.getClientRects().length && !(node.type === "radio" && !node.checked);
+        return [...document.querySelectorAll("a, button, select, input, [tabindex], summary")].filter(stops)
+          .map((node) => node.id || node.textContent || node.value)"""
+    )
+    page("scrollTo(0, 0); document.querySelector('.skip').focus()")
+    reached, hidden = [expected[0]], []
+    for _ in expected[1:]:
+        page.keys(Keys.TAB)
+        name, shown = page(
+            """const node = document.activeElement, look = getComputedStyle(node.closest("label.chip") ?? node);
+            const outlined = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) >= 2;
+            return [node.id || node.textContent || node.value, outlined]"""
+        )
+        reached.append(name)
+        hidden += [] if shown else [name]
+    assert reached == expected and not hidden
+
+
+def test_every_control_and_picture_has_a_name(opened):
+    page = opened("--model", "cvae", "--latent-dim", "3")
+    page("document.getElementById('network').scrollIntoView()")
+    page.until("document.querySelectorAll('#network .layer').length === 12")
+    nameless = page(
+        """const labelled = (node) => [...(node.labels ?? [])].some((label) => label.textContent.trim());
+        const named = (node) => node.textContent.trim() || labelled(node) || node.hasAttribute("aria-labelledby")
+          || node.closest("[aria-hidden=true], [aria-label]");
+        return [...document.querySelectorAll("button, input, select, canvas, [role]")].filter((node) => !named(node))
+          .map((node) => node.outerHTML)"""
+    )
+    assert nameless == []
+    assert (
+        page("return document.documentElement.lang") == "en"
+        and page("return document.querySelectorAll('h1').length") == 1
+    )
+    assert (
+        page(
+            "const ids = [...document.querySelectorAll('[id]')].map((n) => n.id); return ids.length - new Set(ids).size"
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp_path):
+    page = opened(*SHIPPED, size=size, scheme=scheme)
+    page("scrollTo(0, 0)")
+    page.until("explorer.space.manifold")
+    wide = page(
+        """const width = document.documentElement.clientWidth;
+        const shown = (node) => node.getClientRects().length && node.getBoundingClientRect().right > width + 0.5;
+        const nodes = [...document.querySelectorAll("body *:not(.visually-hidden)")];
+        return nodes.filter(shown).map((node) => node.outerHTML)"""
+    )
+    assert wide == [] and page("return document.documentElement.scrollWidth") <= size[0]
+    small = page(
+        """const small = (node) => node.getClientRects().length && node.getBoundingClientRect().height < 24;
+        const nodes = [...document.querySelectorAll("button, select, label.chip")];
+        return nodes.filter(small).map((node) => node.outerHTML)"""
+    )
+    assert small == []  # WCAG 2.2: a target of at least 24 pixels
+    red = int(re.search(r"\d+", page("return getComputedStyle(document.body).backgroundColor"))[0])
+    assert (red > 200) == (scheme == "light")
+    ends = "return ['decoded', 'latent-plane'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
+    assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
+    picture = tmp_path / "page.png"
+    page.driver.save_screenshot(str(picture))
+    with Image.open(picture) as image:
+        assert image.size == size and len(image.convert("RGB").getcolors(10**6)) > 500
+
+
+def test_a_change_of_the_colour_scheme_redraws(opened):
+    page = opened(*SHIPPED)
+    corner = """const context = document.getElementById("decoded").getContext("2d");
+      return Array.from(context.getImageData(0, 0, 1, 1).data.slice(0, 3));"""
+    assert min(page(corner)) > 200
+    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    page.until("explorer.space.manifold && !explorer.space.job")
+    assert max(page(corner)) < 60
+
+
+def test_switches_of_the_plane(opened):
+    page = opened(*SHIPPED)
+    page.until("explorer.space.manifold && !explorer.space.job")
+    ink = "const c = document.getElementById('latent-plane'); return c.toDataURL()"
+    seen = {page(ink)}
+    switches = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")]
+    for switch in switches:
+        page.click(switch)
+        seen.add(page(ink))
+    assert len(seen) == 4
+    for switch in switches:
+        page.click(switch)
+    assert page(ink) in seen  # as before
+    all_classes = page(ink)
+    page.click("#legend button:nth-of-type(4)")
+    assert page("return explorer.state.alone") == 3 and page(ink) != all_classes
+    page.click("#legend button:nth-of-type(4)")
+    assert page("return explorer.state.alone") is None and page(ink) == all_classes
+
+
+def test_the_page_says_which_data_its_numbers_are_on(opened, pages):
+    page = opened(*SHIPPED)
+    data = Page(pages(*SHIPPED).read_text(encoding="utf-8")).data
+    text = page.text("about")
+    assert "2,000 test images" in text and f"recon {data['test']['recon']:.2f}" in text
+    assert json.dumps(data["title"]) == '"VAE"' and page.driver.title.startswith("VAE, Z = 2")

@@ -1,0 +1,601 @@
+"""The explorer page: its JavaScript against level 1, number by number, and what the file may hold. No browser here."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import latent_explorer
+import paper_run
+import vae_numpy
+import vae_paper
+from vae_common import cli, figures
+from vae_common.data import ImageSet, binarize
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "paper" / "latent_explorer.js"
+TEMPLATE = ROOT / "paper" / "latent_explorer.html"
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's JavaScript cannot run here")
+
+
+class Page(html.parser.HTMLParser):
+    """The scripts, elements and attributes that a browser would find."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements, self.scripts, self.text = [], [], text
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.elements and self.inside in ("script", "style"):
+            self.scripts.append((self.inside, data))
+        self.inside = None
+
+    @property
+    def data(self) -> dict:
+        return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', self.text, re.S)[1])
+
+    @property
+    def policy(self) -> str:
+        [policy] = [a["content"] for _, a in self.elements if a.get("http-equiv") == "Content-Security-Policy"]
+        return policy
+
+
+def make_run(folder: Path, *flags: str, change=lambda model: None) -> Path:
+    """A run folder as vae_paper.py leaves it, with seeded initial weights in place of trained ones."""
+    args = vae_paper.build_parser().parse_args([*flags, "--out", str(folder)])
+    vae_paper.fill_in(args)
+    model = paper_run.build_model(args)
+    change(model)
+    cli.make_run_folder(args, "paper")
+    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": 1, "split": "test"}])
+    paper_run.save_model(model, args.model, folder / "weights.safetensors")
+    if args.model == "vqvae":
+        prior = paper_run.build_prior(args, model)
+        paper_run.save_model(prior, "prior", folder / "prior-weights.safetensors")
+    return folder
+
+
+@pytest.fixture
+def page_of(small_digits, tmp_path):
+    """Write the page of a new run with those flags and read it."""
+
+    def build(*flags: str, **options) -> Page:
+        folder = make_run(tmp_path / "run", *flags, **options)
+        assert latent_explorer.main([str(folder)]) == 0
+        return Page((folder / "explorer.html").read_text(encoding="utf-8"))
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def shipped_pages(tmp_path_factory) -> dict[int, Page]:
+    """The pages of the shipped weights by their Z, on the whole test split."""
+    folder, pages = tmp_path_factory.mktemp("shipped"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for latent_dim in (2, 20):
+            assert latent_explorer.main(["--pretrained", "--latent-dim", str(latent_dim)]) == 0
+            text = (folder / f"runs/pretrained-z{latent_dim}/explorer.html").read_text(encoding="utf-8")
+            pages[latent_dim] = Page(text)
+    return pages
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Call node(body, **given): the JavaScript `body`, which sees the model as `e` and JSON as `given`, its result."""
+    folder = tmp_path_factory.mktemp("node")
+
+    def call(body: str, **given):
+        (folder / "given.json").write_text(json.dumps(given))
+        (folder / "call.js").write_text(
+            f"const e = require({json.dumps(str(SCRIPT))});\n"
+            "const given = JSON.parse(require('fs').readFileSync(__dirname + '/given.json', 'utf8'));\n"
+            "const full = (array) => Array.from(array, (v) => (Number.isFinite(v) ? v : String(v)));\n"
+            f"const result = (() => {{{body}}})();\n"
+            "process.stdout.write(JSON.stringify(result));\n"
+        )
+        done = subprocess.run([NODE, str(folder / "call.js")], capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return call
+
+
+def params_of(page: Page) -> dict[str, np.ndarray]:
+    """The embedded weights, read by NumPy."""
+    flat, params, start = np.frombuffer(base64.b64decode(page.data["weights"]), "<f2"), {}, 0
+    for name, shape in page.data["tensors"]:
+        params[name] = flat[start : start + np.prod(shape)].reshape(shape).astype(np.float32)
+        start += int(np.prod(shape))
+    assert start == len(flat)
+    return params
+
+
+def unpack(packed: bytes) -> list[int]:
+    """The definition of the packing, byte by byte."""
+    pixels, rest = [], iter(packed)
+    for byte in rest:
+        pixels += [byte] if byte else [0] * next(rest)
+    return pixels
+
+
+# --- the model in JavaScript against level 1 ----------------------------------------------------------------------
+
+OF_PAGE = """
+  const run = given.page, params = e.read_params(run.tensors, run.weights);
+  const images = e.read_images(run.images, run.image_count).slice(0, 100);
+  const Z = run.latent_dim;
+"""
+LOGITS = 1e-4  # the page's promise; float32 sums of up to 3,136 terms of logits near 30 differ by about 2e-5
+
+
+@needs_node
+@pytest.mark.parametrize("latent_dim", [2, 20])
+def test_the_forward_pass_agrees_with_level_1_on_100_test_images(latent_dim, shipped_pages, node, digits):
+    page = shipped_pages[latent_dim]
+    eps = np.random.default_rng(0).standard_normal((100, latent_dim), dtype=np.float32)
+    found = node(
+        OF_PAGE + """return images.map((pixels, n) => {
+          const x = e.image_of(pixels, false), eps = e.array([Z], given.eps[n]);
+          const [x_logits, mu, logvar] = e.forward(params, x, eps);
+          const [recon, kl] = e.elbo_terms(x, x_logits, mu, logvar);
+          const squared = e.elbo_terms(x, x_logits, mu, logvar, "gaussian")[0];
+          return [x_logits, mu, logvar, [recon, kl, squared]].map((array) => Array.from(array));
+        });""",
+        page={key: page.data[key] for key in ("tensors", "weights", "images", "image_count", "latent_dim")},
+        eps=eps.tolist(),
+    )  # fmt: skip
+    x_logits, mu, logvar, terms = (np.array(part) for part in zip(*found, strict=True))
+    x, params = (
+        digits.images[:100].astype(np.float32) / np.float32(255),
+        load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors"),
+    )
+    expected = vae_numpy.forward(params, x, eps)
+    np.testing.assert_allclose(x_logits.reshape(100, 1, 28, 28), expected[0], rtol=0, atol=LOGITS)
+    np.testing.assert_allclose(mu, expected[1], rtol=0, atol=2e-5)  # sums of 3,136 float32 terms of size 1
+    np.testing.assert_allclose(logvar, expected[2], rtol=0, atol=2e-5)
+    recon, kl = vae_numpy.elbo_terms(x, *expected)
+    np.testing.assert_allclose(terms[:, 0], recon, rtol=2e-5)  # each pixel's logit to 2e-5, in level 1's float32
+    np.testing.assert_allclose(terms[:, 1], kl, rtol=2e-5)
+    np.testing.assert_allclose(terms[:, 2], vae_numpy.gaussian_recon(x, expected[0]), rtol=2e-5)
+
+
+@needs_node
+def test_layer_by_layer_agrees_with_level_1_and_with_forward(shipped_pages, node, digits):
+    page, params = shipped_pages[2], load_weights(PRETRAINED / "digits-z2.safetensors")
+    eps = np.array([[0.5, -1.25]], np.float32)
+    rows, z, same = node(
+        OF_PAGE + """
+        const x = e.image_of(images[0], false), eps = e.array([Z], given.eps);
+        const { outputs, z, x_logits } = e.layer_by_layer(params, x, eps);
+        const whole = e.forward(params, x, eps)[0];
+        const rows = outputs.map(({ name, kind, h, relu }) => [name, kind, relu, h.shape, Array.from(h)]);
+        return [rows, Array.from(z), whole.every((value, k) => value === x_logits[k])];""",
+        page={key: page.data[key] for key in ("tensors", "weights", "images", "image_count", "latent_dim")},
+        eps=eps[0].tolist(),
+    )  # fmt: skip
+    assert same
+    x = digits.images[:1].astype(np.float32) / np.float32(255)
+    for (name, kind, relu, shape, h), (layer, expected) in zip(
+        rows, vae_numpy.layer_by_layer(params, x, eps), strict=True
+    ):
+        assert (name, kind, relu, tuple(shape)) == (layer.name, layer.kind, layer.relu, layer.output)
+        np.testing.assert_allclose(np.reshape(h, shape), expected[0], rtol=0, atol=LOGITS, err_msg=name)
+    mu, logvar = vae_numpy.encode(params, x)
+    np.testing.assert_allclose(z, vae_numpy.reparameterize(mu, logvar, eps)[0], atol=2e-5)
+
+
+@needs_node
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (2, 4, 9), (1, 1, 1)])
+@pytest.mark.parametrize("stride, padding, output_padding", [(2, 1, 1), (1, 0, 0), (3, 2, 1), (2, 0, 0), (1, 1, 0)])
+def test_primitives_on_other_shapes(shape, stride, padding, output_padding, node):
+    """Sums of at most 27 terms of size 1: float32 rounding stays below 1e-5."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, *shape), dtype=np.float32)
+    conv, transposed = (rng.standard_normal((*pair, 3, 3), dtype=np.float32) for pair in [(4, shape[0]), (shape[0], 4)])
+    bias = rng.standard_normal(4, dtype=np.float32)
+    body = """
+      const [x, conv, transposed, bias] = given.arrays.map(({ shape, values }) => e.array(shape, values));
+      const { stride, padding, output_padding } = given;
+      const results = [e.conv_transpose2d(x, transposed, bias, stride, padding, output_padding)];
+      if (given.fits) results.push(e.conv2d(x, conv, bias, stride, padding));
+      return results.map((y) => [y.shape, Array.from(y)]);"""
+    given = [{"shape": a.shape, "values": a.ravel().tolist()} for a in (x[0], conv, transposed, bias)]
+    fits = min(shape[1:]) + 2 * padding >= 3
+    sizes = dict(stride=stride, padding=padding, output_padding=output_padding)
+    found = node(body, arrays=given, fits=fits, **sizes)
+    expected = [vae_numpy.conv_transpose2d(x, transposed, bias, stride, padding, output_padding)]
+    expected += [vae_numpy.conv2d(x, conv, bias, stride, padding)] if fits else []
+    for (out, values), wanted in zip(found, expected, strict=True):
+        assert tuple(out) == wanted.shape[1:]
+        np.testing.assert_allclose(np.reshape(values, out), wanted[0], rtol=0, atol=1e-5)
+
+
+@needs_node
+def test_conditional_and_autoencoder_agree_with_level_3(page_of, node, small_digits, tmp_path):
+    import torch
+
+    page = page_of("--model", "cvae", "--latent-dim", "3")
+    _, model, _ = paper_run.read_run(tmp_path / "run")
+    latent_explorer.round_weights(model, "run")
+    assert page.data["classes"] == 10 and page.data["model"] == "cvae"
+    eps = np.random.default_rng(3).standard_normal((10, 3), dtype=np.float32)
+    found = node(
+        OF_PAGE + """return images.slice(0, 10).map((pixels, y) =>
+          e.forward(params, e.image_of(pixels, false), e.array([Z], given.eps[y]), y).map((a) => Array.from(a)));""",
+        page=page.data, eps=eps.tolist(),
+    )  # fmt: skip
+    x = np.array([unpack(base64.b64decode(page.data["images"]))[:7840]], np.float32).reshape(
+        10, 1, 28, 28
+    ) / np.float32(255)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x), torch.from_numpy(eps), torch.arange(10))
+    for part, wanted in zip(zip(*found, strict=True), expected, strict=True):
+        np.testing.assert_allclose(np.reshape(part, wanted.shape), wanted.numpy(), rtol=0, atol=2e-5)
+
+
+@needs_node
+def test_every_float16_is_read_as_numpy_reads_it(node):
+    bits = np.arange(65536, dtype="<u2")
+    found = node("return full(e.floats_of(given.text));", text=base64.b64encode(bits.tobytes()).decode())
+    expected = bits.view("<f2").astype(np.float32)
+    assert [float(value) for value in found[:0x7C00]] == expected[:0x7C00].tolist()
+    np.testing.assert_array_equal([float(str(value).replace("Infinity", "inf")) for value in found], expected)
+
+
+@needs_node
+def test_paths_agree_with_the_figures(node):
+    rng = np.random.default_rng(5)
+    pairs = [rng.standard_normal((2, 2)), rng.standard_normal((2, 20)), [[1, 2], [2, 4]], [[1, 0], [1, 1e-5]]]
+    for ends in (np.asarray(pair, float) for pair in pairs):
+        t = np.linspace(0, 1, 7)
+        found = node(
+            """const [z0, z1] = given.ends.map((z) => e.array([z.length], z));
+            return [e.lerp, e.slerp].map((path) => given.t.map((t) => Array.from(path(z0, z1, t))));""",
+            ends=ends.tolist(), t=t.tolist(),
+        )  # fmt: skip
+        for values, path in zip(found, (figures.lerp, figures.slerp), strict=True):
+            np.testing.assert_allclose(values, path(*ends, t), rtol=1e-6, atol=1e-6)  # the ends as float32
+    body = """const z = (...values) => e.array([2], values);
+      return [e.slerp(z(1, 2), z(-1, -2), 0.5), e.slerp(z(0, 0), z(1, 1), 0.5)];"""
+    assert node(body) == [None, None]  # level 1 raises ValueError: no one circle joins them
+
+
+@needs_node
+def test_binarized_pixels_are_cut_as_the_threshold_cuts_them(node, digits):
+    pixels = np.concatenate([digits.images[0].ravel()[:528], np.arange(256, dtype=np.uint8)])
+    for binary, how in ((True, "threshold"), (False, "none")):
+        found = node(
+            "return Array.from(e.image_of(given.pixels, given.binary));", pixels=pixels.tolist(), binary=binary
+        )
+        np.testing.assert_array_equal(np.float32(found), binarize(pixels, how))
+
+
+# --- packing ------------------------------------------------------------------------------------------------------
+
+
+@given(arrays(np.uint8, (3, 28, 28), elements=st.sampled_from([0, 0, 0, 1, 255])))
+def test_packed_images_come_back(images):
+    packed = b"".join(latent_explorer.pack(image) for image in images)
+    assert unpack(packed) == images.ravel().tolist()
+
+
+def test_a_blank_image_is_packed_small():
+    assert latent_explorer.pack(np.zeros((1, 28, 28), np.uint8)) == bytes([0, 255, 0, 255, 0, 255, 0, 19])
+
+
+@needs_node
+def test_images_and_weights_of_the_page(shipped_pages, node, digits):
+    page = shipped_pages[2]
+    data, count = page.data, page.data["image_count"]
+    assert node("return e.read_images(given.text, given.count).map((p) => Array.from(p)).slice(0, 40);",
+                text=data["images"], count=count) == digits.images[:40].reshape(40, 784).tolist()  # fmt: skip
+    assert unpack(base64.b64decode(data["images"])) == digits.images[:count].ravel().tolist()
+    assert data["labels"] == digits.labels[:count].tolist() and data["class_names"] == list(digits.class_names)
+
+
+# --- what the page holds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [2, 20])
+def test_the_page_holds_the_shipped_weights_and_their_measurement(latent_dim, shipped_pages, digits):
+    page = shipped_pages[latent_dim]
+    params, expected = params_of(page), load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
+    assert list(params) == list(VAESpec(latent_dim).shapes)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(params[name], value, err_msg=name)
+    documented = re.search(
+        rf"`digits-z{latent_dim}.safetensors`.*\| ([\d.]+) \|", (PRETRAINED / "README.md").read_text()
+    )
+    test, count = page.data["test"], page.data["image_count"]
+    assert test["recon"] + test["kl"] == pytest.approx(float(documented[1]), abs=0.01)  # as test_pretrained.py
+    assert test["images"] == len(digits) and count >= 300
+    mu = np.frombuffer(base64.b64decode(page.data["mu"]), "<f2").reshape(count, latent_dim)
+    x = digits.images[:count].astype(np.float32) / np.float32(255)
+    np.testing.assert_allclose(mu, vae_numpy.encode(expected, x)[0], rtol=2**-11, atol=1e-4)  # float16 rounding
+    assert sum(page.data["price"]) == pytest.approx(test["kl"], abs=0.01) and len(page.data["active"]) == latent_dim
+
+
+@pytest.mark.parametrize("latent_dim", [2, 20])
+def test_a_page_of_digits_stays_under_5_mb(latent_dim, shipped_pages):
+    assert len(shipped_pages[latent_dim].text.encode()) < 5_000_000
+
+
+@pytest.mark.parametrize("flags", [("--latent-dim", "64"), ("--latent-dim", "64", "--model", "cvae")], ids=" ".join)
+def test_a_page_of_many_dimensions_stays_under_5_mb(flags, tmp_path, digits, monkeypatch):
+    """Images full of ink take most bytes: 784 each."""
+    noise = np.random.default_rng(0).integers(1, 256, (1200, 1, 28, 28), dtype=np.uint8)
+    data = ImageSet("digits", "test", noise, digits.labels[:1200], digits.class_names)
+    monkeypatch.setattr("vae_common.data.load_dataset", lambda *args: data)
+    folder = make_run(tmp_path / "run", *flags)
+    assert latent_explorer.main([str(folder)]) == 0
+    page = Page((folder / "explorer.html").read_text(encoding="utf-8"))
+    assert 4_950_000 < len(page.text.encode()) < 5_000_000 and page.data["image_count"] >= 200
+    assert len(unpack(base64.b64decode(page.data["images"]))) == 784 * page.data["image_count"]
+
+
+def test_the_largest_model_has_its_page_too(page_of):
+    page = page_of("--latent-dim", "256")
+    assert page.data["image_count"] >= 12 and len(page.text.encode()) < 5_050_000  # 1% over, as IMAGES says
+
+
+def test_the_same_run_gives_the_same_bytes(small_digits, tmp_path):
+    folder, pages = make_run(tmp_path / "run", "--latent-dim", "2"), []
+    for _ in range(2):
+        assert latent_explorer.main([str(folder)]) == 0
+        pages.append((folder / "explorer.html").read_bytes())
+    assert pages[0] == pages[1]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("config.json", "explorer.html", "metrics.jsonl", "weights.safetensors"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [
+        ((), "VAE"),
+        (("--beta", "4"), "beta-VAE, beta = 4"),
+        (("--beta", "4", "--anneal", "linear", "--free-bits", "0.5"), "beta-VAE, beta = 4, free bits 0.5, linear annealing"),  # noqa: E501
+        (("--capacity", "5"), "beta-VAE, beta = 10, capacity 5"),
+        (("--importance-samples", "5"), "IWAE, K = 5"),
+        (("--mc-samples", "3"), "VAE, 3 samples"),
+        (("--model", "ae"), "Autoencoder"),
+        (("--model", "cvae"), "Conditional VAE"),
+    ],
+)  # fmt: skip
+def test_the_models_that_have_a_page(flags, title, page_of):
+    page = page_of("--latent-dim", "1", *flags)
+    assert page.data["title"] == title and page.data["latent_dim"] == 1
+    assert page.data["classes"] == (10 if "cvae" in flags else 0)
+
+
+def test_a_collapsed_model_is_marked_and_an_autoencoder_is_not(page_of, tmp_path):
+    def collapse(model):
+        for layer in (model.encoder.mu, model.encoder.logvar):
+            layer.weight.data.zero_()
+            layer.bias.data.zero_()
+
+    page = page_of("--latent-dim", "4", change=collapse)
+    assert page.data["active"] == [False] * 4 and page.data["price"] == [0] * 4 and page.data["test"]["kl"] == 0
+    shutil.rmtree(tmp_path / "run")
+    assert page_of("--latent-dim", "4", "--model", "ae", change=collapse).data["active"] == [True] * 4
+
+
+def test_binarized_and_gaussian_runs_say_so(page_of):
+    data = page_of("--latent-dim", "2", "--binarize", "dynamic", "--likelihood", "gaussian").data
+    assert data["binary"] is True and data["likelihood"] == "gaussian"
+
+
+# --- safety -------------------------------------------------------------------------------------------------------
+
+HOSTILE = (
+    *("</script><script>window.pwned = 1</script>", "<!--<script>", "]]>", "<img src=x onerror='window.pwned = 1'>"),
+    *('"; window.pwned = 1; "', "\u2028\u2029\x00", "${window.pwned = 1}", "$DATA", "a" * 5000, "ﷺ"),
+)
+
+
+def hostile(digits) -> ImageSet:
+    return ImageSet("<b>digits</b></script>", "test", digits.images[:60], digits.labels[:60], HOSTILE)
+
+
+def test_labels_with_markup_stay_data(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_common.data.load_dataset", lambda *args: hostile(digits))
+    plain, wild = tmp_path / "plain", make_run(tmp_path / "wild", "--latent-dim", "2")
+    assert latent_explorer.main([str(wild)]) == 0
+    page = Page((wild / "explorer.html").read_text(encoding="utf-8"))
+    assert page.data["class_names"] == list(HOSTILE) and page.data["dataset"] == "<b>digits</b></script>"
+    monkeypatch.setattr("vae_common.data.load_dataset", lambda *args: ImageSet(
+        "digits", "test", digits.images[:60], digits.labels[:60], digits.class_names))  # fmt: skip
+    make_run(plain, "--latent-dim", "2")
+    assert latent_explorer.main([str(plain)]) == 0
+    expected = Page((plain / "explorer.html").read_text(encoding="utf-8"))
+    assert page.elements == expected.elements  # no name has become an element, an attribute or another hash
+    assert not set(re.search('id="data">(.*?)</script>', page.text, re.S)[1]) & set("<>&")
+
+
+def test_a_run_without_labels_has_a_page(digits, tmp_path, monkeypatch):
+    for labels, names in ((None, ()), (digits.labels[:40], ())):
+        data = ImageSet("digits", "test", digits.images[:40], labels, names)
+        monkeypatch.setattr("vae_common.data.load_dataset", lambda *args, data=data: data)
+        folder = make_run(tmp_path / f"run-{labels is None}", "--latent-dim", "2")
+        assert latent_explorer.main([str(folder)]) == 0
+        data = Page((folder / "explorer.html").read_text(encoding="utf-8")).data
+        assert data["labels"] is None and data["class_names"] == []
+
+
+def test_the_policy_allows_this_script_and_this_style_and_nothing_else(shipped_pages):
+    page = shipped_pages[2]
+    [style] = re.findall("<style>(.*?)</style>", page.text, re.S)
+    [script] = re.findall("<script>(.*?)</script>", page.text, re.S)
+    directives = dict(part.split(maxsplit=1) for part in page.policy.split("; "))
+    digest = {"script-src": script, "style-src": style}
+    for name, source in digest.items():
+        expected = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert directives.pop(name) == f"'sha256-{expected}'"
+    assert directives.pop("img-src") == "data: blob:"
+    assert directives == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+    order = [tag for tag, _ in page.elements]
+    assert order.index("meta") < order.index("style") and [tag for tag, _ in page.elements].count("script") == 2
+    assert script == SCRIPT.read_text(encoding="utf-8")
+
+
+def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_pages):
+    page = shipped_pages[2]
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert "style" not in attributes and "src" not in attributes and tag not in ("link", "iframe", "object", "base")
+        assert attributes.get("href", "#").startswith("#")
+    markup = TEMPLATE.read_text(encoding="utf-8") + SCRIPT.read_text(encoding="utf-8")
+    assert not re.findall(r"https?:|//[a-z]+\.|url\(|@import|import\(", markup.replace("// ", ""))
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setTimeout\(['\"]|fetch\("
+    )
+    assert not re.findall(forbidden, SCRIPT.read_text(encoding="utf-8"))
+    assert not re.findall("</script|<!--|<script", SCRIPT.read_text(encoding="utf-8"), re.I)
+
+
+def too_large(model):
+    model.decoder.fc1.weight.data[0, 0] = 1e5
+
+
+def nan_weights(folder: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    params = load_file(folder / "weights.safetensors")
+    params["decoder.fc1.bias"][3] = np.nan
+    metadata = {"format": "conv-vae", "version": "1", "latent_dim": "2"}
+    save_file(params, folder / "weights.safetensors", metadata)
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "spoil", "reason"),
+    [
+        (["--model", "vqvae"], None, None, "the spec's network only"),
+        (["--trunk", "mlp", "--latent-dim", "2"], None, None, "the spec's network only"),
+        (["--latent-dim", "2"], too_large, None, "the range of float16"),
+        (["--latent-dim", "2"], None, nan_weights, "expected finite numbers in key 'decoder.fc1.bias'"),
+        (["--latent-dim", "2"], None, lambda run: (run / "weights.safetensors").unlink(), "expected a weights file"),
+        (["--latent-dim", "2"], None, lambda run: (run / "config.json").unlink(), "name a run folder"),
+        (["--latent-dim", "2"], lambda model: model.encoder.logvar.bias.data.fill_(1000.0), None, "is not finite"),
+        (["--latent-dim", "2", "--model", "ae"], lambda model: model.encoder.mu.weight.data.fill_(6e4), None, "finite"),
+    ],
+    ids=["vqvae", "mlp", "beyond float16", "nan", "no weights", "no config", "infinite kl", "infinite code"],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_refused_in_one_sentence(
+    flags, change, spoil, reason, small_digits, tmp_path, capsys, recwarn
+):
+    folder = make_run(tmp_path / "run", *flags, change=change or (lambda model: None))
+    if spoil:
+        spoil(folder)
+    capsys.readouterr()
+    assert latent_explorer.main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and len(error.splitlines()) == 1
+    assert not (folder / "explorer.html").exists() and not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["nowhere"], "name a run folder"),
+        ([], "either a run folder or --pretrained"),
+        (["nowhere", "--pretrained"], "either a run folder or --pretrained"),
+        (["--pretrained", "--latent-dim", "7"], "shipped for 2 and 20"),
+        (["nowhere", "--latent-dim", "2"], "a run has its own"),
+        (["--pretrained", "--latent-dim", "0"], "from 1 to 256"),
+    ],
+)
+def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert latent_explorer.main(argv) == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
+
+
+def test_a_run_of_another_level_is_refused(small_digits, tmp_path, capsys):
+    args = vae_numpy.build_parser().parse_args(["--out", str(tmp_path / "run")])
+    cli.make_run_folder(args, "numpy")
+    assert latent_explorer.main([str(tmp_path / "run")]) == 2
+    assert "a run of level 'numpy'" in capsys.readouterr().err
+
+
+def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch, capsys):
+    folder, asked = make_run(tmp_path / "a run", "--latent-dim", "2"), []
+    for started in (True, False):
+        monkeypatch.setattr("webbrowser.open", lambda url, started=started: asked.append(url) or started)
+        assert latent_explorer.main([str(folder), "--open"]) == 0
+    path = folder / "explorer.html"
+    assert asked == [path.as_uri()] * 2 and str(path) in capsys.readouterr().err
+    assert latent_explorer.main([str(folder)]) == 0 and len(asked) == 2
+
+
+# --- design -------------------------------------------------------------------------------------------------------
+
+
+def colours() -> dict[str, dict[str, str]]:
+    style = re.search("<style>(.*?)</style>", TEMPLATE.read_text(encoding="utf-8"), re.S)[1]
+    light, dark = re.findall(r":root \{(.*?)\}", style, re.S)
+    schemes = [dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in (light, dark)]
+    assert set(schemes[0]) == set(schemes[1])
+    return dict(zip(("light", "dark"), schemes, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2, from 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_controls_have_contrast(scheme):
+    """WCAG 2 AA: 4.5 for text, 3 for what is drawn."""
+    c = colours()[scheme]
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    pairs = [(c[text], c[ground]) for text in ("ink", "muted") for ground in ("paper", "surface", "sunken")]
+    pairs += [(c["accent"], c["paper"]), (c["on-accent"], c["accent"]), (c["warm"], c["warm-surface"])]
+    assert min(contrast(*pair) for pair in pairs) >= 4.5
+    drawn = re.search(rf"{scheme}: \[(.*?)\]", SCRIPT.read_text(encoding="utf-8"))[1]
+    classes = re.findall("#[0-9a-f]{6}", drawn)
+    assert len(set(classes)) == 10
+    # a dot is never the only sign of a class: its name stands on the plane and in the list
+    assert min(contrast(colour, c["surface"]) for colour in [*classes, c["handle"], c["accent"]]) >= 2.5
+
+
+def test_the_exercises_that_are_named_exist():
+    named = set(re.findall(r"exercises/(\w+\.md)", SCRIPT.read_text(encoding="utf-8")))
+    there = {path.name for path in (ROOT / "exercises").glob("*.md")}
+    assert len(named) >= 9 and named <= there, named - there
+
+
+def test_the_sections_and_names_are_those_of_level_1():
+    """The same functions in the same order, so that the two files can be read side by side."""
+    wanted = re.findall(r"^def (\w+)|^# --- (\w+)", (ROOT / "numpy" / "vae_numpy.py").read_text(), re.M)
+    found = re.findall(r"^(?:function|const) (\w+)(?: =|\()|^// --- (\w+)", SCRIPT.read_text(encoding="utf-8"), re.M)
+    wanted, found = (["".join(pair) for pair in pairs] for pairs in (wanted, found))
+    shared = [name for name in wanted[: wanted.index("elbo_terms") + 1] if name in found]
+    assert [name for name in found if name in shared] == shared
+    model = wanted[wanted.index("encoder") : wanted.index("elbo_terms") + 1]
+    assert {"conv2d", "conv_transpose2d", "linear", "relu", "sigmoid", *model} <= set(shared)
