@@ -1,0 +1,41 @@
+"""Exercise 9: a VAE that is told the label, and what the label is worth. See exercises/09_conditional.md."""
+
+import numpy as np  # noqa: F401
+
+
+def label_maps(x, y, classes=10):
+    """x (B, C, H, W), y (B,) in 0 .. classes-1 -> (B, C + classes, H, W): x, then one map for each class, 0 or 1."""
+    raise NotImplementedError
+
+
+def label_beside(z, y, classes=10):
+    """z (B, Z), y (B,) in 0 .. classes-1 -> (B, Z + classes): z, then one number for each class, 0 or 1."""
+    raise NotImplementedError
+
+
+def class_by_style(decode, z, classes=10):
+    """decode: z (M, Z), y (M,) -> (M, ...); z (N, Z) -> (N, classes, ...): row n has style z_n, column k class k."""
+    raise NotImplementedError
+
+
+def log_p_x(log_p):
+    """log p(x|y) for every label, (B, classes) -> log p(x) (B,), the labels being equally likely."""
+    raise NotImplementedError
+
+
+def label_gain(log_p, y):
+    """log p(x|y) for every label, (B, classes), and the true labels y (B,) -> log p(x|y) - log p(x) (B,)."""
+    raise NotImplementedError
+
+
+def label_posterior(log_p):
+    """log p(x|y) for every label, (B, classes) -> p(y|x) (B, classes)."""
+    raise NotImplementedError
+
+
+def blind_encoder_cost(log_p, mu, var):
+    """log p(x|y) (B, classes) and the posteriors p(z|x,y) = N(mu_y, var) of every label: mu (B, classes, Z), var (Z,).
+
+    -> (B,): the nats that the best encoder q(z|x) loses against one that is told the label.
+    """
+    raise NotImplementedError
