@@ -55,6 +55,8 @@ def check_command(line: str) -> None:
             assert not word.endswith(".py") or (ROOT / word).is_file(), f"{line}: there is no {word}"
         if re.fullmatch(r"(\.venv/bin/)?python3?", part[0]) and len(part) > 1:
             check_python(line, part[1:])
+        if part[0] == "torchrun":
+            check_python(line, part[next(i for i, word in enumerate(part) if word.endswith(".py")) :])
 
 
 def check_python(line: str, arguments: list[str]) -> None:
@@ -108,6 +110,7 @@ def test_the_commands_are_found():
         "OMP_NUM_THREADS=1 python pytorch_lowlevel/vae_lowlevel.py --epochs 0",
         "diff -y numpy/vae_numpy.py numpy/vae_lowlevel.py | less",
         "python tests/compare_levels.py --no-such-flag",
+        "torchrun --standalone --nproc-per-node 2 paper/vae_paper.py --latent 2",
     ],
 )
 def test_a_wrong_command_is_noticed(command, capsys):
