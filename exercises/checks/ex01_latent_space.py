@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
-from checks.judging import Wrong, agree_on_cases
+from checks.judging import Mismatch, Wrong, agree_on_cases
 
 PAGE = "01_latent_space.md"
 TASK = f"{PAGE}#your-task-how-much-do-two-posteriors-overlap"
@@ -44,13 +44,15 @@ def part_overlap(work, rng):
     mu, std = rng.normal(size=(3, 2)), np.exp(rng.normal(size=(3, 2)))
     cases.append(dict(mu1=mu, std1=std, mu2=mu, std2=std))
     mistakes = {
-        "The root is missing: of a posterior with itself the overlap would not be the integral of one Gaussian.": (
-            coefficient(power=1)
-        ),
+        "The root is missing: in front of the exponential stands sqrt(2 std1 std2 / v).": coefficient(power=1),
         "In the exponent stands 4 v, not 2 v: the root of a product of two Gaussians.": coefficient(four=2),
         "In the exponent stands 4 v, not v.": coefficient(four=1),
         "In the exponent stands 4 v, not 8 v.": coefficient(four=8),
-        "The distance must be squared in the exponent.": coefficient(squared=1),
+        "The distance must be squared in the exponent.": (
+            coefficient(squared=1),
+            signed,
+        ),
+        "Python divides by 4 and then multiplies by v: write / (4 * v).": times_v,
         "v is the sum of the squares of the two std.": coefficient(std_power=1),
         "Dimensions are independent: multiply them, a sum or mean is no overlap.": (
             lambda *args: per_dimension(*args).sum(axis=-1),
@@ -60,6 +62,16 @@ def part_overlap(work, rng):
         "One number for all pairs: multiply over the last axis only.": lambda *args: per_dimension(*args).prod(),
     }
     agree_on_cases("overlap", work.overlap, integral, cases, mistakes=mistakes, read=TASK)
+
+
+def signed(mu1, std1, mu2, std2):
+    v = std1**2 + std2**2
+    return (np.sqrt(2 * std1 * std2 / v) * np.exp(-(mu1 - mu2) / (4 * v))).prod(axis=-1)
+
+
+def times_v(mu1, std1, mu2, std2):
+    v = std1**2 + std2**2
+    return (np.sqrt(2 * std1 * std2 / v) * np.exp(-((mu1 - mu2) ** 2) / 4 * v)).prod(axis=-1)
 
 
 def per_dimension(mu1, std1, mu2, std2):
@@ -108,7 +120,7 @@ def moment(mu, std):
 
 
 def part_second_moment(work, rng):
-    """second_moment: is the cloud as wide as the prior?"""
+    """second_moment: how wide the cloud is"""
     cases = []
     for dtype in (np.float64, np.float32):
         for N, Z in ((5, 3), (1, 4), (17, 1)):
@@ -131,6 +143,14 @@ def part_second_moment(work, rng):
         "The sum over the images; take their mean.": lambda mu, std: (mu**2 + std**2).sum(axis=0),
     }
     read = f"{PAGE}#look-closer"
+    once, again = (work.second_moment(**cases[0]) for _ in range(2))
+    if not np.array_equal(once, again):
+        raise Mismatch(
+            "second_moment gave two answers to the same question.",
+            expected="the mean over the noise itself, which needs no draw",
+            mistake="The noise is drawn. What are E[eps] and E[eps^2]?",
+            read=read,
+        )
     agree_on_cases("second_moment", work.second_moment, moment, cases, mistakes=mistakes, read=read)
 
 
@@ -152,6 +172,8 @@ WRONG = (
     Wrong("no root", ROOT, "(2 * std1 * std2 / v)", "root is missing"),
     Wrong("2 v in the exponent", "(4 * v)", "(2 * v)", "not 2 v"),
     Wrong("distance not squared", "-((mu1 - mu2) ** 2)", "-np.abs(mu1 - mu2)", "must be squared"),
+    Wrong("difference not squared", "-((mu1 - mu2) ** 2)", "-(mu1 - mu2)", "must be squared"),
+    Wrong("v on the wrong side", "(4 * v)", "4 * v", "then multiplies"),
     Wrong("std added, not squares", "v = std1**2 + std2**2", "v = std1 + std2", "sum of the squares"),
     Wrong("a mean over the dimensions", ".prod(axis=-1)", ".mean(axis=-1)", "multiply them"),
     Wrong("all axes at once", ".prod(axis=-1)", ".prod()", "last axis only"),
@@ -164,6 +186,7 @@ WRONG = (
         "    return (labels[distance.argmax(axis=1)]",
         "farthest",
     ),
+    Wrong("drawn noise", SECOND, "((mu + std * np.random.normal(size=mu.shape)) ** 2).mean(axis=0)", "noise is drawn"),
     Wrong("means only", SECOND, "(mu**2).mean(axis=0)", "noise is missing"),
     Wrong("variance", SECOND, "mu.var(axis=0) + (std**2).mean(axis=0)", "That is the variance"),
     Wrong("mean over the dimensions", SECOND, "(mu**2 + std**2).mean(axis=1)", "over the images"),

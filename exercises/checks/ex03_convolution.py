@@ -80,6 +80,9 @@ def part_output_padding(work, rng):
         "Right for k 3 and padding 1 alone; in general it is what the stride leaves over of size + 2 padding - k.": (
             lambda n, k, s, p: (n - 1) % s
         ),
+        "The remainder of a division by the stride; 2 is only the stride of this model.": lambda n, k, s, p: (
+            (n + 2 * p - k) % 2
+        ),
         "1 is right for the even sizes of this model; other sizes need another number.": lambda n, k, s, p: 1,
         "0 gives back the smallest of the sizes only.": lambda n, k, s, p: 0,
     }
@@ -107,13 +110,20 @@ def part_conv2d(work, rng):
         "The bias is counted once for each place of the kernel.": lambda x, w, b, *how: right.conv2d(
             x, w, w.shape[2] ** 2 * b, *how
         ),
+        "The bias is laid along the width; it belongs to the channels: bias[:, None, None].": bias_along_the_width,
         "The padding is missing.": lambda x, w, b, stride, padding: right.conv2d(x, w, b, stride, 0),
         "The stride is not used.": lambda x, w, b, stride, padding: right.conv2d(x, w, b, 1, padding),
     }
     read = f"{PAGE}#the-maths"
     agree_on_cases("conv2d", work.conv2d, right.conv2d, cases, mistakes=mistakes, read=read)
     x, weight, bias = arrays(rng, np.float64, (1, 2, 8, 8), (2, 2, 3, 3), (2,))
-    agree("conv2d without stride and padding (2 and 1)", work.conv2d(x, weight, bias), right.conv2d(x, weight, bias))
+    what = "conv2d(x, weight, bias) with stride and padding left out (2 and 1)"
+    agree(what, work.conv2d(x, weight, bias), right.conv2d(x, weight, bias), read=read)
+
+
+def bias_along_the_width(x, weight, bias, stride, padding):
+    y = right.conv2d(x, weight, 0 * bias, stride, padding)
+    return y + bias if len(bias) in (1, y.shape[3]) else y  # at other widths the mistake gives no answer
 
 
 # --- scatter ------------------------------------------------------------------------------------------------------
@@ -140,8 +150,8 @@ def part_conv_transpose2d(work, rng):
     read = f"{PAGE}#the-way-back"
     agree_on_cases("conv_transpose2d", work.conv_transpose2d, back, cases, mistakes=mistakes, read=read)
     x, weight, bias = arrays(rng, np.float64, (1, 2, 5, 5), (2, 2, 3, 3), (2,))
-    what = "conv_transpose2d without stride, padding and output_padding (2, 1 and 1)"
-    agree(what, work.conv_transpose2d(x, weight, bias), back(x, weight, bias))
+    what = "conv_transpose2d(x, weight, bias) with stride, padding and output_padding left out (2, 1 and 1)"
+    agree(what, work.conv_transpose2d(x, weight, bias), back(x, weight, bias), read=read)
 
 
 def overwritten(x, weight, bias, stride, padding, extra):
@@ -218,6 +228,7 @@ WRONG = (
     Wrong("a flipped kernel", "under, weight[:, :, i, j]", "under, weight[:, :, -1 - i, -1 - j]", "turned round"),
     Wrong("rows and columns", "under, weight[:, :, i, j]", "under, weight[:, :, j, i]", "rows and columns"),
     Wrong("no bias", GATHER, GATHER.replace(" + bias[:, None, None]", ""), "bias is missing"),
+    Wrong("bias along the width", GATHER, GATHER.replace("[:, None, None]", ""), "belongs to the channels"),
     Wrong(
         "bias in the loop",
         GATHER,
@@ -241,6 +252,9 @@ WRONG = (
         "not zeros",
     ),
     Wrong("always 1", "(size + 2 * padding - k) % stride", "1", "other sizes"),
+    Wrong(
+        "this model's stride", "(size + 2 * padding - k) % stride", "(size + 2 * padding - k) % 2", "only the stride"
+    ),
     Wrong("for this model alone", "(size + 2 * padding - k) % stride", "(size - 1) % stride", "k 3 and padding 1"),
 )
 

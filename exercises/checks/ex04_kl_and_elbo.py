@@ -58,6 +58,9 @@ def part_gaussian_kl(work, rng):
         "std^2 is exp(logvar); yours has exp(logvar / 2), which is std.": lambda mu, logvar: (
             0.5 * (mu**2 + np.exp(logvar / 2) - 1 - logvar).sum(axis=1)
         ),
+        "std^2 is exp(logvar) already: do not square it.": lambda mu, logvar: (
+            0.5 * (mu**2 + np.exp(2 * logvar) - 1 - logvar).sum(axis=1)
+        ),
         "The log of std^2 is logvar itself, not its half.": lambda mu, logvar: (
             0.5 * (mu**2 + np.exp(logvar) - 1 - logvar / 2).sum(axis=1)
         ),
@@ -161,6 +164,10 @@ def part_bernoulli_recon(work, rng):
             x * np.logaddexp(0, -l)
         ).sum(axis=(1, 2, 3)),
         SATURATED: by_sigmoid,
+        "An exp overflows where the logit is large on one side: the form with |l| is for both signs.": (
+            lambda x, l: (l - l * x + np.log(1 + np.exp(-l))).sum(axis=(1, 2, 3)),
+            lambda x, l: (np.log(1 + np.exp(l)) - l * x).sum(axis=(1, 2, 3)),
+        ),
         CLAMPED: tuple(by_clamp(10.0**-n) for n in range(3, 17)),
     }
     cases, read = list(pictures(rng)), f"{PAGE}#logits"
@@ -213,12 +220,22 @@ def part_entropy_floor(work, rng):
         "That has one half only: a pixel of grey x is white with probability x and black with 1 - x.": lambda x: (
             -(x * np.log(np.where(x > 0, x, 1))).sum(axis=(1, 2, 3))
         ),
+        "A small number put in against 0 log 0 moves the answer: take the log only of what is above 0.": tuple(
+            nudged(10.0**-n) for n in range(3, 9)
+        ),
         "Bits; take the natural log for nats.": lambda x: floor(x) / np.log(2),
         "The sign is turned: an entropy is not below 0.": lambda x: -floor(x),
         "The mean over the pixels; nats add up.": lambda x: floor(x) / x[0].size,
         "The batch's mean; each image has its own floor.": lambda x: floor(x).mean(),
     }
     agree_on_cases("entropy_floor", work.entropy_floor, floor, cases, mistakes=mistakes, read=f"{PAGE}#the-floor")
+
+
+def nudged(least):
+    def entropy(x):
+        return -(x * np.log(x + least) + (1 - x) * np.log(1 - x + least)).sum(axis=(1, 2, 3))
+
+    return entropy
 
 
 def careless(black: bool, white: bool):
@@ -267,6 +284,7 @@ WRONG = (
         "log of std^2, so",
     ),
     Wrong("std for its square", KL, KL.replace("exp(logvar)", "exp(0.5 * logvar)"), "which is std"),
+    Wrong("std^4", KL, KL.replace("exp(logvar)", "exp(2 * logvar)"), "do not square"),
     Wrong("the other direction", KL, "0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=-1)", "direction"),
     Wrong("std^2 as the sample's std", "z = mu + np.exp(0.5 * logvar)", "z = mu + np.exp(logvar)", "z = mu + exp"),
     Wrong("log q without log std", "(eps**2 + logvar)", "(eps**2)", "lacks its -log std"),
@@ -274,6 +292,8 @@ WRONG = (
     Wrong("samples added up", "(log_q - log_p).mean(axis=0)", "(log_q - log_p).sum(axis=0)", "take their mean"),
     Wrong("the closed form again", "(log_q - log_p).mean(axis=0)", "gaussian_kl(mu, logvar)", "mean over the samples"),
     Wrong("log of the sigmoid", BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits)))"), "rounds to 0 or 1"),
+    Wrong("for one sign", BCE, "x_logits - x_logits * x + np.log1p(np.exp(-x_logits))", "for both signs"),
+    Wrong("for the other sign", BCE, "np.log(1 + np.exp(x_logits)) - x_logits * x", "for both signs"),
     Wrong(
         "a clamped sigmoid",
         BCE,
@@ -297,6 +317,7 @@ WRONG = (
         "lowers the bound",
     ),
     Wrong("0 log 0", "np.where(x > 0, x, 1)", "x", "0 log 0"),
+    Wrong("a small number", "np.where(x > 0, x, 1)", "x + 1e-8", "moves the answer"),
     Wrong("half an entropy", " - (1 - x) * np.log(np.where(x < 1, 1 - x, 1))", "", "one half only"),
 )
 

@@ -54,6 +54,7 @@ def part_curvature(work, rng):
         "The mixed derivative is twice the right one: the 2 of the square goes with the 1/2 before it.": entries(
             1, 2, 2, 1
         ),
+        "The first entry is not 0: w^2 stands in the loss, times the noise std^2 = 1.": entries(0, 1, 1, 1),
         "Those are the coefficients of w^2 and v^2; a second derivative of w^2 is 2.": entries(0.5, 1, 1, 0.5),
         "Rows and columns are (w, v) in this order.": lambda *given: by_autograd(*given)[::-1, ::-1],
         "The first entry is the noise of z, std^2 = 1, over s2; the variance of x does not enter.": with_entry(
@@ -361,6 +362,7 @@ WRONG = (
     Wrong("curvature without beta", "beta * variance]]", "variance]]", "Beta is missing"),
     Wrong("curvature of a maximum", MIXED, MIXED.replace("-variance", "variance"), "other sign"),
     Wrong("no mixed derivative", MIXED, "[[1 / s2, 0], [0, beta * variance]]", "mixed derivatives are missing"),
+    Wrong("no noise", MIXED, MIXED.replace("1 / s2", "0"), "is not 0"),
     Wrong("twice the mixed one", MIXED, MIXED.replace("-variance", "-2 * variance"), "is twice"),
     Wrong("coefficients", MIXED, "[[0.5 / s2, -variance / s2], [-variance / s2, beta * variance / 2]]", "coefficients"),
     Wrong("v before w", MIXED, "[[beta * variance, -variance / s2], [-variance / s2, 1 / s2]]", "in this order"),

@@ -166,7 +166,10 @@ def part_bound_of_groups(work, rng):
             .reshape(len(log_w), -1)
             .mean(axis=1)
         ),
-        "k groups, where groups of k were asked for.": lambda log_w, k: right(log_w, log_w.shape[1] // k),
+        "k groups, where groups of k were asked for.": (
+            lambda log_w, k: right(log_w, log_w.shape[1] // k),
+            lambda log_w, k: right(log_w[:, : log_w.shape[1] // k * k], log_w.shape[1] // k),
+        ),
         "Weights of different images came into one group: keep B in front, or check the reshape.": lambda log_w, k: (
             right_bound(blocks(log_w, k).reshape(-1, len(log_w), k).swapaxes(0, 1).reshape(-1, k))
             .reshape(len(log_w), -1)
@@ -244,7 +247,7 @@ def right_share(c, Z):
 
 
 def part_expected_share(work, rng):
-    """expected_share: where a narrow proposal has no variance at all"""
+    """expected_share: what ESS / K tends to"""
     right = right_share
 
     def below(fallback):
@@ -261,6 +264,7 @@ def part_expected_share(work, rng):
         "The ratio is that of q to the posterior, not the other way round: a narrow q, c < 1, is the worse one.": (
             lambda c, Z: right(1 / c, Z)
         ),
+        "The root stands over c^2, not over c.": lambda c, Z: right(c, Z) * c**Z,
         "The root is missing.": lambda c, Z: right(c, Z) ** 2 * (c ** (2 * Z)),
     }
     cases = [dict(c=float(c), Z=int(Z)) for c, Z in zip(rng.uniform(0.75, 3, 6), (1, 2, 3, 5, 20, 1), strict=True)]
@@ -362,6 +366,7 @@ WRONG = (
     Wrong(
         "every so many", GROUPS, f"{GROUPS[:-15]}.reshape(B, k, -1).swapaxes(1, 2).reshape(-1, k)", "k weights in a row"
     ),
+    Wrong("k groups", GROUPS, f"{GROUPS[:-15]}.reshape(-1, K // k)", "groups of k were"),
     Wrong("all of them", "reshape(-1, k)", "reshape(B, -1)", "stands outside the log"),
     Wrong(
         "L_1 for any k",
@@ -383,6 +388,7 @@ WRONG = (
         "c * np.sqrt(2 - c**2) ** Z * c ** (Z - 1) if c**2 < 2 else 0",
         "other way round",
     ),
+    Wrong("over c", SHARE, SHARE.replace("c**2) **", "c) **"), "not over c"),
     Wrong("one dimension", SHARE, SHARE.replace(" ** Z", ""), "multiply"),
     Wrong("no area", " + np.log(cell)", "", "area of a cell is missing"),
     Wrong("the area itself", " + np.log(cell)", " + cell", "logarithm of the area"),
