@@ -133,7 +133,8 @@ def check(number: str, name: str, seed: int, seconds: float) -> int:
     if printed.strip():
         lines = printed.splitlines()
         print("your code printed:", *(f"  | {line[:200]}" for line in lines[:SHOWN]), sep="\n")
-        print(*[f"  | ... {len(lines) - SHOWN} more lines"] * (len(lines) > SHOWN), sep="\n", end="")
+        if len(lines) > SHOWN:
+            print(f"  | ... {len(lines) - SHOWN} more lines")
     print(f"[{'pass' if verdict['passed'] else 'fail'}] {number} {title(name)}\n{verdict['text']}")
     if verdict["passed"]:
         return 0

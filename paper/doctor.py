@@ -1,4 +1,4 @@
-"""Is a VAE right? Invariants that hold for every correct one, and in words which of them fails and where to look.
+"""Is a VAE right? Invariants of every correct and trained one, and in words which of them fails and where to look.
 
 `python paper/doctor.py TARGET` examines a run folder of vae_paper.py, or a Python file of your own that defines
 
@@ -30,7 +30,7 @@ from doctor_invariants import INVARIANTS, Exam, Fails, Finding, Skip
 from doctor_subject import Subject, subject_of_model, subject_of_module
 from vae_common import cli
 
-UNTRAINED_MAY_FAIL = ("encoder-uses-x", "decoder-uses-z")  # what training is for; no defect in a model that had none
+UNTRAINED_MAY_FAIL = ("encoder-uses-x", "decoder-uses-z")  # what training is for; no defect in the code
 
 # --- examine and report -------------------------------------------------------------------------------------------
 
@@ -93,6 +93,8 @@ def report(findings: list[Finding]) -> str:
     worst = first_failure(findings)
     if worst is not None:
         lines.append(f"begin with {worst.name}: what fails after it may follow from it.")
+        if all(f.name in UNTRAINED_MAY_FAIL for f in findings if f.status == "failed"):
+            lines.append("look at the training first: a right VAE, untrained or collapsed, fails there too.")
     return "\n".join(lines)
 
 

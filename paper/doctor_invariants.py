@@ -1,4 +1,4 @@
-"""What holds for every correct VAE: one function for each invariant, over one pass of images through the model.
+"""What holds for every correct and trained VAE: a function for each invariant, over one pass of images.
 
 Each returns a sentence with the number it found and the bound, or raises Fails (with the likely cause and where to
 look) or Skip. What is sampled may miss its bound by 5 standard errors, so that chance fails no correct model.

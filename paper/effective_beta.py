@@ -106,7 +106,9 @@ def in_words(convention: LossConvention, pixels: int = 784, latent_dim: int = 20
     """What a learner should know of this convention, a few lines. Raises ValueError as `effective_beta` does."""
     beta = effective_beta(convention, pixels, latent_dim, batch_size)
     lines = [f"beta = {beta:.4g} in this project's convention (sums over pixels and latents, mean over the batch)."]
-    if convention.likelihood == "gaussian":
+    if beta == 0:
+        lines.append(f"It is not an ELBO. {_leaning(beta)}")
+    elif convention.likelihood == "gaussian":
         std = math.sqrt(beta / 2)
         lines.append(f"It is the exact ELBO of pixels with Gaussian noise of variance {beta / 2:.4g}, std {std:.4g}.")
         if std > 0.5:
@@ -115,8 +117,8 @@ def in_words(convention: LossConvention, pixels: int = 784, latent_dim: int = 20
         lines.append("It is the exact ELBO.")
     else:
         lines.append(f"It is not an ELBO: the KL counts {beta:.4g} times. {_leaning(beta)}")
-    if convention.depends_on_batch_size:
-        smaller = max(1, batch_size // 2)
+    if convention.depends_on_batch_size and batch_size > 1:
+        smaller = batch_size // 2
         other = effective_beta(convention, pixels, latent_dim, smaller)
         lines.append(
             f"One term is summed over the batch and the other averaged: beta holds for batches of {batch_size}; "

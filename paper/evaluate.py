@@ -18,6 +18,7 @@ is 1. `--doctor` looks for such mistakes in a run, or in a .py file with an enco
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -179,35 +180,50 @@ def error_of(values: np.ndarray) -> float:
     return float(values.std() / len(values) ** 0.5)
 
 
+def constant_of(config: argparse.Namespace) -> float:
+    """What recon leaves out of -log p(x|z), in nats: the constant of a Gaussian of variance 1/2, 392 ln(pi), where it
+    is a plain squared error; the linear VAE's recon is whole, and so is the Bernoulli's."""
+    return 392 * math.log(math.pi) if config.likelihood == "gaussian" and config.trunk != "linear" else 0.0
+
+
 def bounds(run: Run, found: Mapping[int, np.ndarray]) -> tuple[str, dict]:
     """The table and the picture of L_K, from the bounds of each image."""
-    from evaluate_figures import importance_bounds as picture
-
-    measured, K = run.measured, run.importance_samples
-    elbo = -(measured.recon + measured.kl).astype(np.float64)
+    K, config, constant = run.importance_samples, run.config, constant_of(run.config)
+    elbo = -(run.measured.recon + run.measured.kl).astype(np.float64)
     check_bounds(found, elbo)
     mean = {k: float(bound.mean()) for k, bound in found.items()}
     gain = {k: error_of(bound - found[1]) for k, bound in found.items()}
-    given = " given its label" if measured.conditional else ""
+    given = " given its label" if run.measured.conditional else ""
+    log_p = f"log p(x){given}" + (f" + {constant:.2f}" if constant else "")
     lines = [
-        f"bounds   lower bounds of log p(x){given}, nats per image; {run.on}, {K:,} codes each",
+        f"bounds   lower bounds of {log_p}, nats per image; {run.on}, {K:,} codes each",
         "            value (standard error)   gain on L_1 (standard error)",
     ]
     for k, bound in found.items():
         more = f"{mean[k] - mean[1]:14.2f} ({gain[k]:.2f})" if k > 1 else ""
         lines.append(f"  L_{k:<6}{mean[k]:9.2f} ({error_of(bound):.2f}){more}")
-    lines.append(f"  nll     {-mean[K]:9.2f} ({error_of(found[K]):.2f})   = -L_{K}; the true -log p(x) is at most this")
-    figure = picture(
-        list(mean), np.array(list(mean.values())), np.array(list(gain.values())), float(elbo.mean()),
-        f"Bounds of log p(x){given} as K grows: {run.on}",
-        f"log p(x) lies above all of them. What L_{K} gains on L_1 is the least that q(z|x) differs from the true "
-        "posterior. Bars: two standard errors of that gain, over the images; the values themselves have one of "
-        f"{error_of(found[K]):.2f}, in which all K go up and down together.",
-    )  # fmt: skip
-    lines.append(run.draw("importance-bounds", figure))
+    most = f"{constant - mean[K]:.2f}, as recon leaves 392 ln(pi) out" if constant else "this"
+    nll = f"{-mean[K]:9.2f} ({error_of(found[K]):.2f})   = -L_{K}"
+    lines.append(f"  nll     {nll}; the true -log p(x){given} is at most {most}")
+    if config.binarize == "none" and config.likelihood == "bernoulli":
+        lines.append("  grey pixels have no likelihood under a Bernoulli: not comparable with pixels of 0 and 1")
+    lines.append(run.draw("importance-bounds", picture_of_bounds(run, log_p, mean, gain, elbo, error_of(found[K]))))
     keys = {str(k): value for k, value in mean.items()}
-    nll = {"nll": -mean[K], "nll_error": error_of(found[K]), "importance_samples": K, "importance_bounds": keys}
-    return "\n".join(lines), nll
+    results = {"nll": -mean[K], "nll_error": error_of(found[K]), "importance_samples": K, "importance_bounds": keys}
+    return "\n".join(lines), results
+
+
+def picture_of_bounds(run: Run, log_p: str, mean: dict, gain: dict, elbo: np.ndarray, error: float):
+    from evaluate_figures import importance_bounds
+
+    K = run.importance_samples
+    return importance_bounds(
+        list(mean), np.array(list(mean.values())), np.array(list(gain.values())), float(elbo.mean()),
+        f"Bounds of {log_p}: {run.on}",
+        f"{log_p} lies above all of them. KL(q(z|x) || p(z|x)) is what L_1 loses, so at the least what L_{K} gains on "
+        f"it. Bars: two standard errors of that gain, over the images; the values themselves have one of {error:.2f}, "
+        f"in which all K go up and down together. elbo and L_1 estimate the same, from one z an image and from {K}.",
+    )  # fmt: skip
 
 
 # --- codes --------------------------------------------------------------------------------------------------------
@@ -294,7 +310,8 @@ def factors(run: Run) -> tuple[str, dict]:
     lines = [
         f"factors  disentanglement, 0 to 1; {disentanglement.POINTS:,} {name} drawn anew, {PIXELS[how]}; {VOTES} votes",
         disentanglement.table(found),
-        "  judge each by what it has over the untrained encoder; paper/disentanglement.py takes more votes",
+        "  judge each by what it has over the untrained encoder; the first two have standard errors of up to "
+        f"{0.5 / (VOTES / 2) ** 0.5:.2f},\n  as they are of {VOTES // 2} votes: paper/disentanglement.py takes more",
         run.draw("factors", disentanglement.picture(found, name)),
     ]
     return "\n".join(lines), {"disentanglement": {"votes": VOTES, **found}}
@@ -343,7 +360,7 @@ def left_out(name: str, config: argparse.Namespace) -> str | None:
     if model == "ae" and name in (*needs_posterior, "samples"):
         return "an autoencoder has neither a posterior nor a prior"
     if model == "vqvae" and name in needs_posterior:
-        return "the codes of a VQ-VAE are not drawn from a density: its elbo is already the bound"
+        return "the codes of a VQ-VAE are not drawn from a density; its elbo, with the learned prior, is a bound"
     if model not in ("vae", "ae") and name in ("probes", "factors"):
         return f"the encoder of --model {model} does not give an image alone a vector"
     return None
@@ -401,6 +418,8 @@ def run(args: argparse.Namespace) -> int | None:
     if args.doctor:
         from doctor import diagnose
 
+        if args.only:
+            raise cli.UsageError("--only chooses among the measurements, and --doctor makes none; give one of them.")
         return diagnose(args.run, data_dir=args.data_dir)
     if Path(args.run).suffix == ".py":
         raise cli.UsageError(f"{args.run}: a .py file can only be examined; give --doctor with it, or name a run.")

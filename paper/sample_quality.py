@@ -169,6 +169,11 @@ class Copies(NamedTuple):
     def suspicious(self) -> bool:
         return self.nearer_to_train > self.expected + TOLERATED * self.error
 
+    @property
+    def telling(self) -> bool:
+        """Whether any share could be suspicious: not where a few images are the nearest of nearly all samples."""
+        return self.expected + TOLERATED * self.error < 1
+
 
 def look_for_copies(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> Copies:
     """Compare uint8 samples with all training images and all test images.
@@ -247,7 +252,12 @@ def report(measured, train: ImageSet, how: str, seed: int, device="cpu") -> tupl
         "recognised_surely": {"test": seen_test.surely, **{name: one.surely for name, one in seen.items()}},
         "frechet_distance": {name: frechet_distance(one.features, at_test) for name, one in seen.items()},
         "nearest_training_image": near,
-        "nearer_to_train": {"share": copies.nearer_to_train, "expected": copies.expected, "error": copies.error},
+        "nearer_to_train": {
+            "share": copies.nearer_to_train,
+            "expected": copies.expected,
+            "error": copies.error,
+            "telling": copies.telling,
+        },
     }
     if asked is not None:
         figures["recognised_as_asked"] = float((guesses["samples"] == asked).mean())
@@ -268,10 +278,10 @@ def table(found: dict) -> str:
         f"  Frechet distance in its features, to test  {distance['samples']:8.1f}{distance['train']:9.1f}"
         f"{'-':>9}{distance['noise']:9.1f}",
         f"  entropy of the classes (nats)              {entropies['samples']:8.3f}{'-':>9}{entropies['test']:9.3f}",
-        f"  distance to the nearest training image     {near['samples']:8.2f}{'-':>9}{near['test']:9.2f}",
+        f"  median distance to nearest training image  {near['samples']:8.2f}{'-':>9}{near['test']:9.2f}",
         f"  KL(classes of samples || of test images) {found['class_kl']:10.3f} nats",
         f"  nearer to a training than to a test image {copies['share']:9.1%}, by chance {copies['expected']:.1%} "
-        f"(standard error {copies['error']:.1%})",
+        f"(standard error {copies['error']:.1%}{'' if copies['telling'] else ', too large to tell anything'})",
     ]
     if "recognised_as_asked" in found:
         lines.append(f"  recognised as the class asked for         {found['recognised_as_asked']:9.1%}")

@@ -94,6 +94,7 @@ def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, x, d
         labels = digits.labels[:N] if name == "cvae" else None
         findings = examine(subject_of_model(UNTRAINED[name]()), x, seed, labels)
         assert set(failed(findings)) <= set(doctor.UNTRAINED_MAY_FAIL)
+        assert ("look at the training first" in doctor.report(findings)) == bool(failed(findings))
 
 
 def test_binary_pixels_pass(subject, x, few_draws):
@@ -524,6 +525,7 @@ def test_the_command_examines_a_file(tmp_path, capsys, few_draws):
     assert doctor.main([str(path), "--images", "50"]) == 1
     out = capsys.readouterr().out
     assert "FAILED   sampling" in out and "begin with sampling" in out
+    assert "look at the training first" not in out
     assert all(len(line) <= 120 for line in out.splitlines()[1:])
 
 

@@ -200,6 +200,14 @@ def test_the_command_says_it_in_words(capsys):
     assert "beta = 1 " in out and "a batch of 64, the last of an epoch perhaps, has beta = 0.5" in out
 
 
+def test_no_kl_is_no_elbo_and_a_batch_of_one_has_no_smaller(capsys):
+    assert eb.main(["--kl-weight", "0", "--likelihood", "gaussian"]) == 0
+    out = capsys.readouterr().out
+    assert "It is not an ELBO. It is an autoencoder with noise" in out and "variance" not in out
+    assert eb.main(["--kl-batch", "sum", "--batch-size", "1"]) == 0
+    assert "last of an epoch" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

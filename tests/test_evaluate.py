@@ -263,6 +263,25 @@ def test_one_section_leaves_the_others_as_they_were(small_digits, tmp_path, caps
 
 
 @pytest.mark.parametrize(
+    ("flags", "constant"),
+    [
+        (["--likelihood", "gaussian"], 392 * math.log(math.pi)),  # a plain squared error lacks it
+        (["--likelihood", "gaussian", "--trunk", "linear"], 0),  # a whole density
+        (["--binarize", "threshold"], 0),
+        ([], 0),
+    ],
+)
+def test_the_bounds_say_of_what(flags, constant, small_digits, tmp_path, capsys):
+    """-log N(x; x_hat, 1/2) of 784 pixels is the squared error and 784/2 ln(2 pi / 2), so -log p(x) has that too."""
+    run = a_run(tmp_path / "run", *flags)
+    assert evaluate.main([str(run), "--only", "bounds", "--importance-samples", "3"]) == 0
+    printed, nll = capsys.readouterr().out, evaluation_of(run)["nll"]
+    assert (f"lower bounds of log p(x) + {constant:.2f}, nats" in printed) == bool(constant)
+    assert f"at most {nll + constant:.2f}, as recon leaves" in printed if constant else "is at most this" in printed
+    assert ("grey pixels have no likelihood" in printed) == (flags == [])
+
+
+@pytest.mark.parametrize(
     ("flags", "without", "with_"),
     [
         (["--model", "ae"], {"bounds", "codes", "samples"}, {"probes", "factors"}),
@@ -282,6 +301,7 @@ def test_other_models_get_the_sections_that_make_sense(flags, without, with_, qu
         for key in evaluate.KEYS[name]:
             assert (key in found) == (name in with_), key
     assert ("recognised as the class asked for" in printed) == ("cvae" in flags)
+    assert ("the true -log p(x) given its label is at most" in printed) == ("cvae" in flags)
     assert "dynamically" in printed or "grey" in printed
 
 
@@ -378,6 +398,11 @@ def test_the_doctor_is_called(small_digits, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("doctor.diagnose", lambda target, data_dir: called.append((target, data_dir)) or 1)
     assert evaluate.main(["mine.py", "--doctor", "--data-dir", "there"]) == 1
     assert called == [("mine.py", "there")]
+
+
+def test_the_doctor_does_not_choose_sections(capsys):
+    assert evaluate.main(["mine.py", "--doctor", "--only", "bounds"]) == 2
+    assert "--only chooses among the measurements" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_a_model_that_has_learnt_images_by_heart_is_caught(digits):
     train, test = digits.images[:400], digits.images[400:600]
     by_heart = train[rng().integers(400, size=200)]
     found = sq.look_for_copies(by_heart, train, test)
-    assert found.suspicious and found.nearer_to_train == 1 and (found.distance == 0).all()
+    assert found.suspicious and found.telling and found.nearer_to_train == 1 and (found.distance == 0).all()
     assert np.median(found.of_test) > 1
     honest = sq.look_for_copies(digits.images[600:800], train, test)
     assert not honest.suspicious and honest.expected == pytest.approx(2 / 3)
@@ -136,6 +136,7 @@ def test_the_error_of_the_share_is_that_of_dealing_the_images_out_anew(digits):
     assert np.mean(shares) == pytest.approx(2 / 3, abs=4 * np.std(shares) / 300**0.5)
     assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.15)  # the std of 300 draws is known to 4%
     assert np.mean(errors) > 2 * (2 / 9 / 100) ** 0.5  # far above that of samples that each have an image of their own
+    assert not found.telling  # 2/3 and four standard errors are more than all
 
 
 # --- samples and the classifier ------------------------------------------------------------------------------------

@@ -221,7 +221,9 @@ def part_entropy_floor(work, rng):
             -(x * np.log(np.where(x > 0, x, 1))).sum(axis=(1, 2, 3))
         ),
         "A small number put in against 0 log 0 moves the answer: take the log only of what is above 0.": tuple(
-            nudged(10.0**-n) for n in range(3, 9)
+            nudged(black * 10.0**-n, white * 10.0**-n)
+            for n in range(3, 13)
+            for black, white in ((1, 1), (1, 0), (0, 1))
         ),
         "Bits; take the natural log for nats.": lambda x: floor(x) / np.log(2),
         "The sign is turned: an entropy is not below 0.": lambda x: -floor(x),
@@ -231,9 +233,12 @@ def part_entropy_floor(work, rng):
     agree_on_cases("entropy_floor", work.entropy_floor, floor, cases, mistakes=mistakes, read=f"{PAGE}#the-floor")
 
 
-def nudged(least):
+def nudged(black: float, white: float):
+    """The entropy with a small number added inside one log or both."""
+
     def entropy(x):
-        return -(x * np.log(x + least) + (1 - x) * np.log(1 - x + least)).sum(axis=(1, 2, 3))
+        first, second = x * np.log(x + black), (1 - x) * np.log(1 - x + white)
+        return -(np.nan_to_num(first) + np.nan_to_num(second)).sum(axis=(1, 2, 3))
 
     return entropy
 

@@ -274,7 +274,8 @@ def numbers(what: str, got, read: str = "") -> np.ndarray:
     kind = to_numpy(got).dtype if is_number else None
     if kind is None or not (kind.kind in "iu" or kind in (np.float32, np.float64)):
         found = type(got).__name__ + (f" of {kind}" if kind is not None else "")
-        raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, read=read)
+        likely = "Wrap it in np.array(...)." if isinstance(got, (list, tuple)) else ""
+        raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
     return to_numpy(got)
 
 
@@ -305,8 +306,10 @@ def pattern(got: np.ndarray, expected: np.ndarray) -> str:
         return f"The first value that is not finite stands at {place(np.argwhere(~np.isfinite(got))[0])}."
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, difference = got / expected, got - expected
+    factor = ratio.flat[0]
+    if got.size == 1 and min(abs(factor - simple) for simple in (-1, 2, 0.5)) > 1e-6:
+        return ""  # of two single numbers any factor is the right one
     if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio - 1).max():
-        factor = ratio.flat[0]
         return "The sign is turned." if abs(factor + 1) < 1e-6 else f"Yours is {factor:.6g} times the right one."
     if got.size > 1 and np.ptp(difference) <= 1e-6 * np.abs(difference).max():
         return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."

@@ -67,14 +67,14 @@ class Measured:
         dead, faint = np.flatnonzero(~self.active), np.flatnonzero(self.active & (kl < FAINT))
         if len(dead) == count:
             return (
-                "warning: posterior collapse: q(z|x) is the same for every image and the decoder ignores z; "
+                "warning: posterior collapse: q(z|x) is nearly the same for every image and the decoder ignores z; "
                 "try a smaller beta, annealing or free bits."
             )
         if len(dead):
             return (
                 f"note: {len(dead)} of {count} latent dimensions are inactive, {_listed(dead)}: the mean of q(z|x) is "
-                "the same there for every image, so they tell nothing of it; for a smaller model take fewer "
-                "latent dimensions, to use them a smaller beta, annealing or free bits."
+                "nearly the same there for every image, so they tell next to nothing of it; for a smaller model take "
+                "fewer latent dimensions, to use them a smaller beta, annealing or free bits."
             )
         if len(faint):
             some = f"{len(faint)} of them hold less than {FAINT} nats each, {_listed(faint)}"
