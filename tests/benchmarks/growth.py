@@ -116,14 +116,18 @@ def run(args: argparse.Namespace) -> int:
     return verdicts.finish()
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument("--clock", **timing.CLOCK_FLAG)
     parser.add_argument("--steps", type=cli.whole(1), default=8, help="timed steps of a point (default 8)")
     parser.add_argument("--sizes", type=cli.whole(2, 4), default=4, help="sizes of each kind, from the smallest")
     parser.add_argument("--out", metavar="PNG", help="picture to write")
     parser.add_argument("--point", help=argparse.SUPPRESS)
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -100,11 +100,15 @@ def run(args: argparse.Namespace) -> int:
     return verdicts.finish()
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     timing.add_flags(parser, repeats=60)
     parser.add_argument("--images", type=cli.whole(1), default=60_000, help="for the memory (default 60000)")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

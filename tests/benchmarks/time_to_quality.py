@@ -86,12 +86,16 @@ def run(args: argparse.Namespace) -> int:
     return verdicts.finish()
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0], "--data-dir", "--batch-size", "--lr")
     parser.add_argument("--clock", **timing.CLOCK_FLAG)
     parser.add_argument("--epochs", type=cli.whole(1), default=2, help="of level 3, to the quality (default 2)")
     parser.add_argument("--reference-epochs", type=cli.whole(1), default=10, help="of the reference (default 10)")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":

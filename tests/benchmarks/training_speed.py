@@ -111,12 +111,16 @@ def run(args: argparse.Namespace) -> int:
     return verdicts.finish()
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     timing.add_flags(parser, repeats=20)
     parser.add_argument("--batch-size", type=cli.whole(1), default=128, help="images per step (default 128)")
     parser.add_argument("--images", type=cli.whole(1, 12_000), default=1536, help="images per epoch (default 1536)")
-    return cli.run(parser, run, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(build_parser(), run, argv)
 
 
 if __name__ == "__main__":
