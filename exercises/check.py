@@ -51,7 +51,7 @@ def read_progress() -> dict[str, dict]:
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     return {n: {k: v for k, v in entry.items() if isinstance(v, kinds.get(k, ()))} for n, entry in whole.items()}
 

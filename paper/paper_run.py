@@ -17,10 +17,10 @@ from conv_vae import ConvVAE
 from iwae import IWAE, ManySampleVAE
 from linear_vae import LinearVAE
 from trunks import MLP
-from vae_common.cli import UsageError
-from vae_common.data import CLASS_NAMES, ImageSet, binarize, generator
+from vae_common.cli import FORMAT, UsageError
+from vae_common.data import BINARIZE, CLASS_NAMES, DATASETS, ImageSet, binarize, generator
 from vae_common.measured import Measured
-from vae_common.spec import VAESpec
+from vae_common.spec import MAX_LATENT_DIM, VAESpec
 from vae_common.weights import WeightsError, load_weights, read_safetensors, save_weights, write_safetensors
 from vq_measured import MeasuredVQ, measure_vq
 from vq_vae import VQVAE, CodePrior
@@ -180,16 +180,68 @@ def load_model(model: nn.Module, name: str, path: Path) -> None:
 # --- run folder -> run --------------------------------------------------------------------------------------------
 
 
+def _whole(low: int, high: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low: float) -> Callable[[object], bool]:
+    return lambda value: type(value) in (int, float) and low <= value < float("inf")
+
+
+def _one_of(*choices: object) -> Callable[[object], bool]:
+    return lambda value: any(value == choice and type(value) is type(choice) for choice in choices)
+
+
+def _text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+# What a config.json has to say, and whether it is a value that the flags of vae_paper.py could have had.
+SETTINGS = {
+    "model": _one_of("vae", "ae", "cvae", "vqvae"),
+    "trunk": _one_of("conv", "mlp", "linear"),
+    "dataset": _one_of(*DATASETS),
+    "data_dir": _text_or_none,
+    "weights": _text_or_none,
+    "latent_dim": _whole(1, MAX_LATENT_DIM),
+    "batch_size": _whole(1, 10**6),
+    "epochs": _whole(1, 10**6),
+    "lr": _number(0),
+    "seed": _whole(0, 2**32 - 1),
+    "likelihood": _one_of("bernoulli", "gaussian"),
+    "binarize": _one_of(*BINARIZE),
+    "beta": _number(0),
+    "anneal": _one_of("none", "linear", "sigmoid", "cyclical"),
+    "anneal_epochs": _number(0),
+    "free_bits": _number(0),
+    "capacity": lambda value: value is None or _number(0)(value),
+    "importance_samples": _whole(1, 1000),
+    "mc_samples": _whole(1, 1000),
+    "codes": _whole(2, 65536),
+    "codebook": _one_of("ema", "gradient"),
+    "prior_epochs": _whole(1, 10**6),
+}
+
+
 def read_config(folder: str | Path) -> argparse.Namespace:
-    """The settings of a run of level 3; raises UsageError when the folder holds none that can be read."""
+    """The settings of a run of level 3; raises UsageError when the folder holds none that can be read and used."""
     path = Path(folder) / "config.json"
     try:
-        config = argparse.Namespace(**json.loads(path.read_text()))
-        if config.level != "paper":
-            raise ValueError(f"it is a run of level {config.level!r}")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _no_run(path, "the settings of a run of paper/vae_paper.py", error) from error
-    return config
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+        if config.get("level") != "paper":
+            raise ValueError(f"it is a run of level {str(config.get('level'))[:40]!r}")
+        if not _whole(1, FORMAT)(config.get("format", 1)):
+            raise ValueError("a newer version of this project wrote it")
+        for name, fits in SETTINGS.items():
+            if name not in config:
+                raise ValueError(f"it lacks {name}")
+            if not fits(config[name]):
+                raise ValueError(f"{name} is {str(config[name])[:40]!r}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _no_run(path, "the settings of a run that this version of paper/vae_paper.py wrote", error) from error
+    return argparse.Namespace(**config)
 
 
 def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[dict]]:
@@ -201,8 +253,12 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
     config, path = read_config(folder), Path(folder) / "metrics.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise _no_run(path, "the metrics of a finished run", error) from error
+        if not all(_is_row(row) for row in rows):
+            raise ValueError("a line is no row of numbers of an epoch")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _no_run(
+            path, "the metrics of a finished run that this version of paper/vae_paper.py wrote", error
+        ) from error
     model = build_model(config)
     load_model(model, config.model, Path(folder) / "weights.safetensors")
     if isinstance(model, VQVAE):
@@ -211,6 +267,15 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
     return config, model, rows
 
 
+def _is_row(row: object) -> bool:
+    """Whether this is a row of metrics.jsonl: an epoch, a split, and of each term a finite number."""
+    if not isinstance(row, dict) or not _whole(1, 10**6)(row.get("epoch")):
+        return False
+    terms = [row[name] for name in ("recon", "kl", "elbo", "loss", "seconds") if name in row]
+    finite = all(type(value) in (int, float) and abs(value) < float("inf") for value in terms)
+    return row.get("split") in ("train", "test") and "recon" in row and finite
+
+
 def _no_run(path: Path, wanted: str, error: Exception) -> UsageError:
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
     return UsageError(f"{path}: expected {wanted}, found none that can be read ({reason}); name a run folder.")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +22,8 @@ from torch import nn
 from tqdm import tqdm
 
 import processes
-from vae_common.cli import NotFiniteError, UsageError
+from vae_common.cli import NotFiniteError
 from vae_common.data import ImageSet, batches, binarize, generator
-from vae_common.files import write_atomically
 from vae_common.schedule import learning_rate
 
 
@@ -65,7 +63,11 @@ class RunState:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed; the step under way was finished first, so the state is whole."""
+    """Ctrl-C or SIGTERM came; the step under way was finished first, so the state is whole. `status`: to exit with."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__()
+        self.status = 128 + number
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def train(
 
     evaluate(epoch) measures the model after an epoch and returns the test row; `about` ends each train row and says
     what the numbers are on.
-    Raises NotFiniteError, and Interrupted after Ctrl-C; in both cases `state` holds the last whole step.
+    Raises NotFiniteError, and Interrupted after Ctrl-C or SIGTERM; in both cases `state` holds the last whole step.
     """
     measured = state.rows[-1]["epoch"] if state.rows else 0
     for epoch in range(measured + 1, settings.epochs + 1):
@@ -99,14 +101,14 @@ def train_epoch(state: RunState, data: ImageSet, settings: Settings, epoch: int)
     order = islice(batches(len(data), settings.batch_size, settings.seed, epoch), done, None)
     hidden = None if processes.is_writer() else True  # None: where stderr is no terminal
     bar = tqdm(order, f"epoch {epoch}/{settings.epochs}", steps_per_epoch, initial=done, disable=hidden, leave=False)
-    with bar, _interrupt_between_steps() as pressed:
+    with bar, _interrupt_between_steps() as hits:
         for index in bar:
             terms = train_step(state, data, index, settings, settings.epochs * steps_per_epoch)
             for name, value in terms.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value * len(index)
             bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
-            if processes.anywhere(pressed()):
-                raise Interrupted
+            if processes.anywhere(bool(hits)):
+                raise Interrupted(*hits[:1])
 
 
 def train_step(
@@ -139,55 +141,26 @@ def train_step(
 
 @contextmanager
 def _interrupt_between_steps():
-    """Within this block the first Ctrl-C only makes `pressed()` true; a second one interrupts at once.
+    """Within this block the first Ctrl-C or SIGTERM is only added to `hits`; a second one interrupts at once.
 
-    Not with several processes: the terminal and torchrun may both pass one Ctrl-C on, and all have to end together.
+    Not with several processes: the terminal and torchrun may both pass one Ctrl-C on, and all have to end together;
+    and SIGTERM is how torchrun says that one of them is gone.
     """
     hits = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread is given signals
-        yield lambda: False
+        yield hits
         return
+    numbers = [signal.SIGINT] if processes.count() > 1 else [signal.SIGINT, signal.SIGTERM]
 
     def note(number, frame):
         hits.append(number)
-        signal.signal(signal.SIGINT, signal.SIG_IGN if processes.count() > 1 else signal.default_int_handler)
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN if processes.count() > 1 else earlier[one])
 
-    earlier = signal.signal(signal.SIGINT, note)
+    earlier = {one: signal.signal(one, note) for one in numbers}
     try:
-        yield lambda: bool(hits)
+        yield hits
     finally:
         if processes.count() == 1 or not hits:
-            signal.signal(signal.SIGINT, earlier)
-
-
-# --- checkpoints --------------------------------------------------------------------------------------------------
-
-
-def save_checkpoint(state: RunState, path: Path) -> None:
-    """Write all of `state` to `path`, atomically."""
-    saved = {
-        "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "sums": state.sums,
-        "rows": state.rows,
-    }
-    write_atomically(path, lambda file: torch.save(saved, file))
-
-
-def load_checkpoint(state: RunState, path: Path) -> RunState:
-    """Put what `save_checkpoint` wrote back into `state`; the file is read without running code from it.
-
-    Raises UsageError when the file is missing, damaged, or of another model.
-    """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.step, state.sums, state.rows = int(saved["step"]), dict(saved["sums"]), list(saved["rows"])
-    except Exception as error:  # torch reports a damaged file as almost any exception
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(
-            f"{path}: expected the checkpoint of this run, found none that can be read ({reason})."
-        ) from error
-    return state
+            for one in numbers:
+                signal.signal(one, earlier[one])

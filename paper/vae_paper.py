@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def run_joined(args: argparse.Namespace) -> int | None:
+    import torch
+
     import processes
     from paper_run import build_model, build_prior, load_arrays, measure, save_model
     from trainer import Settings
@@ -40,7 +42,8 @@ def run_joined(args: argparse.Namespace) -> int | None:
     settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp, args.compile)
     model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
     if args.resume is None:
-        folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper"))
+        with_torch = dict(torch=torch.__version__, threads=torch.get_num_threads())
+        folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper", **with_torch))
     else:
         folder = Path(args.resume)
         processes.from_writer(lambda: cli.hold_run_folder(folder))
@@ -51,15 +54,16 @@ def run_joined(args: argparse.Namespace) -> int | None:
     print(f"training {args.model} on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}{several}")
     print(expectation(args))
     rows = fit(model, data, test, settings, args, folder)
-    if rows is None:
-        return 130
+    if isinstance(rows, int):
+        return rows
     if processes.is_writer():
         print(f"wrote {save_model(model, args.model, folder / 'weights.safetensors')}")
     if args.model == "vqvae":
         model = build_prior(args, model).to(device)
         print(f"\ntraining the prior of its codes for {args.prior_epochs} epochs")
-        if fit(model, data, test, replace(settings, epochs=args.prior_epochs), args, folder, "prior-") is None:
-            return 130
+        ended = fit(model, data, test, replace(settings, epochs=args.prior_epochs), args, folder, "prior-")
+        if isinstance(ended, int):
+            return ended
         if processes.is_writer():
             print(f"wrote {save_model(model, 'prior', folder / 'prior-weights.safetensors')}")
     measured = measure(model, test, args)
@@ -68,12 +72,14 @@ def run_joined(args: argparse.Namespace) -> int | None:
     return None
 
 
-def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, phase: str = "") -> list[dict] | None:
-    """Train the model, from its checkpoint when the run is resumed; the rows of its metrics, or None after Ctrl-C."""
+def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, phase: str = "") -> list[dict] | int:
+    """Train the model, from its checkpoint when the run is resumed; the rows of its metrics, or the exit status after
+    Ctrl-C or SIGTERM."""
+    from checkpoints import load_checkpoint, previous, save_checkpoint
     from latent_figures import add_snapshot
     from paper_run import measure
     from processes import is_writer
-    from trainer import Interrupted, RunState, load_checkpoint, save_checkpoint, train
+    from trainer import Interrupted, RunState, train
     from vae_common.measured import about
 
     def evaluate(epoch: int) -> dict:
@@ -97,19 +103,20 @@ def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, pha
             cli.write_metrics(metrics, state.rows)
             for row in state.rows[-2:]:
                 print(cli.format_row(row))
-    except Interrupted:
+    except Interrupted as stop:
         if is_writer():
             save_checkpoint(state, checkpoint)
             print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
-        return None
+        return stop.status
     except RuntimeError as error:
         if not settings.compile or not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             raise
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise cli.UsageError(f"--compile: torch.compile cannot do it here ({reason}); leave --compile out.") from error
     print(f"wrote {checkpoint}\nwrote {metrics}")
-    if (folder / "snapshots.npz").exists():
-        print(f"wrote {folder / 'snapshots.npz'}")
+    for path in (previous(checkpoint), folder / "snapshots.npz"):
+        if path.exists():
+            print(f"wrote {path}")
     return state.rows
 
 
@@ -128,6 +135,8 @@ def finish(model, measured, rows: list[dict], args: argparse.Namespace, folder: 
         evaluation.update(report)
     cli.write_json(folder / "evaluation.json", evaluation)
     draw_run(folder, model, measured, rows, args)
+    if args.model != "vqvae" and args.trunk == "conv":
+        print(f"to explore it in a browser: python paper/latent_explorer.py {folder}")
 
 
 # --- what the flags mean together ---------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def run(args: argparse.Namespace) -> None:
     args.latent_dim = latent_dim_of(params) if params else args.latent_dim or 20
     params = params or VAESpec(args.latent_dim).init_params(args.seed)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
-    folder = cli.make_run_folder(args, "lowlevel")
+    folder = cli.make_run_folder(args, "lowlevel", torch=torch.__version__, threads=torch.get_num_threads())
 
     params, rows = to_tensors(params, device), []
     print(f"training on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}")

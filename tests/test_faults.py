@@ -1,6 +1,9 @@
-"""What may befall a run: a second run in its folder, a file that promises more than it holds."""
+"""What may befall a run: a second run in its folder, files that lie, a death at any moment; what must not differ."""
 
+import io
+import json
 import os
+import pickle
 import resource
 import signal
 import struct
@@ -10,10 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
 
-from vae_common import cli
-from vae_common.data import DatasetError, load_dataset
+import latent_figures
+import vae_lowlevel
+import vae_numpy
+import vae_paper
+from conv_vae import ConvVAE
+from paper_run import SETTINGS, read_config
+from vae_common import cli, digits
+from vae_common.data import DatasetError, ImageSet, load_dataset
 from vae_common.files import FolderLock
+from vae_common.spec import VAESpec
+from vae_common.weights import save_weights
 
 posix = pytest.mark.skipif(os.name == "nt", reason="folders are locked with fcntl, which Windows does not have")
 HOLD = """
@@ -125,3 +138,318 @@ def test_a_header_that_does_not_fit_the_file_is_refused_before_memory_is_taken(i
         load_dataset("mnist", "test", tmp_path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 300 * 1024  # KiB; importing torchvision takes most of it, 2^31 images would take 1,643 GiB
+
+
+# --- no code from files -------------------------------------------------------------------------------------------
+
+FLAGS = ["--epochs", "1", "--trunk", "mlp", "--latent-dim", "2"]
+
+
+@pytest.fixture
+def finished(small_digits, monkeypatch, tmp_path):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "run")]) == 0
+    return tmp_path / "run"
+
+
+class Bomb:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def explosives(bomb: Bomb) -> dict[str, bytes]:
+    """A pickle that makes a file when it is loaded, in each dress."""
+    object_array, archive, torch_archive = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(object_array, np.array([bomb], dtype=object), allow_pickle=True)
+    np.savez(archive, planes=np.array([bomb], dtype=object), factors=np.array([bomb], dtype=object), images=np.zeros(1))
+    torch.save({"model": bomb}, torch_archive)
+    return dict(
+        pickle=pickle.dumps(bomb), npy=object_array.getvalue(), npz=archive.getvalue(), pt=torch_archive.getvalue()
+    )
+
+
+def test_the_explosive_works(tmp_path):
+    for name, content in explosives(Bomb(tmp_path / "exploded")).items():
+        if name == "pickle":
+            pickle.loads(content).close()
+        elif name == "pt":
+            torch.load(io.BytesIO(content), weights_only=False)["model"].close()
+        else:
+            loaded = np.load(io.BytesIO(content), allow_pickle=True)
+            (loaded if name == "npy" else loaded["planes"])[0].close()
+        (tmp_path / "exploded").unlink()  # raises unless it did
+
+
+@pytest.mark.parametrize("dress", ["pickle", "npy", "npz", "pt"])
+def test_no_file_of_a_run_is_executed(dress, finished, tmp_path, capsys):
+    content = explosives(Bomb(tmp_path / "exploded"))[dress]
+    reads = {
+        "checkpoint.pt": lambda: vae_paper.main(["--resume", str(finished)]),
+        "weights.safetensors": lambda: latent_figures.main([str(finished)]),
+        "snapshots.npz": lambda: latent_figures.main([str(finished), "--animate"]),
+        "metrics.jsonl": lambda: latent_figures.main([str(finished)]),
+        "config.json": lambda: vae_paper.main(["--resume", str(finished)]),
+    }
+    for name, read in reads.items():
+        whole = (finished / name).read_bytes()
+        (finished / name).write_bytes(content)
+        capsys.readouterr()
+        assert read() == 2, name
+        said = capsys.readouterr().err
+        assert name in said and len(said.splitlines()) == 1
+        (finished / name).write_bytes(whole)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("dress", ["pickle", "npy", "npz", "pt"])
+def test_no_cached_data_is_executed(dress, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(digits.SPLIT_SIZES, "test", 3)
+    drawn = load_dataset("digits", "test", tmp_path).images
+    cached = next(tmp_path.glob("digits-*.npz"))
+    cached.write_bytes(explosives(Bomb(tmp_path / "exploded"))[dress])
+    np.testing.assert_array_equal(load_dataset("digits", "test", tmp_path).images, drawn)
+    assert "is damaged; drawing the digits again" in capsys.readouterr().err
+    assert not (tmp_path / "exploded").exists()
+
+
+# --- settings of another version ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "a newer version of this project wrote it"),
+        ({"format": "1"}, "a newer version of this project wrote it"),
+        ({"likelihood": None}, "likelihood is 'None'"),
+        ({"latent_dim": "2"}, "latent_dim is '2'"),
+        ({"codes": 2**31}, "codes is '2147483648'"),
+        ({"beta": float("nan")}, "beta is 'nan'"),
+        ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(change, reason, finished, capsys):
+    config = json.loads((finished / "config.json").read_text())
+    assert config["format"] == 1 and config["torch"] == torch.__version__
+    assert config["threads"] == torch.get_num_threads()
+    (finished / "config.json").write_text(json.dumps(config | change))
+    capsys.readouterr()
+    assert vae_paper.main(["--resume", str(finished)]) == 2
+    said = capsys.readouterr().err
+    assert reason in said and len(said.splitlines()) == 1
+
+
+def test_each_setting_is_needed(finished, capsys):
+    config = json.loads((finished / "config.json").read_text())
+    for name in SETTINGS:
+        (finished / "config.json").write_text(json.dumps({key: config[key] for key in config if key != name}))
+        with pytest.raises(cli.UsageError, match=f"it lacks {name}"):
+            read_config(finished)
+
+
+# --- the same bytes -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_arrays_make_the_same_file(tmp_path):
+    """The library writes metadata in an order of chance: of three names, six orders."""
+    params = VAESpec(2).init_params(0)
+    files = {save_weights(params, tmp_path / "weights").read_bytes() for _ in range(20)}
+    assert len(files) == 1
+    with safe_open(tmp_path / "weights", framework="numpy") as file:
+        assert file.metadata() == {"format": "conv-vae", "latent_dim": "2", "version": "1"}
+        for name, value in params.items():
+            np.testing.assert_array_equal(file.get_tensor(name), value)
+
+
+# vae_paper.main in a process of its own, on 150 images; KILL seconds after its first step it kills itself.
+COMMAND = """
+import os, signal, sys, threading
+import latent_figures, trainer, vae_common.data, vae_paper
+load, kill = vae_common.data.load_dataset, float(sys.argv[1])
+def few(name, split, data_dir=None):
+    whole, part = load(name, "test", data_dir), {"train": slice(0, 150), "test": slice(150, 200)}[split]
+    return vae_common.data.ImageSet(name, split, whole.images[part], whole.labels[part], whole.class_names)
+def first(*args):
+    trainer.train_step = original
+    if kill:
+        threading.Timer(kill, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return original(*args)
+vae_common.data.load_dataset, original, trainer.train_step = few, trainer.train_step, first
+if kill or "--resume" in sys.argv:
+    latent_figures.draw_run = lambda *args: None
+status = vae_paper.main(sys.argv[2:])
+os._exit(status)
+"""
+
+
+def command(kill: float, *argv: object) -> subprocess.CompletedProcess:
+    done = [sys.executable, "-c", COMMAND, str(kill), *map(str, argv)]
+    return subprocess.run(done, capture_output=True, text=True, timeout=300)
+
+
+def content(path: Path) -> object:
+    """What must be equal: all of it, but for the seconds that were measured and the place of the run."""
+    if path.suffix in (".json", ".jsonl"):
+        text = path.read_text()
+        rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+        return [{key: row[key] for key in row if key not in ("seconds", "out", "resume")} for row in rows]
+    return path.read_bytes()
+
+
+def assert_same_files(found: Path, expected: Path, but: tuple[str, ...] = ()) -> None:
+    names = [{str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} for run in (found, expected)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if "checkpoint" not in name and name not in but:  # it holds the seconds of each epoch
+            assert content(found / name) == content(expected / name), name
+
+
+KILLED = {
+    "vae": ["--latent-dim", "2"],
+    "beta": ["--beta", "4", "--anneal", "cyclical"],
+    "free bits": ["--free-bits", "0.5"],
+    "iwae": ["--importance-samples", "3"],
+    "many samples": ["--mc-samples", "2"],
+    "mlp": ["--trunk", "mlp"],
+    "linear": ["--trunk", "linear", "--likelihood", "gaussian"],
+    "cvae": ["--model", "cvae"],
+    "ae": ["--model", "ae"],
+    "vqvae": ["--model", "vqvae", "--codes", "16"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", KILLED)
+def test_two_launches_write_the_same_bytes(model, tmp_path):
+    for run in ("one", "two"):
+        done = command(0, *KILLED[model], "--epochs", "2", "--binarize", "dynamic", "--out", tmp_path / run)
+        assert done.returncode == 0, done.stderr
+    assert_same_files(tmp_path / "one", tmp_path / "two")
+
+
+def kill_and_resume(model: str, times: int, tmp_path: Path) -> int:
+    """Kill a run `times` times at random moments, each time after it was resumed; how many of the kills hit."""
+    flags, hits = [*KILLED[model], "--epochs", "40", "--batch-size", "32", "--binarize", "dynamic"], 0
+    rng = np.random.default_rng(list(KILLED).index(model))
+    for number in range(times):
+        begin = flags if number == 0 else ["--resume", tmp_path / "run"]
+        done = command(rng.uniform(0.01, 0.8), *begin, *(["--out", tmp_path / "run"] if number == 0 else []))
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        hits += done.returncode == -signal.SIGKILL
+        assert not any(line for line in done.stderr.splitlines() if "damaged" in line or "Traceback" in line)
+    assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 0
+    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    for leftover in (tmp_path / "run").glob(".*.tmp"):  # of a write that was killed
+        leftover.unlink()
+    assert_same_files(tmp_path / "run", tmp_path / "whole")
+    return hits
+
+
+@pytest.fixture
+def without_pictures(small_digits, monkeypatch):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+
+
+@posix
+def test_killed_at_random_moments_and_resumed(without_pictures, tmp_path):
+    assert kill_and_resume("mlp", 3, tmp_path) >= 1
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("model", KILLED)
+def test_each_model_killed_at_random_moments(model, without_pictures, tmp_path, capsys):
+    hits = kill_and_resume(model, 5, tmp_path)
+    with capsys.disabled():
+        print(f"\n{model}: killed {hits} times, the same bytes in the end")
+
+
+# --- places -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ein Lauf", "Größe-学習", "-dash", "a\nline"])
+def test_any_name_of_a_folder_will_do(name, small_digits, monkeypatch, tmp_path):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    assert vae_paper.main([*FLAGS, f"--out={tmp_path / name}"]) == 0
+    assert vae_paper.main([f"--resume={tmp_path / name}"]) == 0
+
+
+@posix
+def test_a_folder_behind_a_link_is_locked_and_written(small_digits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "link")]) == 0
+    assert (tmp_path / "real" / "weights.safetensors").is_file() and (tmp_path / "link").is_symlink()
+    lock = FolderLock(tmp_path / "real")
+    assert vae_paper.main(["--resume", str(tmp_path / "link")]) == 2
+    assert "another run is writing to this folder" in capsys.readouterr().err
+    lock.release()
+
+
+DRAW = """
+import sys
+from vae_common import data, digits
+digits.SPLIT_SIZES["test"] = 300
+print(int(data.load_dataset("digits", "test", sys.argv[1]).images.sum(dtype=int)))
+"""
+
+
+def test_several_processes_draw_into_one_cache(tmp_path):
+    argv = [sys.executable, "-c", DRAW, str(tmp_path)]
+    started = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    ended = [process.communicate(timeout=120) for process in started]
+    assert all(process.returncode == 0 for process in started) and len(set(ended)) == 1 and ended[0][1] == ""
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("flags", [[], ["--model", "vqvae", "--codes", "4"], ["--model", "ae"], ["--capacity", "5"]])
+def test_images_without_content_give_finite_numbers(value, flags, without_pictures, monkeypatch, tmp_path):
+    def load(name, split, data_dir=None):
+        images = np.full((40, 1, 28, 28), value, np.uint8)
+        return ImageSet("digits", split, images, np.arange(40) % 10, tuple("0123456789"))
+
+    monkeypatch.setattr("vae_common.data.load_dataset", load)
+    assert vae_paper.main([*flags, "--epochs", "2", "--batch-size", "4", "--out", str(tmp_path / "run")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(one) for row in rows for one in row.values() if isinstance(one, float))
+    assert 0 <= rows[-1]["recon"] < 784 * np.log(2)  # better than grey
+
+
+@pytest.mark.parametrize("flags", [[], ["--model", "vqvae", "--codes", "4"], ["--importance-samples", "2"]])
+def test_a_huge_lr_ends_in_numbers_or_in_a_sentence(flags, without_pictures, tmp_path, capsys):
+    status = vae_paper.main([*flags, "--lr", "1000", "--epochs", "3", "--batch-size", "16", "--out", str(tmp_path)])
+    said = capsys.readouterr()
+    assert "nan" not in said.out
+    assert status == 0 or (status == 2 and len(said.err.splitlines()) == 1 and "try a smaller --lr" in said.err)
+
+
+def test_a_weight_that_is_not_finite_is_named_by_the_first_term(finished, monkeypatch, tmp_path, capsys):
+    """A checkpoint that holds NaN: the file is whole, so the run goes on to the first term that is not finite."""
+    saved = torch.load(finished / "checkpoint.pt", weights_only=True)
+    next(value for name, value in saved["model"].items() if name.startswith("encoder"))[0] = float("nan")
+    saved["step"], saved["rows"] = 0, []
+    torch.save(saved, finished / "checkpoint.pt")
+    capsys.readouterr()
+    assert vae_paper.main(["--resume", str(finished)]) == 2
+    said = capsys.readouterr().err
+    assert "recon became nan at step 0" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+@pytest.mark.parametrize("logvar", [-50.0, 50.0])
+def test_extreme_terms_are_their_closed_forms_at_every_level(logit, logvar):
+    """-log p of a pixel is |l| where the logit is on the wrong side, to 1e-4342 nats, and 0 on the right one."""
+    x, mu = np.zeros((1, 1, 28, 28)), np.zeros((1, 3))
+    arrays = [x, np.full_like(x, logit), mu, np.full_like(mu, logvar)]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    recon, kl = 784 * max(logit, 0), 1.5 * (np.exp(logvar) - 1 - logvar)
+    model = ConvVAE(VAESpec(3))
+    for terms in (vae_numpy.elbo_terms(*arrays), vae_lowlevel.elbo_terms(*tensors), model.elbo_terms(*tensors)):
+        assert [float(term[0]) for term in terms] == pytest.approx([recon, kl], rel=1e-12)

@@ -1,14 +1,19 @@
 """A resumed run is the run that was never interrupted, number by number."""
 
+import errno
 import json
+import os
 import signal
 
 import numpy as np
 import pytest
 import torch
 
+import checkpoints
 import trainer
 import vae_paper
+from checkpoints import load_checkpoint
+from paper_run import build_model, read_config
 from vae_common.weights import read_safetensors
 
 
@@ -20,14 +25,14 @@ def no_pictures(monkeypatch):
 FLAGS = ["--epochs", "3", "--batch-size", "32", "--binarize", "dynamic"]
 
 
-def interrupt_at(monkeypatch, step):
-    """Ctrl-C during the step that ends as number `step`, counted from 1."""
+def interrupt_at(monkeypatch, step, number=signal.SIGINT):
+    """Ctrl-C, or another signal, during the step that ends as number `step`, counted from 1."""
     original = trainer.train_step
 
     def train_step(state, *args):
         values = original(state, *args)
         if state.step == step:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return values
 
     monkeypatch.setattr(trainer, "train_step", train_step)
@@ -164,3 +169,118 @@ def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_
     assert "recon became nan at step 7; try a smaller --lr than 0.002" in capsys.readouterr().err
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert saved["step"] == 5 and all(torch.isfinite(value).all() for value in saved["model"].values())
+
+
+# --- what is kept on disk -----------------------------------------------------------------------------------------
+
+
+def weights_of(folder) -> bytes:
+    return (folder / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture
+def ended(small_digits, monkeypatch, tmp_path, capsys):
+    """A run of three epochs, and the same run that SIGTERM ended after step 12, with two checkpoints: steps 10, 12."""
+    flags = [*FLAGS, "--trunk", "mlp", "--latent-dim", "2"]
+    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 12, signal.SIGTERM)
+        assert vae_paper.main([*flags, "--out", str(tmp_path / "run")]) == 143
+    assert f"interrupted after step 12; go on with --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    return tmp_path / "run"
+
+
+def test_sigterm_finishes_the_step_and_says_how_to_go_on(ended):
+    assert torch.load(ended / "checkpoint.pt", weights_only=True)["step"] == 12
+    assert torch.load(ended / "checkpoint-previous.pt", weights_only=True)["step"] == 10
+    assert vae_paper.main(["--resume", str(ended)]) == 0
+    assert weights_of(ended) == weights_of(ended.with_name("whole"))
+
+
+def flip(file, at):
+    whole = bytearray(file.read_bytes())
+    whole[at] ^= 16
+    file.write_bytes(whole)
+
+
+DAMAGES = {
+    "empty": lambda file: file.write_bytes(b""),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 8192 * 4096]),
+    "a bit of a weight": lambda file: flip(file, file.stat().st_size // 3),
+    "gone": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(damage, ended, capsys):
+    DAMAGES[damage](ended / "checkpoint.pt")
+    capsys.readouterr()
+    assert vae_paper.main(["--resume", str(ended)]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("checkpoint.pt is damaged") == 1 and len(said.err.splitlines()) == 1
+    assert f"resuming {ended} after 10 steps" in said.out
+    assert weights_of(ended) == weights_of(ended.with_name("whole"))
+    assert without_seconds(ended) == without_seconds(ended.with_name("whole"))
+
+
+def test_two_damaged_checkpoints_are_refused(ended, capsys):
+    for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+        DAMAGES["truncated"](ended / name)
+    capsys.readouterr()
+    assert vae_paper.main(["--resume", str(ended)]) == 2
+    said = capsys.readouterr().err
+    assert "checkpoint.pt: expected the checkpoint of this run" in said and len(said.splitlines()) == 1
+
+
+def state_of(folder):
+    config = read_config(folder)
+    return trainer.RunState.start(build_model(config, 5), trainer.Settings(config.epochs, config.batch_size))
+
+
+@pytest.mark.slow  # a few hundred files are written and read
+def test_truncated_at_every_4_kib(ended, capsys):
+    whole = (ended / "checkpoint.pt").read_bytes()
+    state = state_of(ended)
+    for length in range(0, len(whole), 4096):
+        (ended / "checkpoint.pt").unlink()
+        (ended / "checkpoint.pt").write_bytes(whole[:length])
+        assert load_checkpoint(state, ended / "checkpoint.pt").step == 10
+        assert capsys.readouterr().err.count("is damaged") == 1
+    assert load_checkpoint(state, ended / "checkpoint.pt").step == 10  # it was replaced by the previous one
+    assert capsys.readouterr().err == ""
+    print(f"{len(range(0, len(whole), 4096))} truncated checkpoints, all told")
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_a_whole_checkpoint(call, small_digits, monkeypatch, tmp_path, capsys):
+    """The disk is full from the second checkpoint on, or fails at that moment; once there is room, the run goes on."""
+    flags, run = [*FLAGS, "--trunk", "mlp", "--latent-dim", "3"], tmp_path / "run"
+    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    original, saved = checkpoints.save_checkpoint, []
+    with monkeypatch.context() as patched:
+
+        def save(state, path):
+            saved.append(state.step)
+            if len(saved) == 2 and call == "write":
+                patched.setattr("builtins.open", lambda path, mode="r", *args: Full() if "w" in mode else None)
+            elif len(saved) == 2:
+                patched.setattr(os, call, full)
+            original(state, path)
+
+        class Full:
+            __enter__ = lambda self: self  # noqa: E731
+            __exit__ = lambda self, *args: None  # noqa: E731
+            write = full
+
+        patched.setattr(checkpoints, "save_checkpoint", save)
+        assert vae_paper.main([*flags, "--out", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "checkpoint" in said and len(said.splitlines()) == 1
+    assert not list(run.glob(".*.tmp"))
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 5
+    assert vae_paper.main(["--resume", str(run)]) == 0
+    assert weights_of(run) == weights_of(tmp_path / "whole")

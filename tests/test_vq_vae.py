@@ -14,7 +14,8 @@ from sklearn.cluster import KMeans
 
 import trainer
 import vq_figures
-from trainer import Interrupted, RunState, Settings, load_checkpoint, save_checkpoint, train
+from checkpoints import load_checkpoint, save_checkpoint
+from trainer import Interrupted, RunState, Settings, train
 from vae_common.data import ImageSet
 from vq_measured import measure_vq
 from vq_vae import VQVAE, CodePrior, code_shares, nearest_code, perplexity

@@ -155,19 +155,24 @@ RUN_FILES = (
     "*metrics.jsonl",
     "*weights.safetensors",
     "*checkpoint.pt",
+    "*checkpoint-previous.pt",
     "evaluation.json",
     "snapshots.npz",
     "results.json",
     "rate_distortion.json",
     "disentanglement.json",
     "probes.json",
+    "explorer.html",
     "figures/*.png",
     "figures/*.gif",
 )
 
 
-def make_run_folder(args: argparse.Namespace, level: str) -> Path:
-    """Make the folder of this run and write its config.json.
+FORMAT = 1  # of config.json: raise it when an older version could misread a newer file
+
+
+def make_run_folder(args: argparse.Namespace, level: str, **versions) -> Path:
+    """Make the folder of this run and write its config.json: the settings, and the `versions` of what computes.
 
     Without --out it is runs/<level>, and an earlier run there is first moved aside to runs/<level>-1, -2, ...
     A folder named with --out must be new or empty, unless --overwrite allows replacing the run in it.
@@ -197,8 +202,14 @@ def make_run_folder(args: argparse.Namespace, level: str) -> Path:
     hold_run_folder(folder)
     if getattr(args, "data_dir", None) is not None:
         args.data_dir = str(Path(args.data_dir).resolve())  # so that the run can be read from any folder
-    config = {"level": level, **vars(args), "python": platform.python_version(), "numpy": np.__version__}
-    write_json(folder / "config.json", config)
+    config = {
+        "format": FORMAT,
+        "level": level,
+        **vars(args),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    write_json(folder / "config.json", config | versions)
     return folder
 
 

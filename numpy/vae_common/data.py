@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_common import digits, sprites
-from vae_common.files import write_atomically
+from vae_common.files import check_archive, write_atomically
 from vae_common.spec import IMAGE_SHAPE
 
 DRAWN = {"digits": digits, "sprites": sprites}
@@ -173,8 +173,10 @@ def _load_drawn(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.nda
 
 def _read_cached(path: Path, count: int, factor_count: int) -> tuple[np.ndarray, np.ndarray]:
     """Read a cached file; the zip container's checksums and these shapes say whether it is whole."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        factors, images = arrays["factors"], arrays["images"]
+    with open(path, "rb") as file:
+        check_archive(file)
+        with np.load(file, allow_pickle=False) as arrays:
+            factors, images = arrays["factors"], arrays["images"]
     expected = ((count, factor_count), np.float64, (count, *IMAGE_SHAPE), np.uint8)
     if (factors.shape, factors.dtype, images.shape, images.dtype) != expected:
         raise ValueError("not the shapes that are cached")

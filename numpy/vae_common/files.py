@@ -1,7 +1,9 @@
 """Writing files so that no reader and no crash ever meets half of one, and no two programs write the same folder."""
 
+import contextlib
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -22,10 +24,31 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk is reported without a name
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
     return path
+
+
+def check_archive(file: BinaryIO) -> None:
+    """Raise an error, of almost any kind, unless `file` is a whole zip archive as torch.save and np.savez write it.
+
+    Nothing is compressed, so no part is longer than the file, whatever its header promises; and the checksum of each
+    part is right, which torch.load does not look at. `file` is left at its start.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED or part.file_size > size for part in parts):
+            raise ValueError("a part of it is longer than the file")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its part {damaged!r} is wrong")
+    file.seek(0)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Weights files that every level reads and writes: safetensors, float32 (shipped ones float16), never pickle."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,9 +66,18 @@ def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:
 
 
 def write_safetensors(tensors: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | Path) -> Path:
-    """Write any arrays as a safetensors file, atomically; return the path."""
+    """Write any arrays as a safetensors file, atomically; return the path. The same arrays give the same bytes."""
     tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-    return write_atomically(path, lambda file: file.write(save(tensors, metadata)))
+    return write_atomically(path, lambda file: file.write(_in_order(save(tensors, metadata))))
+
+
+def _in_order(whole: bytes) -> bytes:
+    """A safetensors file with its metadata sorted by name: the library writes it in an order of chance."""
+    start = 8 + int.from_bytes(whole[:8], "little")  # a length, a header in JSON, then the arrays
+    header = json.loads(whole[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return whole[:8] + text.ljust(start - 8) + whole[start:]
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
