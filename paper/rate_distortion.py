@@ -201,8 +201,8 @@ def settings_of(args: argparse.Namespace, number: int, folder: Path) -> argparse
     price = {"beta": args.sweep[number], "anneal": "none", "anneal_epochs": epochs, "free_bits": 0.0, "capacity": None}
     return argparse.Namespace(
         **{name: getattr(args, name) for name in shared}, **price, epochs=epochs, model="vae", trunk="conv",
-        importance_samples=1, mc_samples=1, weights=None, resume=None, overwrite=True,
-        out=str(folder_of(args, number, folder)),
+        importance_samples=1, mc_samples=1, codes=512, codebook="ema", prior_epochs=epochs, amp=False, compile=False,
+        weights=None, resume=None, overwrite=True, out=str(folder_of(args, number, folder)),
     )  # fmt: skip
 
 

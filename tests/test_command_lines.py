@@ -284,7 +284,7 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(runs, tmp_path, level
     assert process.returncode == 130
     assert err.strip() == "interrupted; files already reported are whole."
     whole = {f"runs/{level}/{name}" for name in ("config.json", "metrics.jsonl")}
-    assert files_in(tmp_path) - {"runs/paper/checkpoint.pt"} == whole
+    assert files_in(tmp_path) - {"runs/paper/checkpoint.pt", "runs/paper/checkpoint-previous.pt"} == whole
     assert json.loads((tmp_path / "runs" / level / "config.json").read_text())["level"] == level
     assert len(read_rows(tmp_path / "runs" / level / "metrics.jsonl")) >= 4
 
@@ -460,7 +460,8 @@ def test_a_loss_that_explodes_is_told_with_a_remedy(bad, tmp_path, monkeypatch, 
     argv = [*MNIST, str(bad / "data"), "--epochs", "1", "--batch-size", batch_size, "--lr", "1000"]
     status = MODULE[level].main(argv)
     assert_refused(status, capsys.readouterr().err, "--lr")
-    assert files_in(tmp_path) <= {f"runs/{level}/{name}" for name in ("config.json", "metrics.jsonl", "checkpoint.pt")}
+    expected = ("config.json", "metrics.jsonl", "checkpoint.pt", "checkpoint-previous.pt")
+    assert files_in(tmp_path) <= {f"runs/{level}/{name}" for name in expected}
     metrics = tmp_path / "runs" / level / "metrics.jsonl"
     assert not metrics.exists() or [row["split"] for row in read_rows(metrics)] == ["train"]
 
@@ -477,7 +478,7 @@ def test_what_is_no_run_of_level_3_is_not_drawn(tmp_path, capsys, content):
         (run / "metrics.jsonl").write_text("")
     before = everything_in(tmp_path)
     status = latent_figures.main([str(run)])
-    assert_refused(status, capsys.readouterr().err, str(run), "run of paper/vae_paper.py, found none that can be read")
+    assert_refused(status, capsys.readouterr().err, str(run), "paper/vae_paper.py wrote, found none that can be read")
     assert everything_in(tmp_path) == before
 
 

@@ -25,7 +25,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = str(path)  # a full disk is reported without a name
+        if error.errno is not None:
+            error.filename = str(path)  # a full disk is reported without a name
         raise
     finally:
         with contextlib.suppress(OSError):
