@@ -384,6 +384,9 @@ def part_blind_encoder(work, rng):
         "The labels count by p(y|x), which x makes unequal, not all alike.": (
             lambda log_p, mu, var: weighed(log_p, mu, var, p=even / mu.shape[1])
         ),
+        "The weights are p(y|x), which add up to 1; yours are p(x|y).": (
+            lambda log_p, mu, var: weighed(log_p, mu, var, p=np.exp(log_p.astype(float))[:, :, None])
+        ),
         "The middle is the mean with the weights p(y|x), not the plain mean.": (
             lambda log_p, mu, var: weighed(log_p, mu, var, mean=mu.mean(axis=1, keepdims=True))
         ),
@@ -497,6 +500,7 @@ WRONG = (
     Wrong("variance squared", COST, COST.replace("/ var", "/ var**2"), "not squared"),
     Wrong("plain middle", "(p * mu).sum(axis=1, keepdims=True)", "mu.mean(axis=1, keepdims=True)", "plain mean"),
     Wrong("all labels alike", "label_posterior(log_p)[:, :, None]", "1 / log_p.shape[1]", "not all alike"),
+    Wrong("weights p(x|y)", "label_posterior(log_p)[:, :, None]", "np.exp(log_p)[:, :, None]", "yours are p(x|y)"),
     Wrong("mean over z", COST, f"{COST} / mu.shape[2]", "do not average"),
 )
 

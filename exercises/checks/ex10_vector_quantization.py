@@ -653,7 +653,10 @@ def part_sample_markov(work, rng):
     if codes.dtype.kind not in "iu":
         raise Mismatch("sample_markov(...)", "codes as int, for they choose rows", show(codes), read=read)
     almost = np.full((3, 3), (1 - 1e-9) / 3)
-    rest = "Rows may add up to a hair less than 1, and the uniform may lie above: the last code takes the rest."
+    rest = (
+        "Rows may add up to a hair less than 1, and the uniform may lie above: the last code takes the rest, at every "
+        "position, before it chooses the next row."
+    )
     what = "sample_markov(uniforms of 1 - 1e-12, rows that add up to 1 - 1e-9)"
     try:
         codes = work.sample_markov(np.full((2, 3), 1 - 1e-12), almost[0], almost)

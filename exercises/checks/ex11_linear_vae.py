@@ -322,11 +322,11 @@ def right_water(eigenvalues, q, s2, beta):
 
 
 def sources(rng):
-    """Cases {eigenvalues, q, s2, beta}: levels below, among, above and exactly at the kept eigenvalues."""
+    """Cases {eigenvalues, q, s2, beta}: levels below all kept and a discarded eigenvalue, among, above, at one."""
     cases = []
     for d, q in ((9, 4), (5, 1), (12, 11)):
         v = eigenvalues_of(rng, d)
-        for level in (0.9 * v[q - 1], v[: q + 1].mean(), 1.1 * v[0]):
+        for level in (0.9 * v[q], v[: q + 1].mean(), 1.1 * v[0]):
             beta = float(rng.uniform(0.3, 6))
             cases.append(dict(eigenvalues=v, q=q, s2=level / beta, beta=beta))
     cases.append(dict(eigenvalues=np.array([4.0, 2.0, 1.0]), q=2, s2=0.5, beta=4))  # one exactly at the level
@@ -434,6 +434,12 @@ def part_learned_s2(work, rng):
             if (s2 := v[k:].sum() / (len(v) - beta * k) if beta * k != len(v) else -1) > 0 and (k == 0 or v[k - 1] > s2)
         ),
         "That is the level, beta s2.": lambda v, q, beta: beta * bisected(v, q, beta),
+        "With beta k >= d there is no solution with k active units; those k have to be left out.": lambda v, q, beta: (
+            min(v[k:].sum() / (len(v) - beta * k) for k in range(q + 1) if beta * k != len(v))
+        ),
+        "All q latents may be active: k runs from 0 to q, q included.": lambda v, q, beta: min(
+            v[k:].sum() / (len(v) - beta * k) for k in range(q) if beta * k < len(v)
+        ),
     }
     # An iteration that ends when nothing moves any more leaves about 1e-8.
     agree_on_cases(
@@ -544,6 +550,8 @@ WRONG = (
     Wrong("at the level", "(kept > level).sum()", "(kept >= level).sum()", "exactly at the level"),
     Wrong("s2 of beta 1", SMALLEST, "eigenvalues[q:].mean()", "s2 of beta = 1"),
     Wrong("all units active", SMALLEST, "eigenvalues[q:].sum() / (d - beta * q)", "for active"),
+    Wrong("impossible numbers of units", SMALLEST, SMALLEST.replace(" if beta * k < d", ""), "left out"),
+    Wrong("k below q", SMALLEST, SMALLEST.replace("range(q + 1)", "range(q)"), "q included"),
     Wrong("active without error", SMALLEST, "eigenvalues[q:].sum() / d", "each leaves beta s2"),
 )
 
