@@ -241,15 +241,16 @@ def test_bad_input_is_refused_once(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_24_steps_of_500_images(count, tmp_path):
-    """In float32, on digits. A gradient summed over 500 images is off by some 1e-6 of itself, its smallest tensors,
-    whose terms cancel, by 1e-5 and those before the codes, of which rounding may choose others, by 1e-4."""
+    """In float32, on digits. A gradient summed over 500 images of 784 pixels in another order is off by about
+    6e-8 sqrt(392,000) = 4e-5 of a tensor whose terms cancel; those before the codes, of which rounding may choose
+    others, by 1e-4. The parameters after 24 steps agree to 3e-3."""
     names = [name for name in MODELS if name not in ("vqvae by gradient", "prior of codes")]
     done = torchrun(count, "train", tmp_path, "many", *names)
     assert done.returncode == 0, done.stderr
     kept = torch.load(tmp_path / "0.pt")
     for name in names:
         expected = take_steps(name, **many())
-        assert furthest(kept[name]["gradients"][0], expected["gradients"][0]) < (3e-4 if name == "vqvae" else 3e-5)
+        assert furthest(kept[name]["gradients"][0], expected["gradients"][0]) < (3e-4 if name == "vqvae" else 1e-4)
         assert furthest(kept[name]["state"], expected["state"]) < 3e-3
 
 
