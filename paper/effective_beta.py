@@ -162,7 +162,7 @@ _RGB = 3 * 64 * 64
 
 PUBLIC = (
     PublicLoss("pytorch/examples, vae/main.py", "BCE and KL, all summed", _SUMS, 784, 20, 128),
-    PublicLoss("the same, January 2018 (issue 294)", "mean BCE, KL / (128 x 784)", _CONFIGURED, 784, 20, 128),
+    PublicLoss("the same, January 2018 (#294)", "mean BCE, KL / (128 x 784)", _CONFIGURED, 784, 20, 128),
     PublicLoss("the same, last batch of an epoch", "its 96 images, KL / (128 x 784)", _CONFIGURED, 784, 20, 96),
     PublicLoss("keras-io, examples/generative/vae.py", "BCE and KL of an image", LossConvention(), 784, 2),
     PublicLoss("google/flax, examples/vae/train.py", "BCE and KL of an image", LossConvention(), 784, 20),
