@@ -46,8 +46,11 @@ def page(name: str) -> Path:
 
 
 def read_progress() -> dict[str, dict]:
-    """number -> {tries, hints, passed: the hash of the work that passed}; what is damaged counts as none."""
-    kinds = dict(tries=int, hints=int, passed=str)
+    """number -> {tries, hints: those given, at: the function that failed, passed: the hash of the work that did}.
+
+    What is damaged counts as none.
+    """
+    kinds = dict(tries=int, hints=list, at=str, passed=str)
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
@@ -103,11 +106,16 @@ def start(number: str, name: str, overwrite: bool) -> int:
 
 
 def hint(number: str, name: str) -> int:
+    """One hint more: for the function that the last check found wrong, while there are such; then the next one."""
     hints = importlib.import_module(f"checks.{name}").HINTS
-    given = min(read_progress().get(number, {}).get("hints", 0) + 1, len(hints))
+    entry = read_progress().get(number, {})
+    given = [i for i in entry.get("hints", []) if type(i) is int and i in range(len(hints))]
+    left = [i for i in range(len(hints)) if i not in given]
+    wanted = re.compile(rf"\b{re.escape(entry.get('at') or '-')}\b")
+    given += sorted(left, key=lambda i: not wanted.search(hints[i]))[:1]
     note(number, hints=given)
-    print("\n".join(f"hint {i} of {len(hints)}: {text}" for i, text in enumerate(hints[:given], 1)))
-    if given == len(hints):
+    print("\n".join(f"hint {i + 1} of {len(hints)}: {hints[i]}" for i in given))
+    if len(given) == len(hints):
         print(f"That was the last one. After a try of your own: python exercises/check.py solution {number}")
     return 0
 
@@ -129,7 +137,7 @@ def check(number: str, name: str, seed: int, seconds: float) -> int:
     before = digest(work)
     verdict, printed = sandbox.examine(name, work, seed, seconds)
     tries = read_progress().get(number, {}).get("tries", 0) + verdict["tried"]
-    note(number, tries=tries, **(dict(passed=before) if verdict["passed"] else {}))
+    note(number, tries=tries, at=verdict["at"], **(dict(passed=before) if verdict["passed"] else {}))
     if printed.strip():
         lines = printed.splitlines()
         print("your code printed:", *(f"  | {line[:200]}" for line in lines[:SHOWN]), sep="\n")

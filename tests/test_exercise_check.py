@@ -50,7 +50,7 @@ def quick(check, monkeypatch):
 
     def examine(name, path, seed, seconds):
         passed = path.read_text().startswith("# right")
-        return dict(passed=passed, text="", tried=path.read_text() != STARTER), "debug\n" * 30
+        return dict(passed=passed, text="", tried=path.read_text() != STARTER, at=""), "debug\n" * 30
 
     monkeypatch.setattr(check.sandbox, "examine", examine)
 
@@ -90,10 +90,20 @@ def test_no_abuse_passes_and_each_gets_a_paragraph(tmp_path, abuse):
     assert "judging.py" not in printed and "sandbox.py" not in printed
 
 
+def test_what_was_wrong_before_a_loop_that_never_ends_is_told_as_well(tmp_path):
+    source = SOLUTION.replace(FIRST, "    return 0\n").replace(
+        "% stride\n", "% stride + [0 for _ in iter(int, 1)][0]\n"
+    )
+    verdict, _ = examine(tmp_path, source, seconds=2)
+    assert_told(verdict["passed"], verdict["text"], "stopped after 2 s, at: output_padding_for")
+    assert "  wrong     conv_size" in verdict["text"] and "  right     conv_transpose_size" in verdict["text"]
+    assert verdict["at"] == "conv_size"
+
+
 def assert_told(passed: bool, text: str, says: str) -> None:
     assert not passed
     assert says in text, text
-    assert len(text) < 1500
+    assert len(text) < 2000
     assert "judging.py" not in text and "sandbox.py" not in text and f"checks/{NAME}" not in text
 
 
@@ -142,6 +152,18 @@ def test_a_file_that_is_not_done_is_told_what_is_missing(source, says):
 def test_a_file_that_ends_the_process_while_it_is_imported(tmp_path):
     verdict, _ = examine(tmp_path, "import os\nos._exit(0)\n")
     assert_told(verdict["passed"], verdict["text"], "importing the file")
+
+
+def test_every_part_has_its_line_and_the_first_failure_its_paragraph():
+    verdict = judged(
+        SOLUTION.replace(FIRST, "    return -1\n").replace(
+            "    return (size + 2 * padding - k) % stride\n", "    raise NotImplementedError\n"
+        )
+    )
+    lines = verdict.text.splitlines()
+    assert [line[:12] for line in lines[:6]] == ["  wrong     "] * 2 + ["  right     "] * 2 + ["  to write  "] * 2
+    assert verdict.text.count("expected") == 1 and "not yet written" not in verdict.text
+    assert verdict.at == "conv_size"
 
 
 def test_an_error_shows_lines_of_the_learners_file_alone():
@@ -266,6 +288,23 @@ def test_hints_come_one_after_another_and_are_remembered(check, work, capsys):
         assert ("last one" in printed) == (count == len(hints))
 
 
+def test_hints_begin_with_the_function_that_the_last_check_found_wrong(check, work, capsys):
+    hints = importlib.import_module(f"checks.{NAME}").HINTS
+    work.mkdir()
+    (work / f"{NAME}.py").write_text(
+        SOLUTION.replace("y = np.zeros((B, O, H_out, W_out)", "y = np.ones((B, O, H_out, W_out)")
+    )
+    assert check.main([NUMBER]) == 1
+    about = [hint for hint in hints if "conv2d" in hint]
+    assert about and hints[0] not in about
+    capsys.readouterr()
+    for count in range(1, len(about) + 1):
+        assert check.main(["hint", NUMBER]) == 0
+        assert capsys.readouterr().out.count("\n") == count
+    assert check.main(["hint", NUMBER]) == 0
+    assert hints[0] in capsys.readouterr().out
+
+
 def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys):
     work.mkdir()
     (work / f"{NAME}.py").write_text("# right")
@@ -275,7 +314,10 @@ def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys
     assert "10 more lines" in printed
 
 
-@pytest.mark.parametrize("damaged", ["", "[]", "{", '{"03": 5}', '{"03": {"tries": "many"}}', "\x00"])
+@pytest.mark.parametrize(
+    "damaged",
+    ["", "[]", "{", '{"03": {"hints": [true, -1, 1e9, "0"]}}', '{"03": 5}', '{"03": {"tries": "many"}}', "\x00"],
+)
 def test_a_damaged_note_of_the_progress_does_no_harm(check, work, quick, damaged, capsys):
     work.mkdir()
     (work / ".progress.json").write_text(damaged)
@@ -283,7 +325,7 @@ def test_a_damaged_note_of_the_progress_does_no_harm(check, work, quick, damaged
     assert check.main([]) == 0
     assert check.main(["hint", NUMBER]) == 0
     assert check.main([NUMBER]) == 0
-    assert json.loads((work / ".progress.json").read_text())[NUMBER]["hints"] == 1
+    assert json.loads((work / ".progress.json").read_text())[NUMBER]["hints"] == [0]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,70 @@ def headings(page: Path) -> list[str]:
     return re.findall(r"^## (.*)$", text, re.MULTILINE)
 
 
+# --- every symbol is defined before its use -----------------------------------------------------------------------
+
+MATH = re.compile(r"^```math\n(.*?)^```$|\$([^$]+)\$", re.MULTILINE | re.DOTALL)
+# What TeX writes with letters and is no symbol: words, layout, functions and relations.
+NO_SYMBOL = re.compile(
+    r"\\(?:mathrm|mathtt|text|operatorname|begin|end)\{[^}]*\}|\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![A-Za-z])|\\[^A-Za-z]|"
+    r"\\(?:log|ln|exp|frac|tfrac|sqrt|sum|int|prod|max|min|arccos|sin|cos|det|cdot|quad|qquad|mathbb|mathcal|mathbf|bar|"
+    r"hat|tilde|le|ge|lt|gt|ne|ll|gg|approx|sim|mid|partial|infty|in|to|times|odot|pm|langle|rangle|Vert|lVert|rVert|"
+    r"cdots|ldots|dots|top|Rightarrow|Longrightarrow|nabla|circ|lfloor|rfloor|bmod|arg|lvert|rvert|leftarrow)(?![A-Za-z])"
+)
+
+
+def symbols(formula: str) -> list[str]:
+    """The letters and Greek macros of a formula, in their order; d is the differential."""
+    return [s for s in re.findall(r"\\?[A-Za-z]+", NO_SYMBOL.sub(" ", formula)) for s in (s if s[0] != "\\" else [s])]
+
+
+def undefined(text: str, known: set[str]) -> list[str]:
+    """Symbols of a page that are used before the text says what they are.
+
+    A symbol is defined where an inline formula begins with it, as in "a kernel of side $k$" or "with $s = 1/2$", or one on
+    a line of its own is an equation for it: no later than at the end of the paragraph of its first use, or of the
+    paragraph below if that is a formula on a line of its own.
+    """
+    blank = lambda block: block[0] if block[1] == "math" else re.sub(".", " ", block[0])  # noqa: E731
+    text = re.sub(r"^```(\w*)\n.*?^```$", blank, text, flags=re.MULTILINE | re.DOTALL)
+    last, defined, first = {}, {}, {}
+    for match in MATH.finditer(text):
+        own_line, found = match[1] is not None, symbols(match[1] or match[2])
+        below = re.compile(r"(\s*```math.*?```)*\s*" if own_line else "", re.DOTALL).match(text, match.end()).end()
+        for symbol in found:
+            last.setdefault(symbol, text.find("\n\n", below) % (len(text) + 1))
+            first.setdefault(symbol, f"{symbol} in line {text.count(chr(10), 0, match.start()) + 1}: {match[0]}")
+        pieces = re.split(r"\\qquad|\\quad|\n", match[1]) if own_line else [match[2]]
+        for begin in [symbols(piece)[:1] for piece in pieces if "=" in piece or not own_line]:
+            defined.setdefault(*begin, match.start()) if begin else None
+    return [first[s] for s in first if s not in known and defined.get(s, len(text)) > last[s]]
+
+
+def notation() -> set[str]:
+    """The symbols that the exercises' README explains for all pages."""
+    table = (EXERCISES / "README.md").read_text(encoding="utf-8").split("## Notation")[1].split("##")[0]
+    return {symbol for formula in re.findall(r"\$([^$]+)\$", table) for symbol in symbols(formula)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_symbol_is_defined_before_its_use(page):
+    assert undefined(page.read_text(encoding="utf-8"), notation() | {"d"}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("A kernel of side $k$ and\na stride $s = 2$ give $k - s$.\n", []),
+        ("The size is $k - s$.\n\nThe stride is $s$.\n", ["s"]),
+        ("```math\na + \\frac{\\lambda}{2}\n```\n\nwhere $a$ is one, $\\lambda$ two.\n", []),
+        ("```math\na + \\frac{\\lambda}{2}\n```\n\nwhere $a$ is one.\n\n$\\lambda$ is two.\n", ["\\lambda"]),
+        ("With $x$ and $\\log \\mathtt{kl}$.\n\n```python\nf'$w$'\n```\n", []),
+    ],
+)
+def test_a_symbol_without_a_definition_is_noticed(text, missing):
+    assert [found.split(" in line")[0] for found in undefined(text, {"x"})] == missing
+
+
 def test_there_are_pages():
     assert [page.name for page in PAGES][:2] == ["01_latent_space.md", "02_interpolation.md"]
     numbers = [int(page.name[:2]) for page in PAGES]

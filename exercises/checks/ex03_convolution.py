@@ -181,7 +181,7 @@ def not_cut_in_front(x, weight, bias, stride, padding, extra):
 
 
 def part_adjoint(work, rng):
-    """the identity <A x, y> = <x, A' y> between your two"""
+    """conv_transpose2d: the identity <A x, y> = <x, A' y> between your two"""
     for _, C, O, H, _, k, stride, padding, _ in CASES:
         x, weight = arrays(rng, np.float64, (2, C, H, H), (O, C, k, k))
         extra = int(work.output_padding_for(H, k, stride, padding))
@@ -210,6 +210,8 @@ HINTS = (
     "them, the pixels under it in all patches are padded[:, :, i::stride, j::stride], cut to H' x W'.",
     "conv2d: those pixels are (B, C, H', W') and weight[:, :, i, j] is (O, C): "
     'np.einsum("bchw,oc->bohw", pixels, weight[:, :, i, j]), added up over (i, j).',
+    "conv_transpose_size: solve conv_size's formula for `size`, as if nothing were left over; what conv2d left over at "
+    "the edge is output_padding.",
     "conv_transpose2d: the same two loops backwards. Start from a canvas of zeros of side H' + 2 padding; what was "
     "read from [i::stride, j::stride] is now added there. Cut `padding` from the top and left, then keep H' x W'.",
     "output_padding_for: conv2d throws away the remainder of (size + 2 padding - k) / stride.",

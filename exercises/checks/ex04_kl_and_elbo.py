@@ -266,6 +266,7 @@ HINTS = (
     "into -x log s - (1 - x) log(1 - s): what is left is l - l x + log(1 + exp(-l)). For l < 0 that exp overflows; "
     "write log(1 + exp(-l)) = -l + log(1 + exp(l)) there.",
     "bernoulli_recon: in one line for both signs, np.maximum(l, 0) - l * x + np.log1p(np.exp(-np.abs(l))).",
+    "elbo: two calls of your own functions. It is to become large, and recon and kl are costs.",
     "entropy_floor: bernoulli_recon with the best logit of each pixel, sigmoid(l) = x: the entropy -x log x - (1 - x) "
     "log(1 - x). For x = 0 and x = 1 it is 0: np.where(x > 0, x, 1) inside the log.",
 )

@@ -703,6 +703,8 @@ HINTS = (
     " Divide only where usage > 0, and write into a copy of the codebook.",
     "revive: np.flatnonzero(usage < dead_below / K)[: len(outputs)]. Afterwards usage is 1 / K there and sums / usage "
     "is the new code.",
+    "perplexity: np.unique(codes, return_counts=True)[1] counts the codes that occur, and only these; a code that does "
+    "not occur adds 0 to the entropy, and log 0 must not be taken.",
     "fit_markov: codes[:, :-1] are the codes before, codes[:, 1:] those after; np.add.at(pairs, (before, after), 1). "
     "markov_nats takes the logarithm of the same entries, transition[before, after].",
     "sample_markov: a loop over positions. p (N, K).cumsum(axis=1) <= uniforms[:, t, None] is true for every code that "

@@ -454,6 +454,8 @@ HINTS = (
     "conv_transpose2d_backward: it was the adjoint of a conv2d, so d_x is that conv2d of d_y. And d_weight is that of "
     "the conv2d which takes d_y to x: call conv2d_backward with the two exchanged.",
     "bce_backward: differentiate max(l, 0) - l x + log(1 + exp(-|l|)): for either sign of l that is sigmoid(l) - x.",
+    "reparameterize_backward: z = mu + exp(logvar / 2) eps, entry by entry: what is its derivative by mu, by logvar?",
+    "kl_backward: an image's kl is (mu^2 + exp(logvar) - logvar - 1) / 2, summed over Z; then the mean over B.",
     "vae_backward: call forward, begin with bce_backward, and go through the layers from the last to the first: first "
     "its primitive's backward with what it has read, then relu_backward with that same array, which is what the "
     "ReLU before it gave.",

@@ -60,6 +60,7 @@ class Verdict:
     passed: bool
     text: str
     tried: bool = True  # False for an untouched starter
+    at: str = ""  # the first function that is not right
 
 
 # --- the verdict --------------------------------------------------------------------------------------------------
@@ -71,30 +72,48 @@ def judge(
     starter: bytes,
     path: Path,
     seed: int,
-    begin: Callable[[str], None] = lambda _: None,
+    begin: Callable[[str, Verdict], None] = lambda name, so_far: None,
 ) -> Verdict:
-    """Run every part of `check` on the work in `source` (read from `path`); `begin(name)` is told of each part."""
+    """Run every part of `check` on the work in `source` (read from `path`): one line for each, and the first failure.
+
+    `begin(name, so_far)` hears of each part before it runs, with the verdict for the case that it never ends.
+    """
     if source.split() == starter.split():
         return Verdict(False, "This is the untouched starter: write your answer into it, then check again.", False)
-    done = []
     try:
         module = load(source, path, getattr(check, "FORBIDDEN", ()))
-        for number, part in enumerate(check.PARTS):
-            name = part.__doc__.strip().splitlines()[0]
-            begin(name)
-            part(Work(module), np.random.default_rng([seed, number]))
-            done.append(f"  right     {name}")
-    except Mismatch as error:
-        return Verdict(False, "\n".join([*done, error.text]))
-    except LearnerError as error:
-        return Verdict(False, "\n".join([*done, tell(error, path)]))
-    except Exception as error:  # ours: say so, without a traceback
-        return Verdict(
-            False,
-            f"The check itself failed ({type(error).__name__}: {error}), which is a mistake of the project: please "
-            f"report it with the seed {seed}.",
-        )
-    return Verdict(True, "\n".join(done))
+    except (Mismatch, LearnerError) as error:
+        return Verdict(False, tell(error, path))
+    lines, failure, at = [], "", ""
+    for number, part in enumerate(check.PARTS):
+        name = part.__doc__.strip().splitlines()[0]
+        begin(name, Verdict(False, "\n".join([*lines, failure]), at=at or function_of(name)))
+        found, text = run_part(part, Work(module), np.random.default_rng([seed, number]), path)
+        if found == "broken" and not at:
+            return Verdict(False, f"{text}, which is a mistake of the project: please report it with the seed {seed}.")
+        lines.append(f"  {'wrong' if found == 'broken' else found:<9} {name}")
+        if found != "right" and not at:
+            failure, at = text, function_of(name)
+    return Verdict(not at, "\n".join([*lines, failure]).rstrip("\n"), at=at)
+
+
+def function_of(name: str) -> str:
+    """The function that a part is about: the first word of its name, "conv2d: one patch at a time"."""
+    return name.split()[0].rstrip(":")
+
+
+def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path) -> tuple[str, str]:
+    """One of right, wrong, to write; or broken, where the check itself failed. And what there is to say of it.
+
+    After a part that is wrong, "broken" may be the learner's: parts may use what earlier ones have found right.
+    """
+    try:
+        part(work, rng)
+    except (Mismatch, LearnerError) as error:
+        return "to write" if isinstance(error.__cause__, NotImplementedError) else "wrong", tell(error, path)
+    except Exception as error:
+        return "broken", f"The check itself failed ({type(error).__name__}: {error})"
+    return "right", ""
 
 
 def load(source: bytes, path: Path, forbidden: tuple[str, ...]) -> ModuleType:
@@ -173,8 +192,10 @@ def to_numpy(value) -> np.ndarray:
 # --- what the learner's own code raised ---------------------------------------------------------------------------
 
 
-def tell(error: LearnerError, path: Path) -> str:
-    """One paragraph on an error of the learner's code, with its traceback shortened to lines of their file."""
+def tell(error: Mismatch | LearnerError, path: Path) -> str:
+    """One paragraph on a wrong answer or an error of the learner's code, its traceback cut to lines of their file."""
+    if isinstance(error, Mismatch):
+        return error.text
     cause, where = error.__cause__, str(error)
     if isinstance(cause, NotImplementedError):
         return f"{where} is not yet written: replace its `raise NotImplementedError`."
@@ -239,7 +260,8 @@ def agree_on_cases(
     """
     for case in cases:
         inputs = next((str(value.dtype) for value in case.values() if hasattr(value, "dtype")), "float64")
-        arguments = (f"{key} {value.shape}" if np.ndim(value) else f"{key}={value}" for key, value in case.items())
+        is_array = {key: getattr(value, "ndim", 0) > 0 for key, value in case.items()}
+        arguments = (f"{key} {value.shape}" if is_array[key] else f"{key}={value}" for key, value in case.items())
         what = f"{name}({', '.join(arguments)})" + (f" in {inputs}" if inputs != "float64" else "")
         got = function(*case.values())
         try:

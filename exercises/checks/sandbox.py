@@ -6,6 +6,7 @@ only the two sides know, so a file that prints "[pass]", or ends the process wit
 """
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -29,7 +30,7 @@ INSTALL = "python -m pip install -e ."
 
 
 def examine(name: str, path: Path, seed: int, seconds: float = 20) -> tuple[dict, str]:
-    """Check the file `path` with checks/<name>.py; (verdict as {passed, text, tried}, what the code printed)."""
+    """Check the file `path` with checks/<name>.py; (verdict as {passed, text, tried, at}, what the code printed)."""
     token, messages, printed = secrets.token_hex(16).encode(), queue.SimpleQueue(), bytearray()
     process = subprocess.Popen(
         [sys.executable, "-u", str(HERE / "sandbox.py"), name, str(path), str(seed)],
@@ -71,28 +72,32 @@ def _collect(output, printed: bytearray, messages: queue.SimpleQueue) -> None:
 
 
 def _wait(process: subprocess.Popen, messages: queue.SimpleQueue, seconds: float) -> dict:
-    part, deadline = "importing the file", time.monotonic() + START_LIMIT
+    part, so_far, deadline = "importing the file", _failed(""), time.monotonic() + START_LIMIT
+
+    def failed(text: str) -> dict:
+        return {**so_far, "text": f"{so_far['text']}\n{text}".lstrip("\n")}
+
     while True:
         try:
             message = messages.get(timeout=max(0, deadline - time.monotonic()))
         except queue.Empty:
-            return _failed(
+            return failed(
                 f"Your code was stopped after {seconds:g} s, at: {part}. Most often that is a loop that never ends; or "
                 "a loop over single numbers where one array operation would do."
             )
         if "ready" in message:
             deadline = time.monotonic() + seconds
         elif "part" in message:
-            part = message["part"]
+            part, so_far = message["part"], message["so_far"]
         elif "storm" in message:
-            return _failed(
+            return failed(
                 f"Your code was stopped because it printed more than {OUTPUT_LIMIT // 1000} kB, at: {part}. Take the "
                 "print out of its loop, and check again."
             )
         elif "ended" in message:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-            return _failed(
+            return failed(
                 f"Your code ended its process (exit status {process.poll()}) before the check was done, at: {part}. "
                 "Take out os._exit and whatever else ends or kills it; an answer is what a function returns."
             )
@@ -101,7 +106,7 @@ def _wait(process: subprocess.Popen, messages: queue.SimpleQueue, seconds: float
 
 
 def _failed(text: str) -> dict:
-    return dict(passed=False, text=text, tried=True)
+    return dict(passed=False, text=text, tried=True, at="")
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -123,6 +128,9 @@ def main(name: str, path: Path, seed: int) -> None:
         with contextlib.suppress(OSError):  # the learner's code may have closed anything
             os.write(channel, token + json.dumps(message).encode() + b"\n")
 
+    def begin(part: str, so_far) -> None:
+        say(part=part, so_far=dataclasses.asdict(so_far))
+
     sys.path[0] = str(HERE.parent)
     sys.path.append(str(path.parent))
     try:
@@ -132,10 +140,10 @@ def main(name: str, path: Path, seed: int) -> None:
     _limit_memory()
     say(ready=True)
     starter = (HERE.parent / "starter" / f"{name}.py").read_bytes()
-    verdict = judging.judge(check, path.read_bytes(), starter, path, seed, lambda part: say(part=part))
+    verdict = judging.judge(check, path.read_bytes(), starter, path, seed, begin)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    say(passed=verdict.passed, text=verdict.text, tried=verdict.tried)
+    say(**dataclasses.asdict(verdict))
     os._exit(0)  # no exit handler and no thread of the learner's gets a say
 
 
