@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import vae_lowlevel as lowlevel
-from checks.judging import Wrong, agree, agree_on_cases, to_numpy
+from checks.judging import Mismatch, Wrong, agree, agree_on_cases, close, to_numpy, tolerance
 from vae_common.spec import VAESpec
 
 FORBIDDEN = ("vae_numpy", "vae_lowlevel", "conv_vae", "torch")  # they hold the answer, and autograd gives it
@@ -74,6 +74,54 @@ def one_array(function):
     return call
 
 
+def agree_on_rows(work, name, right, cases, mistakes, read):
+    """`agree_on_cases` of work's function `name`, whose answers have two rows, by mu and by logvar.
+
+    Says of an answer without a known mistake which row is wrong, and of one that changes from call to call why.
+    """
+    function = one_array(getattr(work, name))
+    mistakes = {
+        "The two rows are exchanged: by mu comes first.": lambda *given: right(*given)[::-1],
+        "The two are joined into one; np.stack([a, b]) makes of (N, Z) and (N, Z) a (2, N, Z).": (
+            lambda *given: np.concatenate(right(*given))
+        ),
+        "The mean over the draws is taken; what each draw says is asked for.": lambda *given: right(*given).mean(
+            axis=1
+        ),
+        **mistakes,
+    }
+    try:
+        agree_on_cases(name, function, right, cases, mistakes=mistakes, read=read)
+    except Mismatch as error:
+        if "largest difference" in error.lines["likely"]:
+            error.lines["likely"] = (
+                changing(function, cases[0]) or one_row(function, right, cases) or error.lines["likely"]
+            )
+        raise
+
+
+def changing(function, case) -> str:
+    first, second = function(*case.values()), function(*case.values())
+    if np.array_equal(to_numpy(first), to_numpy(second), equal_nan=True):
+        return ""
+    return "Two calls with the same arguments give two answers: the noise is the argument eps, none is drawn inside."
+
+
+def one_row(function, right, cases) -> str:
+    """Which of the two rows is wrong, if one is right in all cases."""
+    rights = []
+    for case in cases:
+        got, expected = to_numpy(function(*case.values())), right(*case.values())
+        if got.shape != expected.shape:
+            return ""
+        rel = tolerance(got, str(case["mu"].dtype))
+        rights.append([close(got[row], expected[row], rel) for row in (0, 1)])
+    by_mu, by_logvar = np.all(rights, axis=0)
+    if by_mu == by_logvar:
+        return ""
+    return f"The row by {'mu' if by_mu else 'logvar'} is right; look at the one by {'logvar' if by_mu else 'mu'}."
+
+
 def by_autograd(loss: Callable, mu, logvar) -> np.ndarray:
     """The derivatives of loss(mu, logvar), a tensor of one number, by both -> (2, ...)."""
     leaves = [torch.tensor(value, requires_grad=True) for value in (mu, logvar)]
@@ -95,6 +143,13 @@ def part_reparameterize(work, rng):
             lambda mu, logvar, eps: mu + np.exp(logvar) * eps
         ),
         "logvar is taken for sigma; sigma = exp(logvar / 2).": lambda mu, logvar, eps: mu + logvar * eps,
+        "sigma is exp(logvar / 2): half of the exponent is the root; twice it is a square.": (
+            lambda mu, logvar, eps: mu + np.exp(2 * logvar) * eps
+        ),
+        "logvar is a logarithm: take exp of its half, not its root (it may be negative).": (
+            lambda mu, logvar, eps: mu + np.sqrt(logvar) * eps,
+            lambda mu, logvar, eps: mu + np.sqrt(np.abs(logvar)) * eps,
+        ),
         "One noise number is shared by all dimensions of an image: z is then a line through mu, not a cloud.": (
             lambda mu, logvar, eps: mu + np.exp(0.5 * logvar) * eps[:, :1]
         ),
@@ -104,7 +159,11 @@ def part_reparameterize(work, rng):
         ),
     }
     cases = list(posteriors(rng, ((5, 3), (5, 3)), ((1, 4), (1, 4)), ((3, 1), (3, 1))))
-    agree_on_cases("reparameterize", work.reparameterize, drawn, cases, mistakes=mistakes, read=f"{PAGE}#the-maths")
+    try:
+        agree_on_cases("reparameterize", work.reparameterize, drawn, cases, mistakes=mistakes, read=f"{PAGE}#the-maths")
+    except Mismatch as error:
+        error.lines["likely"] = changing(work.reparameterize, cases[0]) or error.lines["likely"]
+        raise
 
 
 # --- the two estimators -------------------------------------------------------------------------------------------
@@ -139,6 +198,15 @@ def part_pathwise(work, rng):
         "The second lacks the noise: dz / d logvar = sigma eps / 2.": of_logvar(
             lambda d_z, std, eps: d_z * 0.5 * std + 0 * eps
         ),
+        "The second lacks the derivative of f; both rows hold it.": of_logvar(lambda d_z, std, eps: 0.5 * std * eps),
+        "The second has z where sigma eps belongs: mu does not change with logvar.": (
+            lambda df, mu, logvar, eps: (
+                each_draw(df, mu, logvar, eps) + [[[0]], [[0.5]]] * mu * df(drawn(mu, logvar, eps))
+            )
+        ),
+        "The first is multiplied by mu; dz / dmu is 1.": (
+            lambda df, mu, logvar, eps: each_draw(df, mu, logvar, eps) * np.stack([mu, np.ones_like(mu)])[:, None]
+        ),
         "The derivative of f is taken at mu; it belongs at z, where the draw fell.": (
             lambda df, mu, logvar, eps: each_draw(lambda z: df(np.broadcast_to(mu, z.shape)), mu, logvar, eps)
         ),
@@ -147,7 +215,7 @@ def part_pathwise(work, rng):
         ),
     }
     read = f"{PAGE}#the-maths"
-    agree_on_cases("pathwise_samples", one_array(work.pathwise_samples), each_draw, cases, mistakes=mistakes, read=read)
+    agree_on_rows(work, "pathwise_samples", each_draw, cases, mistakes, read)
 
 
 def weighted_scores(f, mu, logvar, eps, baseline=0.0):
@@ -201,12 +269,30 @@ def part_score(work, rng):
         ),
         "The first is eps times sigma; (z - mu) / sigma^2 is eps / sigma.": rows(lambda std, eps: eps * std, two),
         "The first lacks the division by sigma: (z - mu) / sigma^2 is eps / sigma.": rows(lambda std, eps: eps, two),
+        "The second has its sign turned: by logvar it is (eps^2 - 1) / 2.": rows(one, lambda std, eps: -two(std, eps)),
+        "In the second the 1/2 belongs to the -1 too: -logvar / 2 gives -1/2.": rows(
+            one, lambda std, eps: 0.5 * eps**2 - 1
+        ),
+        "The second has eps where eps^2 belongs: (z - mu)^2 is sigma^2 eps^2.": rows(
+            one, lambda std, eps: 0.5 * (eps - 1)
+        ),
+        "In the second sigma^2 divides eps^2 once more: (z - mu)^2 / sigma^2 is eps^2 alone.": rows(
+            one, lambda std, eps: 0.5 * (eps**2 / std**2 - 1)
+        ),
+        "The second lacks the value of f; both rows are weighted by it.": (
+            lambda f, mu, logvar, eps, baseline=0.0: np.stack(
+                [weighted_scores(f, mu, logvar, eps, baseline)[0], two(1, eps)]
+            )
+        ),
+        "The scores alone: each is to be weighted by f - baseline.": (
+            lambda f, mu, logvar, eps, baseline=0.0: np.stack([eps / np.exp(0.5 * logvar), two(1, eps)])
+        ),
         "The sign is turned: the derivative of log q by mu is +(z - mu) / sigma^2.": (
             lambda f, mu, logvar, eps, baseline=0.0: -weighted_scores(f, mu, logvar, eps, baseline)
         ),
     }
     read = f"{PAGE}#the-maths"
-    agree_on_cases("score_samples", one_array(work.score_samples), weighted_scores, cases, mistakes=mistakes, read=read)
+    agree_on_rows(work, "score_samples", weighted_scores, cases, mistakes, read)
     f, mu, logvar, eps, _ = cases[0].values()
     agree(
         "score_samples without a baseline (0)",
@@ -229,6 +315,19 @@ def part_leave_one_out(work, rng):
         "That is the mean of all, with the draw's own value in it: the gradient comes out too small by 1/N.": (
             lambda values: np.full_like(values, values.mean())
         ),
+        "The sum of the others; divide it by their number, N - 1.": lambda values: values.sum() - values,
+        "The own value is still in the sum, and the division is by N - 1.": (
+            lambda values: np.full_like(values, values.sum() / (len(values) - 1)),
+            lambda values: values.sum() / (len(values) - 1),
+        ),
+        "That is the value less its baseline; asked for is the baseline itself.": (
+            lambda values: values - others(values),
+            lambda values: others(values) - values,
+        ),
+        "The sum of all is needed, not the mean: take the own value off it, then divide by N - 1.": (
+            lambda values: (values.mean() - values) / (len(values) - 1),
+            lambda values: values.mean() - values,
+        ),
         "There are N - 1 others: divide their sum by that.": lambda values: (values.sum() - values) / len(values),
         "One number for all draws: each draw leaves out another value.": lambda values: values.mean(),
     }
@@ -249,6 +348,35 @@ def variance(draws) -> float:
 def by_quadrature(mu, std, baseline=0.0):
     z = mu + std * POINTS
     return np.array([variance(2 * z), variance((z**2 - baseline) * POINTS / std)])
+
+
+TERMS = {
+    "mu^4": lambda mu, std, b: mu**4,
+    "mu^2 std^2": lambda mu, std, b: mu**2 * std**2,
+    "std^4": lambda mu, std, b: std**4,
+    "b mu^2": lambda mu, std, b: b * mu**2,
+    "b std^2": lambda mu, std, b: b * std**2,
+    "b^2": lambda mu, std, b: b**2,
+}
+
+
+def wrong_terms(function, cases) -> str:
+    """Which number is wrong, and if it is the second, which terms of its product with std^2 are."""
+    given = np.array([list(case.values()) for case in cases])
+    answers = [to_numpy(function(*row)) for row in given]
+    if not all(answer.shape == (2,) and np.isfinite(answer).all() for answer in answers):
+        return ""
+    off = np.array(answers) - [by_quadrature(*row) for row in given]
+    first, second = (np.abs(off).max(axis=0) > 1e-6 * np.abs(answers).max(axis=0)).tolist()
+    if not second:
+        return "The second number is right; look at the first, the variance of 2 mu + 2 std eps." if first else ""
+    terms = np.stack([term(*given.T) for term in TERMS.values()], axis=1)
+    factors = np.linalg.lstsq(terms, off[:, 1] * given[:, 1] ** 2, rcond=None)[0]
+    right = "The first number is right; in the second" if not first else "In the second number"
+    names = [name for name, factor in zip(TERMS, factors, strict=True) if abs(factor) > 1e-6]
+    if not np.allclose(terms @ factors, off[:, 1] * given[:, 1] ** 2, rtol=1e-6) or len(names) > 3:
+        return "" if first else "The first number is right; look at the second."
+    return f"{right}, times std^2, the factor of {' and of '.join(names)} is wrong."
 
 
 def part_square_variances(work, rng):
@@ -282,14 +410,38 @@ def part_square_variances(work, rng):
         "The first is the variance of 2 std eps: the 2 and the std are squared.": lambda mu, std, baseline=0.0: (
             by_quadrature(mu, std, baseline) * [1 / (2 * std), 1]
         ),
+        "The first is the mean of (2 z)^2; the variance is less by (2 mu)^2: the noise's part of 2 z alone.": (
+            lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline) + np.array([4 * mu**2, 0])
+        ),
+        "The first is the variance of 2 std eps, and a factor is squared: 2 gives 4.": (
+            lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline) / [2, 1]
+        ),
+        "Standard deviations; the variances are asked for.": (
+            lambda mu, std, baseline=0.0: np.sqrt(by_quadrature(mu, std, baseline))
+        ),
+        "The mean of the score's estimate is 2 mu, the derivative, not the mean of f.": (
+            score(lambda mu, std, baseline: 4 * mu**2 - (mu**2 + std**2) ** 2),
+            score(lambda mu, std, baseline: 4 * mu**2 - (mu**2 + std**2 - baseline) ** 2),
+        ),
+        "The mean 2 mu is to be squared before it is taken off.": (
+            score(lambda mu, std, baseline: 4 * mu**2 - 2 * mu),
+            score(lambda mu, std, baseline: 2 * mu**2),
+        ),
+        "The baseline is added; it is taken off: z^2 - b.": lambda mu, std, baseline=0.0: by_quadrature(
+            mu, std, -baseline
+        ),
         "The two are exchanged: pathwise comes first.": lambda mu, std, baseline=0.0: by_quadrature(mu, std, baseline)[
             ::-1
         ],
     }
     read = f"{PAGE}#two-variances-in-closed-form"
-    agree_on_cases(
-        "square_variances", one_array(work.square_variances), by_quadrature, cases, mistakes=mistakes, read=read
-    )
+    function = one_array(work.square_variances)
+    try:
+        agree_on_cases("square_variances", function, by_quadrature, cases, mistakes=mistakes, read=read)
+    except Mismatch as error:
+        if "largest difference" in error.lines["likely"]:
+            error.lines["likely"] = wrong_terms(function, cases) or error.lines["likely"]
+        raise
     mu, std = cases[0]["mu"], cases[0]["std"]
     what = f"square_variances(mu={mu}, std={std}) without a baseline (0)"
     agree(what, one_array(work.square_variances)(mu, std), by_quadrature(mu, std), read=read)
@@ -320,6 +472,9 @@ def part_elbo_gradients(work, rng):
             [chained(d_z, mu, logvar, eps)[0], d_logvar(d_z, np.exp(0.5 * logvar), eps, len(mu))]
         )
 
+    def of_mu(more):
+        return lambda d_z, mu, logvar, eps: chained(d_z, mu, logvar, eps) + np.stack([more(mu, len(mu)), 0 * mu])
+
     mistakes = {
         "The KL is missing.": lambda *given: chained(*given, kl=0),
         "The path through z is missing: that is the KL alone.": lambda *given: chained(*given, recon=0),
@@ -346,12 +501,31 @@ def part_elbo_gradients(work, rng):
         "That is the derivative by sigma; by logvar it is times sigma / 2.": of_logvar(
             lambda d_z, std, eps, B: d_z * eps + (std - 1 / std) / B
         ),
+        "The KL's derivative by mu lacks its 1/B.": of_mu(lambda mu, B: mu * (B - 1) / B),
+        "The KL's derivative by logvar lacks its 1/B.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std * eps + 0.5 * (std**2 - 1)
+        ),
+        "The KL's derivative by mu has a 1/2 too many: mu^2 / 2 gives mu.": of_mu(lambda mu, B: -0.5 * mu / B),
+        "The KL's derivative by mu is twice too large: mu^2 / 2 gives mu.": of_mu(lambda mu, B: mu / B),
+        "By mu that is the KL's own term, mu^2 / 2; its derivative is mu.": of_mu(lambda mu, B: (mu**2 / 2 - mu) / B),
+        "The KL's parts are divided by all B Z numbers; the mean is over the batch alone.": lambda *given: chained(
+            *given, kl=1 / given[1].shape[1]
+        ),
+        "In the KL's derivative by logvar, exp(logvar) is sigma^2, not sigma.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std * eps + 0.5 * (std - 1) / B
+        ),
+        "In the KL's derivative by logvar the sign is turned: it is (exp(logvar) - 1) / 2.": of_logvar(
+            lambda d_z, std, eps, B: d_z * 0.5 * std * eps - 0.5 * (std**2 - 1) / B
+        ),
+        "By logvar, d_z goes through dz / d logvar = sigma eps / 2; by mu alone that is 1.": of_logvar(
+            lambda d_z, std, eps, B: d_z + 0.5 * (std**2 - 1) / B
+        ),
         "The derivative by logvar lacks the path through z.": of_logvar(
             lambda d_z, std, eps, B: 0 * d_z + 0.5 * (std**2 - 1) / B
         ),
     }
     read = f"{PAGE}#the-vaes-own-gradient"
-    agree_on_cases("elbo_gradients", one_array(work.elbo_gradients), chained, cases, mistakes=mistakes, read=read)
+    agree_on_rows(work, "elbo_gradients", chained, cases, mistakes, read)
 
 
 @functools.lru_cache(maxsize=2)
@@ -390,7 +564,7 @@ PARTS = (
 
 HINTS = (
     "reparameterize: sigma is the root of exp(logvar), and a root is half of the exponent.",
-    "pathwise_samples: make z with reparameterize, take d_z = df(z). By the chain rule the rows are d_z dz/dmu and "
+    "pathwise_samples: make z with your first function, d_z = df(z). By the chain rule the rows are d_z dz/dmu and "
     "d_z dz/dlogvar; differentiate mu + exp(logvar / 2) eps by each. np.stack([a, b]) puts them together.",
     "score_samples: write log q(z) = -(z - mu)^2 / (2 exp(logvar)) - logvar / 2 + const, differentiate it with z held "
     "fixed, then put z - mu = sigma eps in: eps / sigma and (eps^2 - 1) / 2. The values are (N,): [:, None] makes them "
@@ -418,7 +592,21 @@ WRONG = (
     Wrong("shared noise", DRAW, "return mu + np.exp(0.5 * logvar) * eps[:, :1]", "shared by all dimensions"),
     Wrong("no noise", DRAW, "return mu + 0 * eps", "noise is missing"),
     Wrong("minus the noise", DRAW, "return mu - np.exp(0.5 * logvar) * eps", "with a minus"),
-    Wrong("own noise", DRAW, "return mu + np.exp(0.5 * logvar) * np.random.normal(size=eps.shape)", "largest diff"),
+    Wrong("own noise", DRAW, "return mu + np.exp(0.5 * logvar) * np.random.normal(size=eps.shape)", "drawn inside"),
+    Wrong("exp of twice logvar", DRAW, "return mu + np.exp(2 * logvar) * eps", "half of the exponent"),
+    Wrong("root of logvar", DRAW, "return mu + np.sqrt(logvar) * eps", "take exp of its half"),
+    Wrong("in place", DRAW, "mu += np.exp(0.5 * logvar) * eps\n    return mu", "in place"),
+    Wrong("mean over draws", f"return {PATH}", f"return {PATH}.mean(axis=1)", "mean over the draws"),
+    Wrong("joined", PATH, PATH.replace("stack", "concatenate"), "np.stack"),
+    Wrong("rows exchanged", PATH, f"{PATH}[::-1]", "exchanged"),
+    Wrong(
+        "pathwise without f'", PATH, "np.stack([d_z, 0.5 * np.exp(0.5 * logvar) * eps])", "lacks the derivative of f"
+    ),
+    Wrong(
+        "pathwise with z", PATH, "np.stack([d_z, d_z * 0.5 * reparameterize(mu, logvar, eps)])", "mu does not change"
+    ),
+    Wrong("times mu", PATH, PATH.replace("[d_z,", "[d_z * mu,"), "dz / dmu is 1"),
+    Wrong("an unknown factor", PATH, PATH.replace("0.5 * np", "0.3 * np"), "The row by mu is right"),
     Wrong("pathwise by sigma", PATH, "np.stack([d_z, d_z * eps])", "derivative by sigma"),
     Wrong("pathwise without 1/2", PATH, "np.stack([d_z, d_z * np.exp(0.5 * logvar) * eps])", "lacks its 1/2"),
     Wrong("pathwise with sigma^2", PATH, "np.stack([d_z, d_z * 0.5 * np.exp(logvar) * eps])", "sigma^2 where"),
@@ -431,7 +619,12 @@ WRONG = (
     Wrong("score by the variance", SECOND, "value * 0.5 * (eps**2 - 1) / np.exp(logvar)", "by the variance"),
     Wrong("eps over sigma^2", FIRST, "value * eps / np.exp(logvar)", "eps / sigma"),
     Wrong("eps times sigma", FIRST, "value * eps * np.exp(0.5 * logvar)", "times sigma"),
-    Wrong("the score's sign", FIRST, "-value * eps / np.exp(0.5 * logvar)", "differ"),
+    Wrong("the score's sign", FIRST, "-value * eps / np.exp(0.5 * logvar)", "The row by logvar is right"),
+    Wrong("the second's sign", SECOND, "value * 0.5 * (1 - eps**2)", "its sign turned"),
+    Wrong("half of eps^2 alone", SECOND, "value * (0.5 * eps**2 - 1)", "1/2 belongs"),
+    Wrong("eps not squared", SECOND, "value * 0.5 * (eps - 1)", "eps^2 belongs"),
+    Wrong("sigma^2 twice", SECOND, "value * 0.5 * (eps**2 / np.exp(logvar) - 1)", "once more"),
+    Wrong("half of it not weighted", SECOND, "0.5 * (eps**2 - 1)", "lacks the value of f"),
     Wrong(
         "everything negative",
         "    return np.stack([value *",
@@ -440,11 +633,35 @@ WRONG = (
     ),
     Wrong("mean of all", "(values.sum() - values) / (len(values) - 1)", "values.mean() + 0 * values", "own value"),
     Wrong("N others", "(len(values) - 1)", "len(values)", "N - 1 others"),
+    Wrong("sum of others", " / (len(values) - 1)", "", "divide it by their number"),
+    Wrong("own value kept", "(values.sum() - values)", "(values.sum() + 0 * values)", "still in the sum"),
+    Wrong("value less baseline", "return (values.sum()", "return values - (values.sum()", "baseline itself"),
+    Wrong("mean for sum", "(values.sum() - values)", "(values.mean() - values)", "not the mean"),
+    Wrong("mean square of 2 z", "path = 4 * std**2", "path = 4 * mu**2 + 4 * std**2", "the noise's part"),
+    Wrong("2 not squared", "path = 4 * std**2", "path = 2 * std**2", "2 gives 4"),
+    Wrong("no std in the first", "path = 4 * std**2", "path = 4.0", "look at the first"),
+    Wrong("standard deviations", f"np.array([path, {SQUARE}])", f"np.sqrt([path, {SQUARE}])", "Standard deviations"),
+    Wrong("the mean of f", SQUARE, "square / std**2 - (mu**2 + std**2) ** 2", "not the mean of f"),
+    Wrong("mean not squared", SQUARE, "square / std**2 - 2 * mu", "to be squared"),
+    Wrong("baseline put on", "- 2 * baseline", "+ 2 * baseline", "baseline is added"),
+    Wrong("a cross term lost", "18 * mu**2", "12 * mu**2", "the factor of mu^2 std^2 is wrong"),
+    Wrong("eps^6 taken for eps^4", "15 * std**4", "3 * std**4", "the factor of std^4 is wrong"),
     Wrong("mean of squares", SQUARE, "square / std**2", "mean of the square"),
     Wrong("moments as if independent", "3 * std**2)", "std**2)", "not independent"),
     Wrong("no division", SQUARE, "square - 4 * mu**2", "division by std^2"),
     Wrong("baseline off the variance", " - 2 * baseline * (mu**2 + 3 * std**2) + baseline**2", "", "not used"),
     Wrong("variance of std eps", "4 * std**2\n", "2 * std\n", "are squared"),
+    Wrong("1/B by logvar alone", BY_MU, "d_mu = d_z + mu", "by mu lacks its 1/B"),
+    Wrong("1/B by mu alone", BY_LOGVAR, BY_LOGVAR.replace(" / len(mu)", ""), "by logvar lacks its 1/B"),
+    Wrong("half of mu", BY_MU, "d_mu = d_z + 0.5 * mu / len(mu)", "1/2 too many"),
+    Wrong("the KL for its derivative", BY_MU, "d_mu = d_z + mu**2 / 2 / len(mu)", "own term"),
+    Wrong("divided by B Z", BOTH, BOTH.replace("len(mu)", "mu.size"), "all B Z numbers"),
+    Wrong("sigma in the KL", BY_LOGVAR, BY_LOGVAR.replace("np.exp(logvar)", "np.exp(0.5 * logvar)"), "not sigma"),
+    Wrong("1 - exp", BY_LOGVAR, BY_LOGVAR.replace("(np.exp(logvar) - 1)", "(1 - np.exp(logvar))"), "sign is turned"),
+    Wrong(
+        "d_z as it is", BY_LOGVAR, BY_LOGVAR.replace("d_z * 0.5 * np.exp(0.5 * logvar) * eps", "d_z"), "goes through"
+    ),
+    Wrong("d_z changed", BY_MU, "d_z += mu / len(mu)\n    d_mu = d_z", "in place"),
     Wrong("KL summed over the batch", BOTH, BOTH.replace(" / len(mu)", ""), "summed over the batch"),
     Wrong("no KL", BOTH, BOTH.replace(" + mu / len(mu)", "").split(" + 0.5 * (np")[0], "KL is missing"),
     Wrong("d_z divided twice", BOTH, f"d_z = d_z / len(mu)\n    {BOTH}", "second time"),

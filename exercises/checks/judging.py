@@ -316,7 +316,7 @@ def about_shapes(got: tuple, expected: tuple) -> str:
     if len(got) > len(expected):
         return "One axis too many: is a sum over one missing?"
     if len(got) < len(expected):
-        return "An axis is missing: does a sum or mean run over it too?"
+        return "An axis is missing: does a sum or mean run over it too, or is one answer given where many are asked for?"
     if sorted(got) == sorted(expected):
         return "The right sizes in another order: axes are exchanged."
     return ""
