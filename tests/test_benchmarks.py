@@ -143,15 +143,19 @@ def test_growth(benchmark, monkeypatch, capsys, tmp_path):
     program = benchmark("growth")
     point = {"images per step": 4, "latent dimensions": 2, "images in memory": 16}
     assert set(program.measure_point(point, 1, "cpu")) == {"seconds", "megabytes"}
+    assert set(program.measure_shared(1)) == {"seconds", "megabytes"}
 
     def known(point, args):
+        if "processes" in point:
+            return {"seconds": 1 / point["processes"], "megabytes": 1.0}
         size = point["images per step"]
         return {"seconds": size * 1e-3, "megabytes": 1.0 * size**2}
 
     monkeypatch.setattr(program, "in_own_process", known)
     assert program.main(["--sizes", "2", "--clock", "cpu", "--out", str(tmp_path / "growth.png")]) == 1
     out = capsys.readouterr().out
-    assert verdicts(out) == ["PASS", "FAIL", "PASS", "PASS", "PASS", "PASS"]
+    assert verdicts(out) == ["PASS", "FAIL", "PASS", "PASS", "PASS", "PASS", "PASS"]
+    assert "time per step of 2 processes over that of 1, with a core for each: 0.5, bar" in out
     assert "time per step grows with images per step to the power: 1, bar <= 1.1" in out
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 

@@ -2,13 +2,16 @@
 
 Level 2 takes --steps steps on drawn digits, with one of three sizes changed at a time: images per step, latent
 dimensions, images in memory. Each point is a process of its own, so that its peak memory is its own; memory counts
-from the moment everything is imported and one step is taken. Writes a picture where --out says.
+from the moment everything is imported and one step is taken. Level 3 takes as many steps of 256 images in 1, 2 and 4
+processes with one thread each, and memory is that of the first. Writes a picture where --out says.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,17 @@ SIZES = {
     "latent dimensions": (2, 8, 32, 128),
     "images in memory": (10_000, 60_000, 200_000, 600_000),
 }
+PROCESSES = (1, 2, 4)
+SHARED_BATCH = 256
 BASE = {"images per step": 64, "latent dimensions": 20, "images in memory": 10_000}
 
 
 def measure_point(point: dict[str, int], steps: int, clock: str) -> dict[str, float]:
     """Run in the point's own process: seconds per step, and the MB by which its peak memory grew."""
     batch_size, latent_dim, count = point.values()
-    import resource  # not on Windows
-
     import torch
 
     import vae_lowlevel
-    from vae_common import digits
     from vae_common.spec import VAESpec
 
     options = argparse.Namespace(
@@ -46,8 +48,38 @@ def measure_point(point: dict[str, int], steps: int, clock: str) -> dict[str, fl
         for _, _ in zip(range(steps), epoch, strict=False):
             pass
 
-    few = digits.draw(digits.sample_factors(16, seed=1))
-    take(few, 1)
+    return measured(take, count, steps, clock)
+
+
+def measure_shared(steps: int) -> dict[str, float]:
+    """The same of level 3 in the processes that torchrun started; the clock on the wall, which all of them share."""
+    import torch
+
+    import processes
+    import trainer
+    from conv_vae import ConvVAE
+    from vae_common.data import ImageSet
+
+    torch.manual_seed(0)
+    settings = trainer.Settings(1, SHARED_BATCH)
+    with processes.joined():
+        state = trainer.RunState.start(ConvVAE(), settings)
+
+        def take(images: np.ndarray, steps: int) -> None:
+            data = ImageSet("digits", "train", images, np.zeros(len(images), np.int64), ())
+            for index in np.split(np.arange(SHARED_BATCH * steps) % len(images), steps):
+                trainer.train_step(state, data, index, settings, 10**6)
+
+        return measured(take, BASE["images in memory"], steps, "wall")
+
+
+def measured(take: Callable[[np.ndarray, int], None], count: int, steps: int, clock: str) -> dict[str, float]:
+    """Seconds per step of take(images, steps), and MB by which `count` images and the steps raise the peak memory."""
+    import resource  # not on Windows
+
+    from vae_common import digits
+
+    take(digits.draw(digits.sample_factors(16, seed=1)), 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images = digits.draw(digits.sample_factors(count, seed=0))
     take(images, 1)
@@ -58,11 +90,15 @@ def measure_point(point: dict[str, int], steps: int, clock: str) -> dict[str, fl
 
 
 def in_own_process(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--steps", str(args.steps), "--clock", args.clock, "--point"]
-    done = subprocess.run([*command, json.dumps(point)], capture_output=True, text=True)
+    env = os.environ
+    command = [__file__, "--steps", str(args.steps), "--clock", args.clock, "--point", json.dumps(point)]
+    if "processes" in point:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(point["processes"])]
+        command, env = [*launch, *command], {**env, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
     if done.returncode:
         raise cli.UsageError(f"the process that measured {point} failed: {done.stderr.strip().splitlines()[-1:]}.")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def slope(sizes: tuple[int, ...], values: list[float]) -> float:
@@ -73,8 +109,8 @@ def slope(sizes: tuple[int, ...], values: list[float]) -> float:
 def draw(results: dict[str, list[dict]], sizes: dict[str, tuple[int, ...]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    axes = figure.subplots(2, 3, sharey="row")
+    figure = Figure(figsize=(13, 5.5), layout="constrained")
+    axes = figure.subplots(2, len(results), sharey="row")
     for column, (name, points) in zip(axes.T, results.items(), strict=True):
         for ax, key, scale in zip(column, ("seconds", "megabytes"), (1e3, 1), strict=True):
             values = [scale * point[key] for point in points]
@@ -95,7 +131,11 @@ def draw(results: dict[str, list[dict]], sizes: dict[str, tuple[int, ...]], path
 
 def run(args: argparse.Namespace) -> int:
     if args.point:
-        print(json.dumps(measure_point(json.loads(args.point), args.steps, args.clock)))
+        point = json.loads(args.point)
+        shared = "processes" in point
+        found = measure_shared(args.steps) if shared else measure_point(point, args.steps, args.clock)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(found))
         return 0
     print(timing.machine(args.clock))
     sizes = {name: values[: args.sizes] for name, values in SIZES.items()}
@@ -110,6 +150,13 @@ def run(args: argparse.Namespace) -> int:
             exponent = slope(values, [point[key] for point in results[name]])
             bar = 0.15 if (name, key) == ("images in memory", "seconds") else at_most
             verdicts.judge(f"{what} grows with {name} to the power", exponent, at_most=bar)
+    name, counts = "processes", PROCESSES[: args.sizes]
+    sizes[name], results[name] = counts, [in_own_process({name: count}, args) for count in counts]
+    for count, point in zip(counts, results[name], strict=True):
+        times = f"{1e3 * point['seconds']:.1f}", f"{1e6 * point['seconds'] / SHARED_BATCH:.0f}"
+        rows.append([name, str(count), *times, f"{point['megabytes']:.0f}"])
+    ratio = results[name][1]["seconds"] / results[name][0]["seconds"]
+    verdicts.judge("time per step of 2 processes over that of 1, with a core for each", ratio, at_most=0.75)
     print("\n" + timing.table(("size changed", "", "ms per step", "us per image", "peak memory, MB"), rows))
     if args.out:
         draw(results, sizes, Path(args.out))
