@@ -111,8 +111,8 @@ def hint(number: str, name: str) -> int:
     entry = read_progress().get(number, {})
     given = [i for i in entry.get("hints", []) if type(i) is int and i in range(len(hints))]
     left = [i for i in range(len(hints)) if i not in given]
-    wanted = re.compile(rf"\b{re.escape(entry.get('at') or '-')}\b")
-    given += sorted(left, key=lambda i: not wanted.search(hints[i]))[:1]
+    at = entry.get("at") and re.compile(rf"\b{re.escape(entry['at'])}\b")
+    given += sorted(left, key=lambda i: bool(at) and not at.search(hints[i]))[:1]
     note(number, hints=given)
     print("\n".join(f"hint {i + 1} of {len(hints)}: {hints[i]}" for i in given))
     if len(given) == len(hints):

@@ -417,6 +417,10 @@ def test_float32_gets_room_only_where_float32_is():
         agree("f(x)", RIGHT + 1e-5, RIGHT)
     with pytest.raises(Mismatch):
         agree("f(x)", RIGHT + 1e-3, RIGHT, inputs="torch.float32")
+    case = dict(x=RIGHT, w=np.float32(1))
+    agree_on_cases("f", lambda x, w: x + 1e-5, lambda x, w: x, [case])
+    with pytest.raises(Mismatch):
+        agree_on_cases("f", lambda x, w: x + 1e-5, lambda x, w: x, [dict(x=RIGHT, w=1.0)])
 
 
 def test_a_mistake_is_named_only_if_it_fits_on_every_case():

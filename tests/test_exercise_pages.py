@@ -132,9 +132,9 @@ def symbols(formula: str) -> list[str]:
 def undefined(text: str, known: set[str]) -> list[str]:
     """Symbols of a page that are used before the text says what they are.
 
-    A symbol is defined where an inline formula begins with it, as in "a kernel of side $k$" or "with $s = 1/2$", or where
-    one on a line of its own is an equation for it: no later than at the end of the paragraph of its first use, or of
-    the paragraph below if that is a formula on a line of its own.
+    A symbol is defined where an inline formula begins with it, as in "a kernel of side $k$" or "with $s = 1/2$", or
+    where one on a line of its own is an equation for it: no later than at the end of the paragraph of its first use, or
+    of the paragraph below if that is a formula on a line of its own.
     """
     blank = lambda block: block[0] if block[1] == "math" else re.sub(".", " ", block[0])  # noqa: E731
     text = re.sub(r"^```(\w*)\n.*?^```$", blank, text, flags=re.MULTILINE | re.DOTALL)

@@ -327,7 +327,10 @@ def part_training_terms(work, rng):
     """training_terms"""
     name, cases = "training_terms", list(pictures(rng))
     diagnosed(work, name)
-    mistakes = {"The KL is still negative: its bracket has the wrong sign.": lambda *case: -kl(*case)}
+    mistakes = {
+        "The KL is still negative: its bracket has the wrong sign.": lambda *case: -kl(*case),
+        "A clip at 0 makes 0 of every KL: its sign is wrong, not its size.": lambda *case: 0 * kl(*case),
+    }
     agree_on_cases(f"recon of {name}", one_of(work, name, 1, 3), recon, cases)
     agree_on_cases(f"kl of {name}", one_of(work, name, 2, 3), kl, cases, mistakes=mistakes)
     mistakes = {
@@ -362,6 +365,9 @@ def part_warmup_terms(work, rng):
         "The log is right now, but nothing warms up any more: the objective keeps its weight.": (
             lambda *case: recon(*case) + kl(*case)
         ),
+        "The weight is at recon; the KL is what warms up.": lambda x, x_logits, mu, logvar, step, warmup=1000: (
+            min(1, step / warmup) * recon(x, x_logits) + right.gaussian_kl(mu, logvar)
+        ),
         "The weight is in the objective twice.": functools.partial(weighted, power=2),
     }
     agree_on_cases(f"the objective of {name}", one_of(work, name, 0, 3), weighted, cases, mistakes=mistakes)
@@ -374,16 +380,30 @@ def through(layers, z, last=lambda h: h):
     return last(z @ layers[-1][0] + layers[-1][1])
 
 
+def inverse_of_sigmoid(layers, z):
+    with np.errstate(all="ignore"):
+        x_mean = special.expit(through(layers, z))
+        return np.log(x_mean) - np.log(1 - x_mean)
+
+
 def part_decode(work, rng):
     """decode"""
     name, cases = "decode", []
     diagnosed(work, name)
     for B, sizes in ((5, (3, 4, 6)), (1, (1, 2, 5, 7)), (3, (2, 5))):
-        cases.append(dict(layers=layers_of(rng, sizes), z=rng.normal(size=(B, sizes[0]))))
+        layers = layers_of(rng, sizes)
+        layers[-1][1][:2] = 60, -60  # sure of white, of black: 1 - sigmoid(60) is 0 in float64
+        cases.append(dict(layers=layers, z=rng.normal(size=(B, sizes[0]))))
     twice, once = functools.partial(through, last=special.expit), special.expit
     mistakes = {
         "Still probabilities, from 0 to 1: the loss takes the sigmoid once more.": twice,
         "The sigmoid is gone from the layers before as well; without it they are one linear map.": linear,
+        "The logarithm of a probability is not its logit: it is never above 0.": lambda layers, z: special.log_expit(
+            through(layers, z)
+        ),
+        "A sigmoid and then its inverse: a probability that is rounded to 1 has the logit inf. Leave both out.": (
+            inverse_of_sigmoid
+        ),
     }
     logits = one_of(work, name, 0, 2)
     agree_on_cases(f"x_logits of {name}", logits, through, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
@@ -420,10 +440,12 @@ def part_bytes_recon(work, rng):
             of(lambda x: x.clip(0, 1))
         ),
         "The threshold makes other images: grey is asked for.": (of(lambda x: x > 127), of(lambda x: np.rint(x / 255))),
+        "Whole-number division makes 0 of every grey: / instead of //.": of(lambda x: x // 255),
         "The mistake is in the pixels; recon divided by 255 is still of pixels outside [0, 1].": of(lambda x: x, 255),
     }
     answer = functools.partial(work.call, name)
-    agree_on_cases(name, answer, of(lambda x: x / 255), cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
+    # 5e-5: some logits are float32, whatever the answer is
+    agree_on_cases(name, answer, of(lambda x: x / 255), cases, mistakes=mistakes, read=f"{PAGE}#symptoms", rel=5e-5)
     holds(work, name)
 
 
@@ -466,6 +488,12 @@ def parts_of(term):
         "The last batch is not full, and dividing by full ones counts too many images.": cut(
             lambda v, b, n: v.sum() / (n * len(b))
         ),
+        "Every batch holds all images: the sum has each of them several times.": cut(
+            lambda v, b, n: v.sum() * len(b) / len(v)
+        ),
+        "The sum over all images is divided by the size of a batch, not by their number.": cut(
+            lambda v, b, n: v.sum() / n
+        ),
         "The last, shorter batch is left out.": cut(
             lambda v, b, n: np.sum([part.sum() for part in b if len(part) == n]) / len(v)
         ),
@@ -485,17 +513,24 @@ def part_capacity(work, rng):
         answer = types.SimpleNamespace(penalty=work.call(name, most, steps))
         came = np.stack([penalty(work, answer, *call) for call in zip(kls, training, strict=True)])
 
-        def penalties(count, kls=kls, training=training, most=most, steps=steps):
+        def penalties(count, late=0, of=np.abs, kls=kls, training=training, most=most, steps=steps):
             n, rows = 0, []
             for kl, now in zip(kls, training, strict=True):
                 n += count(now)
-                rows.append(np.abs(kl - most * min(1, n / steps)))
+                rows.append(of(kl - most * min(1, (n - late * now) / steps)))
             return np.stack(rows)
 
         exact = penalties(lambda now: now)
         mistakes = {
             "The counter still advances in validation.": penalties(lambda now: 1),
             "C never grows now: training has to advance the counter.": penalties(lambda now: 0),
+            "The first training step has C = 0 here: in training step n it is most n / steps, counted from 1.": (
+                penalties(lambda now: now, late=1)
+            ),
+            "A KL below C is to be penalised too: |kl - C|.": penalties(lambda now: now, of=lambda gap: gap),
+            "Only a KL above C is penalised; one below C is, too: |kl - C|.": penalties(
+                lambda now: now, of=lambda gap: np.maximum(gap, 0)
+            ),
             "The counter advances in validation, and in training it does not.": penalties(lambda now: not now),
             "Validation must have a C too, the one that training has reached.": np.where(
                 np.array(training)[:, None], exact, 0
@@ -529,6 +564,11 @@ def index_information(z, mu, logvar):
     return (log_q.diagonal() - special.logsumexp(log_q, axis=1) + np.log(len(z))).mean()
 
 
+def other_axis(z, mu, logvar):
+    log_q = information(z, mu, logvar)
+    return (log_q.diagonal() - special.logsumexp(log_q, axis=0) + np.log(len(z))).mean()
+
+
 def part_mutual_information(work, rng):
     """mutual_information"""
     name, cases = "mutual_information", []
@@ -550,6 +590,8 @@ def part_mutual_information(work, rng):
         ),
         "Divided by Z the number is smaller, and still wrong.": lambda z, *q: too_often(z, *q) / z.shape[1],
         "The weight 1/N of the mixture is missing: too small by ln N.": lambda z, *q: exact(z, *q) - np.log(len(z)),
+        "ln N has the wrong sign: a mean is smaller than the sum.": lambda z, *q: exact(z, *q) - 2 * np.log(len(z)),
+        "The mixture is taken over the codes: it is one over the N posteriors, for each code.": other_axis,
         "A sum over the images; the mean is meant.": lambda z, *q: exact(z, *q) * len(z),
     }
     # 1e-8: log q of a code far out is some hundred nats, and differs by rounding between the ways to write it
@@ -773,6 +815,10 @@ def other_walk(points):
     return function
 
 
+def all_latents(mu, dim, steps=7):
+    return other_walk(lambda codes, steps: np.quantile(mu, shares(steps)))(mu, dim, steps)
+
+
 def shares(steps):
     return np.linspace(0.05, 0.95, steps)
 
@@ -797,6 +843,16 @@ def part_quantile_walk(work, rng):
         ),
         "The ends are right; in between these are equal steps of the code, not of the share.": (
             other_walk(lambda codes, steps: np.linspace(*np.quantile(codes, (0.05, 0.95)), steps))
+        ),
+        "The prior's walk, times the codes' spread: the codes have a mean of their own.": (
+            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps)) * codes.std())
+        ),
+        "Those are the quantiles of all latents together; dim alone is asked for.": all_latents,
+        "np.percentile counts from 0 to 100: 0.95 is less than one per cent there.": (
+            other_walk(lambda codes, steps: np.percentile(codes, shares(steps)))
+        ),
+        "From the smallest to the largest code in equal steps: these are no shares.": (
+            other_walk(lambda codes, steps: np.linspace(codes.min(), codes.max(), steps))
         ),
         "Still symmetric around 0.": other_walk(
             lambda codes, steps: np.quantile(np.abs(codes), 0.9) * np.linspace(-1, 1, steps)
@@ -824,7 +880,7 @@ def part_gradient_error(work, rng):
         def ask(gradient, loss=loss, x=x, more=more):
             return work.call(name, loss, gradient, x, *more)
 
-        central = slope(x) * np.sinh(step) / step
+        central, forward = slope(x) * np.sinh(step) / step, slope(x) * np.expm1(step) / step
         one_wrong = slope(x)
         one_wrong.flat[-1] += rng.choice((-1, 1)) * rng.uniform(1, 2)
         tried = {
@@ -839,6 +895,9 @@ def part_gradient_error(work, rng):
                 "No error, whatever gradient it is given: np.asarray makes no copy, so the differences are written "
                 "into the gradient itself, which is then compared with itself.": 0.0,
                 "Of the largest error; here it is the mean one.": error.mean() / np.abs(central).max(),
+                "A difference to one side; central is loss(x + h) - loss(x - h), over 2 step.": (
+                    np.abs(forward - wrong).max() / np.abs(forward).max()
+                ),
                 "Compared with the gradient on trial; if that is wrong, so is the scale.": scaled(error, wrong),
             }
             # 1e-6: the differences are of numbers near 1 to 10, rounded to 1e-15, and divided by 2e-5
@@ -880,15 +939,19 @@ HINTS = (
     "program; both may be of the wrong one. After the mend the gradient has to follow: d std / d logvar = std / 2.",
     "training_terms: two signs cancel in the loss, so training is right. Turn both, or neither.",
     "warmup_terms: the weight belongs to what is minimised. What is logged is compared with other runs: no weight.",
-    "decode: print x_logits.min() and max(). Which layer should have no sigmoid? bytes_recon: print x.max().",
+    "decode: print x_logits.min() and max(). Which layer should have no sigmoid?",
+    "bytes_recon: print x.max().",
     "evaluate: after how many images does it answer? Then mind the last batch: sum over images, divide once by their "
-    "number. capacity: which calls may change what the next call answers?",
-    "mutual_information: 1/N is the weight of an image, of which there is one per row (N, N), not one per latent. "
+    "number.",
+    "capacity: which calls may change what the next call answers?",
+    "mutual_information: 1/N is the weight of an image, of which there is one per row (N, N), not one per latent.",
     "importance_bound: with the log-weights -100 and -1, which of the two should decide? exp(-log_w) says another.",
-    "vq_terms: give it every image twice. recon stays, and vq? critic_losses: follow z to the loss. There are two "
-    "ways to the critic; the one to tc must stay open, the one to the loss must be cut before the critic, not after.",
-    "label_information: np.arange(6).reshape(3, 2), then .T and .reshape(2, 3) of it. quantile_walk: quantiles of "
-    "which distribution? gradient_error: np.asarray(a) is a, if that is an array.",
+    "vq_terms: give it every image twice. recon stays, and vq?",
+    "critic_losses: follow z to the loss. There are two ways to the critic; the one to tc must stay open, the one to "
+    "the loss must be cut before the critic, not after.",
+    "label_information: np.arange(6).reshape(3, 2), then .T and .reshape(2, 3) of it.",
+    "quantile_walk: quantiles of which distribution?",
+    "gradient_error: np.asarray(a) is a, if that is an array.",
 )
 
 ADVANCE = "        if training:\n            step += 1\n"
@@ -913,6 +976,12 @@ WRONG = (
     Wrong("the gradient of before", "eps * 0.5 * std", "eps * std", "its gradient is still"),
     Wrong("the old gradient in full", "eps * 0.5 * std", "eps * np.exp(logvar)", "its gradient is still"),
     Wrong("z made quiet", "z = mu + std * eps", "z = mu", "noise is not used"),
+    Wrong(
+        "a clip at 0",
+        "    return recon + kl, recon, kl",
+        "    return recon + kl, recon, np.maximum(-kl, 0)",
+        "A clip at 0",
+    ),
     Wrong("the KL below 0", "kl = -0.5 *", "kl = 0.5 *", "bracket has the wrong sign"),
     Wrong(
         "the log mended, the loss broken", "return recon + kl, recon, kl", "return recon - kl, recon, kl", "subtracts"
@@ -923,6 +992,7 @@ WRONG = (
         "    kl = kl_of(mu, logvar) * weight\n    return recon + kl,",
         "still has its weight",
     ),
+    Wrong("recon warms up", "return recon + weight * kl,", "return weight * recon + kl,", "weight is at recon"),
     Wrong("no warm-up at all", "return recon + weight * kl,", "return recon + kl,", "nothing warms up"),
     Wrong("warmed up twice", "return recon + weight * kl,", "return recon + weight * weight * kl,", "twice"),
     Wrong(
@@ -930,6 +1000,18 @@ WRONG = (
         "x_logits = h @ weight + bias",
         "x_logits = 1 / (1 + np.exp(-(h @ weight + bias)))",
         "once more",
+    ),
+    Wrong(
+        "a logarithm in the last layer",
+        "x_logits = h @ weight + bias",
+        "x_logits = -np.log(1 + np.exp(-(h @ weight + bias)))",
+        "is not its logit",
+    ),
+    Wrong(
+        "the inverse of the sigmoid",
+        "x_logits = h @ weight + bias",
+        "p = 1 / (1 + np.exp(-(h @ weight + bias)))\n    x_logits = np.log(p) - np.log(1 - p)",
+        "Leave both out",
     ),
     Wrong(
         "no sigmoid in any layer",
@@ -941,6 +1023,7 @@ WRONG = (
         "a picture of logits", "return x_logits, 1 / (1 + np.exp(-x_logits))", "return x_logits, x_logits", "no sigm"
     ),
     Wrong("bytes", "pixels.astype(x_logits.dtype) / 255", "np.float64(pixels)", "run from 0 to 255"),
+    Wrong("whole numbers", "pixels.astype(x_logits.dtype) / 255", "pixels // 255", "instead of //"),
     Wrong("256", "/ 255", "/ 256", "with 256"),
     Wrong("a clip", ".astype(x_logits.dtype) / 255", ".astype(x_logits.dtype).clip(0, 1)", "Clipped"),
     Wrong("a threshold", "pixels.astype(x_logits.dtype) / 255", "(pixels > 127) * 1.0", "threshold"),
@@ -953,9 +1036,26 @@ WRONG = (
         "batches' means",
     ),
     Wrong("divided twice", KL_SUM, KL_SUM.replace("sum", "mean"), "counted as one image"),
+    Wrong("all images in every batch", "part = slice(start, start + batch)", "part = slice(None)", "several times"),
+    Wrong("over the batch", "recon / len(x), kl / len(x)", "recon / batch, kl / batch", "size of a batch"),
     Wrong("the first batch alone", "range(0, len(x), batch)", "range(0, len(x) - batch + 1, batch)", "left out"),
     Wrong("a counter of calls", ADVANCE, "        step = step + 1\n", "still advances"),
     Wrong("no counter", ADVANCE, "", "never grows"),
+    Wrong(
+        "from 0",
+        f"{ADVANCE}        return np.abs(kl - most * min(1, step / steps))",
+        f"        C = most * min(1, step / steps)\n{ADVANCE}        return np.abs(kl - C)",
+        "counted from 1",
+    ),
+    Wrong(
+        "a signed penalty", "np.abs(kl - most * min(1, step / steps))", "kl - most * min(1, step / steps)", "below C"
+    ),
+    Wrong(
+        "one side",
+        "np.abs(kl - most * min(1, step / steps))",
+        "np.maximum(kl - most * min(1, step / steps), 0)",
+        "Only a KL above C",
+    ),
     Wrong("the wrong branch", "if training:", "if not training:", "in training it does not"),
     Wrong(
         "no capacity in validation",
@@ -976,6 +1076,8 @@ WRONG = (
         "    return min((own - mixture).mean(), np.log(N))",
         "A clip at ln N",
     ),
+    Wrong("ln N added", MIXTURE, MIXTURE.replace("- np.log(N)", "+ np.log(N)"), "the wrong sign"),
+    Wrong("over the codes", MIXTURE, MIXTURE.replace("axis=1", "axis=0"), "over the codes"),
     Wrong("no weight", MIXTURE, MIXTURE.replace(" - np.log(N)", ""), "too small by ln N"),
     Wrong(
         "the worst sample first",
@@ -1011,8 +1113,12 @@ WRONG = (
         "[__import__('statistics').NormalDist(mu[:, dim].mean(), mu[:, dim].std()).inv_cdf(p) for p in shares]",
         "need not be Gaussian",
     ),
+    Wrong("all latents", WALK, "np.quantile(mu, shares)", "all latents together"),
+    Wrong("per cent", WALK, "np.percentile(mu[:, dim], shares)", "from 0 to 100"),
+    Wrong("end to end", WALK, "np.linspace(mu[:, dim].min(), mu[:, dim].max(), steps)", "no shares"),
     Wrong("equal steps", WALK, "np.linspace(*np.quantile(mu[:, dim], (0.05, 0.95)), steps)", "The ends are right"),
     Wrong("no copy", "np.zeros_like(analytic)", "np.asanyarray(analytic)", "makes no copy"),
+    Wrong("to one side", "(loss(x + h) - loss(x - h)) / (2 * step)", "(loss(x + h) - loss(x)) / step", "to one side"),
     Wrong("the scale on trial", "/ np.abs(numeric).max()", "/ np.abs(analytic).max()", "so is the scale"),
 )
 
@@ -1039,6 +1145,7 @@ ALSO_RIGHT = (
         "kl = -0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon + kl, recon, kl",
         "kl = 0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon - kl, recon, -kl",
     ),
+    Wrong("bytes in float64", "pixels.astype(x_logits.dtype) / 255", "pixels / 255"),
     Wrong("without batches", "range(0, len(x), batch)", "(batch := len(x) + 1, 0)[1:]"),
     Wrong(
         "images one by one",

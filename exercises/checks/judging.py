@@ -259,7 +259,8 @@ def agree_on_cases(
     every case.
     """
     for case in cases:
-        inputs = next((str(value.dtype) for value in case.values() if hasattr(value, "dtype")), "float64")
+        dtypes = [str(value.dtype).removeprefix("torch.") for value in case.values() if hasattr(value, "dtype")]
+        inputs = "float32" if "float32" in dtypes else (dtypes or ["float64"])[0]
         is_array = {key: getattr(value, "ndim", 0) > 0 for key, value in case.items()}
         arguments = (f"{key} {value.shape}" if is_array[key] else f"{key}={value}" for key, value in case.items())
         what = f"{name}({', '.join(arguments)})" + (f" in {inputs}" if inputs != "float64" else "")
@@ -316,7 +317,7 @@ def about_shapes(got: tuple, expected: tuple) -> str:
     if len(got) > len(expected):
         return "One axis too many: is a sum over one missing?"
     if len(got) < len(expected):
-        return "An axis is missing: does a sum or mean run over it too, or is one answer given where many are asked for?"
+        return "An axis is missing: does a sum or mean run over it too, or is one answer given for many?"
     if sorted(got) == sorted(expected):
         return "The right sizes in another order: axes are exchanged."
     return ""
@@ -325,7 +326,8 @@ def about_shapes(got: tuple, expected: tuple) -> str:
 def pattern(got: np.ndarray, expected: np.ndarray) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
     if not np.isfinite(got).all():
-        return f"The first value that is not finite stands at {place(np.argwhere(~np.isfinite(got))[0])}."
+        first = place(np.argwhere(~np.isfinite(got))[0])
+        return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, difference = got / expected, got - expected
     factor = ratio.flat[0]

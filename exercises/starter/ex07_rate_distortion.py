@@ -32,10 +32,10 @@ def information(z, index, mu, logvar):
 
 
 def frontier_rate(variances, s2, beta):
-    """variances (d,) of the data, s2 of the decoder -> a number: R in nats, where D + beta R is least."""
+    """variances (K,) of the data, s2 of the decoder -> a number: R in nats, where D + beta R is least."""
     raise NotImplementedError
 
 
 def frontier_distortion(variances, s2, beta):
-    """variances (d,), s2 as above -> a number: D = -E log p(x|z) in nats, all constants counted, at the same place."""
+    """variances (K,), s2 as above -> a number: D = -E log p(x|z) in nats, all constants counted, at the same place."""
     raise NotImplementedError
