@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pickletools
 import sys
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 import processes
 from trainer import RunState
 from vae_common.cli import UsageError
-from vae_common.files import check_archive, write_atomically
+from vae_common.files import check_archive, read_whole, temporary_name, write_atomically
 
 
 def previous(path: Path) -> Path:
@@ -62,29 +64,54 @@ def load_checkpoint(state: RunState, path: Path) -> RunState:
 
 
 def _load(state: RunState, path: Path) -> RunState:
-    with open(path, "rb") as file:  # once, so that what is checked is what is read
-        whole = BytesIO(file.read())
+    whole = BytesIO(read_whole(path))  # once, so that what is checked is what is read
     check_archive(whole)
+    _check_names(whole)
     saved = torch.load(whole, map_location="cpu", weights_only=True)
     step, sums, rows = int(saved["step"]), dict(saved["sums"]), list(saved["rows"])
     parameters = list(state.model.parameters())
     for number, moments in saved["optimizer"]["state"].items():
-        if any(moments[name].shape != parameters[number].shape for name in ("exp_avg", "exp_avg_sq")):
+        shape = tuple(parameters[number].shape)
+        if {name: tuple(value.shape) for name, value in moments.items()} != {
+            "step": (), "exp_avg": shape, "exp_avg_sq": shape,
+        }:  # fmt: skip
             raise ValueError("its optimizer is of another model")
+    if not all(_is_plain(value) for terms in (sums, *rows) for value in terms.values()):
+        raise ValueError("its metrics are no numbers")
     state.model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.step, state.sums, state.rows = step, sums, rows
     return state
 
 
+def _is_plain(value: object) -> bool:
+    """Whether this is a number, a word, or a list of numbers: lists of lists may unfold to any length."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(one, int | float) for one in values) or isinstance(value, str)
+
+
+def _check_names(whole: BytesIO) -> None:
+    """Raise ValueError when what torch.load is to build is anything but tensors in dicts.
+
+    With weights_only it runs no foreign code, but calls, for instance, bytearray(10**12).
+    """
+    with zipfile.ZipFile(whole) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        found = {argument for code, argument, _ in pickletools.genops(archive.read(name)) if "GLOBAL" in code.name}
+    whole.seek(0)
+    allowed = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"}
+    for name in found - allowed:
+        if not (name and name.startswith("torch ") and name.endswith("Storage")):
+            raise ValueError(f"it holds {name}")
+
+
 def _copy(source: Path, target: Path) -> None:
     """Give the file at `source` to `target` too, atomically: by a second name, or where a disk has none by a copy."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(target)
     try:
-        temporary.unlink(missing_ok=True)
         os.link(source, temporary)
         os.replace(temporary, target)
-    except OSError:
+    except OSError:  # also where another process took the name, which it cannot find locked, for a leftover
         whole = source.read_bytes()
         write_atomically(target, lambda file: file.write(whole))
     finally:

@@ -29,6 +29,7 @@ import numpy as np
 
 from vae_common import cli
 from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor, generator
+from vae_common.files import read_whole
 from vae_common.measured import PIXELS, Measured, about
 
 SAMPLES = (1, 5, 50, 500, 5000)  # the K for which L_K is shown, as far as they divide the number of samples drawn
@@ -369,21 +370,6 @@ def left_out(name: str, config: argparse.Namespace) -> str | None:
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def read_finished(folder: str) -> tuple[argparse.Namespace, object, dict]:
-    """The settings, the model, and the last row on the test split of a run; UsageError where it is not whole."""
-    from paper_run import read_run
-
-    config, model, rows = read_run(folder)
-    last = [row for row in rows if row["split"] == "test"][-1:]
-    done, wanted = (last[0]["epoch"] if last else 0), config.epochs
-    if done < wanted:
-        raise cli.UsageError(
-            f"{folder}: expected a finished run, found the metrics of {done} of {wanted} epochs; go on with "
-            f"paper/vae_paper.py --resume {folder}."
-        )
-    return config, model, last[0]
-
-
 def same_run(row: Mapping, measured, config: argparse.Namespace, folder: Path) -> None:
     """Raise UsageError unless recon, and what it is on, are what the run itself has recorded last; 0.1% of recon for
     devices that round differently."""
@@ -425,11 +411,12 @@ def evaluate(args: argparse.Namespace) -> int | None:
 
     import processes
     from mutual_information import EstimateError
-    from paper_run import measure
+    from paper_run import measure, read_run
     from vae_common.data import load_dataset
 
     device = processes.own_device(cli.torch_device(args.device))
-    config, model, row = read_finished(args.run)
+    config, model, rows = read_run(args.run)
+    row = [row for row in rows if row["split"] == "test"][-1]
     config.data_dir = args.data_dir or config.data_dir
     test = processes.writer_first(lambda: load_dataset(config.dataset, "test", config.data_dir))
     model.to(device, torch.float32).eval()
@@ -471,7 +458,7 @@ def evaluate(args: argparse.Namespace) -> int | None:
 def earlier(folder: Path, chosen: list[str]) -> dict:
     """What evaluation.json already holds of other sections, and of training."""
     try:
-        found = dict(json.loads((folder / "evaluation.json").read_text()))
+        found = dict(json.loads(read_whole(folder / "evaluation.json")))
     except (OSError, ValueError, TypeError):
         return {}
     for key in (key for name in chosen for key in KEYS[name]):
@@ -492,7 +479,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), run, argv, several=True)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def of_model(model, half: dict[str, np.ndarray], measured, config: argparse.Name
         "model": config.model,
         "title": title_of(model, config),
         "dataset": data.name,
-        "trained": f"trained for {config.epochs} epochs on {data.name}",
+        "trained": f"trained for {cli.counted(config.epochs, 'epoch')} on {data.name}",
         "latent_dim": measured.mu.shape[1],
         "likelihood": config.likelihood,
         "binary": config.binarize != "none",

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vae_common import canvas, cli, figures, pictures
 from vae_common.data import entropy_floor
-from vae_common.files import write_atomically
+from vae_common.files import check_size, load_arrays, write_atomically
 from vae_common.measured import Measured
 from vq_figures import draw_vq
 
@@ -272,25 +272,32 @@ def add_snapshot(folder: Path, model, epoch: int, args: argparse.Namespace) -> N
     plane = pixel_decoder(model)(figures.manifold_grid(SNAPSHOT_SIDE).astype(np.float32))
     plane = np.round(255 * plane).astype(np.uint8)[None]  # (1, 225, 1, 28, 28)
     path = folder / "snapshots.npz"
-    planes = np.concatenate([read_snapshots(folder)[:epoch], plane]) if path.exists() else plane
+    planes = np.concatenate([read_snapshots(folder, args.epochs)[:epoch], plane]) if path.exists() else plane
     write_atomically(path, lambda file: np.savez_compressed(file, planes=planes))
 
 
-def read_snapshots(folder: Path) -> np.ndarray:
-    """uint8 (epochs + 1, 225, 1, 28, 28); raises UsageError when the run kept none or they cannot be read."""
+def read_snapshots(folder: Path, epochs: int = 1000) -> np.ndarray:
+    """uint8 (N, 225, 1, 28, 28) with N <= epochs + 1; raises UsageError when the run kept none or they cannot be read.
+
+    The file is compressed, so it could unpack to anything: it is read only if it promises no more than that.
+    """
     path = folder / "snapshots.npz"
     if not path.exists():
         raise cli.UsageError(f"{path}: not found; a run of --model vae with --latent-dim 2 keeps what --animate shows.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["planes"].reshape(-1, SNAPSHOT_SIDE**2, 1, 28, 28)
+        check_size(path)
+        with open(path, "rb") as file:
+            planes = load_arrays(file, {"planes": (epochs + 1) * SNAPSHOT_SIDE**2 * 28 * 28})["planes"]
+        if planes.dtype != np.uint8 or not len(planes):
+            raise ValueError("no planes of 8-bit greys")
+        return planes.reshape(-1, SNAPSHOT_SIDE**2, 1, 28, 28)
     except Exception as error:  # a damaged zip is reported as almost any exception
         raise cli.UsageError(f"{path}: expected the snapshots of a run, found a damaged file; train again.") from error
 
 
-def animate(folder: Path) -> Path:
+def animate(folder: Path, epochs: int = 1000) -> Path:
     """Write folder/figures/manifold.gif, one frame for each epoch (40 at the most, evenly chosen), under 2 MB."""
-    planes = read_snapshots(folder)
+    planes = read_snapshots(folder, epochs)
     shown = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), MOST_FRAMES)).round().astype(int))
     first, *others = (frame(planes[epoch], f"epoch {epoch}") for epoch in shown)
     gif, times = io.BytesIO(), [400] * (len(shown) - 1) + [2500]  # milliseconds
@@ -317,7 +324,7 @@ def run(args: argparse.Namespace) -> None:
 
     config, model, rows = read_run(args.run)
     if args.animate:
-        print(f"wrote {animate(Path(args.run))}")
+        print(f"wrote {animate(Path(args.run), config.epochs)}")
     data = load_dataset(config.dataset, "test", args.data_dir or config.data_dir)
     draw_run(Path(args.run), model, measure(model, data, config), rows, config)
 

@@ -19,6 +19,7 @@ from linear_vae import LinearVAE
 from trunks import MLP
 from vae_common.cli import FORMAT, UsageError
 from vae_common.data import BINARIZE, CLASS_NAMES, DATASETS, ImageSet, binarize, generator
+from vae_common.files import read_whole
 from vae_common.measured import Measured
 from vae_common.spec import MAX_LATENT_DIM, VAESpec
 from vae_common.weights import WeightsError, load_weights, read_safetensors, save_weights, write_safetensors
@@ -227,7 +228,7 @@ def read_config(folder: str | Path) -> argparse.Namespace:
     """The settings of a run of level 3; raises UsageError when the folder holds none that can be read and used."""
     path = Path(folder) / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(read_whole(path))
         if not isinstance(config, dict):
             raise ValueError("it is no JSON object")
         if config.get("level") != "paper":
@@ -248,17 +249,24 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
     """A finished run of level 3 -> its settings, its model on the CPU (of a VQ-VAE the prior, which holds it), the rows
     of its metrics.jsonl.
 
-    Raises UsageError when the folder does not hold such a run, WeightsError when its weights cannot be used.
+    Raises UsageError when the folder does not hold such a run or one was stopped before its end, WeightsError when
+    its weights cannot be used.
     """
     config, path = read_config(folder), Path(folder) / "metrics.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in read_whole(path).splitlines()]
         if not all(_is_row(row) for row in rows):
             raise ValueError("a line is no row of numbers of an epoch")
     except (OSError, ValueError, RecursionError) as error:
         raise _no_run(
             path, "the metrics of a finished run that this version of paper/vae_paper.py wrote", error
         ) from error
+    done = max((row["epoch"] for row in rows if row["split"] == "test"), default=0)
+    if done < config.epochs:
+        raise UsageError(
+            f"{folder}: expected a finished run, found the metrics of {done} of {config.epochs} epochs; go on with "
+            f"paper/vae_paper.py --resume {folder}."
+        )
     model = build_model(config)
     load_model(model, config.model, Path(folder) / "weights.safetensors")
     if isinstance(model, VQVAE):

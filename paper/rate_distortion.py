@@ -26,6 +26,7 @@ import numpy as np
 
 from vae_common import canvas, cli
 from vae_common.data import entropy_floor
+from vae_common.files import read_whole
 from vae_common.measured import LIKELIHOODS, PIXELS
 
 LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
@@ -151,7 +152,9 @@ def sweep(args: argparse.Namespace) -> int | None:
     args.latent_dim = args.latent_dim or 20
     cli.torch_device(args.device)
     splits = [load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test")]
-    if folder is None:
+    if folder is not None:
+        cli.note_threads(args)
+    else:
         earlier = models_in(Path(args.out)) if args.overwrite and args.out else []
         folder = cli.make_run_folder(args, LEVEL)
         remove_runs(earlier)
@@ -172,7 +175,7 @@ def sweep(args: argparse.Namespace) -> int | None:
 def models_in(folder: Path) -> list[Path]:
     """The folders of the models of the sweep in `folder`, as its config.json names them; none where it is no sweep."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(read_whole(folder / "config.json"))
         names = [f"beta-{beta:g}" for beta in config["sweep"]] if config["level"] == LEVEL else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -223,7 +226,8 @@ def train_one(config: argparse.Namespace, splits: Sequence, warm: Path | None):
         start = time.perf_counter()
         return measure(model, test_set, config).row(epoch, config, time.perf_counter() - start)
 
-    print(f"\nbeta {config.beta:g}, {config.epochs} epochs" + (f", from the weights of {warm}" if warm else ""))
+    origin = f", from the weights of {warm}" if warm else ""
+    print(f"\nbeta {config.beta:g}, {cli.counted(config.epochs, 'epoch')}{origin}")
     for _ in train(state, train_set, settings, evaluate, about(config)):
         print(cli.format_row(state.rows[-1]))
     folder = cli.make_run_folder(config, "paper")
@@ -241,11 +245,11 @@ def go_on(args: argparse.Namespace) -> tuple[Path, argparse.Namespace, dict]:
     folder = Path(args.resume)
     refuse_others(args, "--resume", "resume", "device", "data_dir")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(read_whole(folder / "config.json"))
         if config["level"] != LEVEL:
             raise ValueError(f"it is a run of level {config['level']!r}")
         path = folder / "results.json"
-        results = json.loads(path.read_text()) if path.exists() else {"models": []}
+        results = json.loads(read_whole(path)) if path.exists() else {"models": []}
         if [model["beta"] for model in results["models"]] != config["sweep"][: len(results["models"])]:
             raise ValueError("its betas are others than those of config.json")
     except (OSError, ValueError, KeyError, TypeError) as error:

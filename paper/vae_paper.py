@@ -42,16 +42,16 @@ def run_joined(args: argparse.Namespace) -> int | None:
     settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp, args.compile)
     model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
     if args.resume is None:
-        with_torch = dict(torch=torch.__version__, threads=torch.get_num_threads())
-        folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper", **with_torch))
+        folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper", torch=torch.__version__))
     else:
         folder = Path(args.resume)
-        processes.from_writer(lambda: cli.hold_run_folder(folder))
+        processes.from_writer(lambda: (cli.hold_run_folder(folder), cli.note_threads(args)))
     if args.weights is not None and not (folder / "checkpoint.pt").exists():
         load_arrays(model, load_weights(args.weights, args.latent_dim))
 
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
-    print(f"training {args.model} on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}{several}")
+    epochs = cli.counted(args.epochs, "epoch")
+    print(f"training {args.model} on {len(data):,} images of {data.name} for {epochs} on {device}{several}")
     print(expectation(args))
     rows = fit(model, data, test, settings, args, folder)
     if isinstance(rows, int):
@@ -60,7 +60,7 @@ def run_joined(args: argparse.Namespace) -> int | None:
         print(f"wrote {save_model(model, args.model, folder / 'weights.safetensors')}")
     if args.model == "vqvae":
         model = build_prior(args, model).to(device)
-        print(f"\ntraining the prior of its codes for {args.prior_epochs} epochs")
+        print(f"\ntraining the prior of its codes for {cli.counted(args.prior_epochs, 'epoch')}")
         ended = fit(model, data, test, replace(settings, epochs=args.prior_epochs), args, folder, "prior-")
         if isinstance(ended, int):
             return ended
@@ -281,7 +281,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), run, argv, several=True)
 
 
 if __name__ == "__main__":

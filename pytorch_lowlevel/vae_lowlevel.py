@@ -226,10 +226,10 @@ def run(args: argparse.Namespace) -> None:
     args.latent_dim = latent_dim_of(params) if params else args.latent_dim or 20
     params = params or VAESpec(args.latent_dim).init_params(args.seed)
     data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
-    folder = cli.make_run_folder(args, "lowlevel", torch=torch.__version__, threads=torch.get_num_threads())
+    folder = cli.make_run_folder(args, "lowlevel", torch=torch.__version__)
 
     params, rows = to_tensors(params, device), []
-    print(f"training on {len(data):,} images of {data.name} for {args.epochs} epochs on {device}")
+    print(f"training on {len(data):,} images of {data.name} for {cli.counted(args.epochs, 'epoch')} on {device}")
     for row in train(params, data, test, args):
         rows.append(row)
         cli.write_metrics(folder / "metrics.jsonl", rows)

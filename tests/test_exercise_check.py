@@ -107,6 +107,8 @@ def assert_told(passed: bool, text: str, says: str) -> None:
     assert "judging.py" not in text and "sandbox.py" not in text and f"checks/{NAME}" not in text
 
 
+ODD = "    class Odd:\n        def detach(self):\n            return {}['no']\n\n    return Odd()\n"
+
 # These end within the judge, whatever process it is in; it runs in this one.
 UNDONE = [
     (STARTER, "untouched starter"),
@@ -130,6 +132,10 @@ UNDONE = [
     (SOLUTION.replace(FIRST, "    return np.nan\n"), "not finite"),
     (SOLUTION.replace(FIRST, "    return np.float16(3)\n"), "float32 or float64"),
     (SOLUTION.replace(FIRST, "    return size // 0\n"), "ZeroDivisionError"),
+    (SOLUTION.replace(FIRST, "    return 10**400\n"), "int of object"),
+    (SOLUTION.replace(FIRST, "    x = []\n    x.append(x)\n    return x\n"), "numbers in an array or tensor"),
+    (SOLUTION.replace(FIRST, "    return np.broadcast_to(np.float32(0), (2**20, 2**12))\n"), "shape (1048576, 4096)"),
+    (SOLUTION.replace(FIRST, ODD), "reading what it returned"),
 ]
 
 

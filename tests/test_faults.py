@@ -1,5 +1,6 @@
 """What may befall a run: a second run in its folder, files that lie, a death at any moment; what must not differ."""
 
+import errno
 import io
 import json
 import os
@@ -9,6 +10,9 @@ import signal
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +20,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
+import checkpoints
 import latent_figures
 import vae_lowlevel
 import vae_numpy
 import vae_paper
 from conv_vae import ConvVAE
-from paper_run import SETTINGS, read_config
+from paper_run import SETTINGS, build_model, build_prior, read_config
 from test_resume import MODELS
-from vae_common import cli, digits
+from vae_common import cli, digits, files
 from vae_common.data import DatasetError, ImageSet, load_dataset
 from vae_common.files import FolderLock
 from vae_common.spec import VAESpec
@@ -93,6 +98,108 @@ def test_a_command_that_ended_holds_no_folder(tmp_path):
     FolderLock(tmp_path / "run").release()
     assert begin(tmp_path / "run", overwrite=False) == 2
     FolderLock(tmp_path / "run").release()
+
+
+# --- what a killed process leaves behind --------------------------------------------------------------------------
+
+# It writes half a file and is killed there, or waits; with "checkpoint" it does so in the copy of the one before.
+HALF = """
+import os, signal, sys, time
+from pathlib import Path
+from vae_common.files import write_atomically
+def half(file):
+    file.write(b"half")
+    file.flush()
+    print("half", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "die" else sys.stdin.read()
+write_atomically(Path(sys.argv[1]), half)
+"""
+
+
+def write_half(path: Path, what: str) -> subprocess.Popen:
+    argv = [sys.executable, "-c", HALF, str(path), what]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"half\n"
+    if what == "die":
+        assert process.wait() == -signal.SIGKILL
+    return process
+
+
+def temporaries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(".*.tmp"))
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_by_the_next_run_and_what_a_living_one_writes_is_not(tmp_path):
+    run = tmp_path / "run"
+    for path in (run / "checkpoint.pt", run / "figures" / "a\npicture.png"):
+        write_half(path, "die").communicate()
+    (run / ".notes.tmp").write_text("somebody else's")
+    assert len(temporaries(run)) == 3
+    living = write_half(run / "evaluation.json", "wait")  # `evaluate` locks no folder
+    assert begin(run) == 0
+    files.write_atomically(run / "figures" / "another.png", lambda file: None)
+    assert [path.name.split(".")[1] for path in temporaries(run)] == ["evaluation", "notes"]
+    living.communicate()
+    assert living.returncode == 0 and (run / "evaluation.json").read_bytes() == b"half"
+    assert [path.name for path in temporaries(run)] == [".notes.tmp"]
+
+
+@posix
+def test_a_folder_that_holds_only_what_a_killed_process_left_is_empty(tmp_path):
+    write_half(tmp_path / "run" / "config.json", "die").communicate()
+    assert begin(tmp_path / "run", overwrite=False) == 0
+
+
+@posix
+def test_a_leftover_of_the_same_process_number_is_removed_too(tmp_path):
+    """Numbers of processes come again, and each container has a process 1: the name says nothing, the lock does."""
+    leftover = files.temporary_name(tmp_path / "a")
+    leftover.write_bytes(b"half")
+    files.write_atomically(tmp_path / "b", lambda file: file.write(b"whole"))
+    assert not leftover.exists()
+    files.write_atomically(tmp_path / "a", lambda file: (file.write(b"1"), files.remove_leftovers(tmp_path)))
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@posix
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_begun_again(tmp_path, monkeypatch):
+    lock, taken = files.fcntl.flock, []
+
+    def flock(handle, how):
+        if not taken:  # another process is quicker, once
+            taken.extend(temporaries(tmp_path))
+            taken[0].unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    files.write_atomically(tmp_path / "a", lambda file: (file.write(b"whole"), files.remove_leftovers(tmp_path)))
+    assert taken and (tmp_path / "a").read_bytes() == b"whole" and not temporaries(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["fcntl", "locks"])
+def test_files_are_written_where_nothing_can_be_locked(missing, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if missing == "fcntl":
+        monkeypatch.setattr(files, "fcntl", None)
+    elif files.fcntl is not None:
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+    other = files.temporary_name(tmp_path / "a")
+    other.write_bytes(b"may be of a living process")
+    files.write_atomically(tmp_path / "a", lambda file: file.write(b"whole"))
+    assert (tmp_path / "a").read_bytes() == b"whole" and temporaries(tmp_path) == [other]
+
+
+@posix
+def test_a_link_to_a_checkpoint_that_is_taken_for_a_leftover_becomes_a_copy(tmp_path, monkeypatch):
+    """Between link and rename another process (`evaluate` writes without the folder's lock) may remove the link."""
+    (tmp_path / "checkpoint.pt").write_bytes(b"whole")
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda *args: (link(*args), files.remove_leftovers(tmp_path)))
+    checkpoints._copy(tmp_path / "checkpoint.pt", tmp_path / "previous.pt")
+    assert (tmp_path / "previous.pt").read_bytes() == b"whole" and not temporaries(tmp_path)
 
 
 # --- files that promise more than they hold -----------------------------------------------------------------------
@@ -187,14 +294,7 @@ def test_the_explosive_works(tmp_path):
 @pytest.mark.parametrize("dress", ["pickle", "npy", "npz", "pt"])
 def test_no_file_of_a_run_is_executed(dress, finished, tmp_path, capsys):
     content = explosives(Bomb(tmp_path / "exploded"))[dress]
-    reads = {
-        "checkpoint.pt": lambda: vae_paper.main(["--resume", str(finished)]),
-        "weights.safetensors": lambda: latent_figures.main([str(finished)]),
-        "snapshots.npz": lambda: latent_figures.main([str(finished), "--animate"]),
-        "metrics.jsonl": lambda: latent_figures.main([str(finished)]),
-        "config.json": lambda: vae_paper.main(["--resume", str(finished)]),
-    }
-    for name, read in reads.items():
+    for name, read in reads_of(finished).items():
         whole = (finished / name).read_bytes()
         (finished / name).write_bytes(content)
         capsys.readouterr()
@@ -214,6 +314,171 @@ def test_no_cached_data_is_executed(dress, monkeypatch, tmp_path, capsys):
     np.testing.assert_array_equal(load_dataset("digits", "test", tmp_path).images, drawn)
     assert "is damaged; drawing the digits again" in capsys.readouterr().err
     assert not (tmp_path / "exploded").exists()
+
+
+# --- files that unpack to more than memory holds ------------------------------------------------------------------
+
+TRACED = 32 * 2**20  # bytes that reading one file below may take at its peak, as tracemalloc counts; each promises more
+PROMISED = 300 * 2**20
+
+
+def zipped(name: str, header: dict, how: int = zipfile.ZIP_DEFLATED, zeros: int = PROMISED) -> bytes:
+    """An archive of one array with this header, and zeros for what it holds: a thousandth of their size."""
+    whole, start = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, header)
+    with zipfile.ZipFile(whole, "w", how, compresslevel=1) as archive, archive.open(f"{name}.npy", "w") as part:
+        part.write(start.getvalue())
+        for _ in range(0, zeros, 2**20):
+            part.write(bytes(2**20))
+    return whole.getvalue()
+
+
+def header(*shape: int, descr: str = "|u1") -> dict:
+    return {"descr": descr, "fortran_order": False, "shape": shape}
+
+
+def torch_bomb(value: object) -> bytes:
+    whole = io.BytesIO()
+    torch.save({"model": value}, whole)
+    return whole.getvalue()
+
+
+class Bytes:
+    """As a pickle, a call that weights_only allows: bytearray(300 MiB)."""
+
+    def __reduce__(self):
+        return bytearray, (PROMISED,)
+
+
+PLANES = PROMISED // (225 * 784)
+BOMBS = {
+    "snapshots.npz": {
+        "zeros": lambda: zipped("planes", header(PLANES, 225, 1, 28, 28)),
+        "zeros by bzip2": lambda: zipped("planes", header(2, 225, 1, 28, 28), zipfile.ZIP_BZIP2, 2 * TRACED),
+        "a promise": lambda: zipped("planes", header(2**31, 225, 1, 28, 28), zipfile.ZIP_STORED, 0),
+        "wide numbers": lambda: zipped("planes", header(2, 225, 1, 28, 28, descr="|V9999"), zeros=0),
+    },
+    "checkpoint.pt": {
+        "a call": lambda: torch_bomb(Bytes()),
+        "zeros": lambda: zipped("archive/data.pkl", header(PROMISED)),
+    },
+}
+
+
+def traced(read: Callable[[], object], bound: int = TRACED):
+    tracemalloc.start()
+    try:
+        status = read()
+        assert tracemalloc.get_traced_memory()[1] < bound
+    finally:
+        tracemalloc.stop()
+    return status
+
+
+def reads_of(run: Path) -> dict[str, Callable[[], int]]:
+    return {
+        "checkpoint.pt": lambda: vae_paper.main(["--resume", str(run)]),
+        "weights.safetensors": lambda: latent_figures.main([str(run)]),
+        "snapshots.npz": lambda: latent_figures.main([str(run), "--animate"]),
+        "metrics.jsonl": lambda: latent_figures.main([str(run)]),
+        "config.json": lambda: vae_paper.main(["--resume", str(run)]),
+    }
+
+
+def assert_refused(read: Callable[[], int], name: str, capsys) -> None:
+    capsys.readouterr()
+    assert traced(read) == 2, name
+    said = capsys.readouterr().err
+    assert name in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name in BOMBS for what in BOMBS[name]])
+def test_what_unpacks_to_more_than_a_run_has_is_refused_before_it_is(name, what, finished, capsys):
+    (finished / name).write_bytes(BOMBS[name][what]())
+    for previous in finished.glob("*previous*"):
+        previous.unlink()
+    assert_refused(reads_of(finished)[name], name, capsys)
+
+
+def test_a_checkpoint_whose_optimizer_unfolds_is_refused(finished, capsys):
+    """A tensor of 2 bytes, shown 5e8 times, that Adam would copy as float32."""
+    saved = torch.load(finished / "checkpoint.pt", weights_only=True)
+    for wrong in ("more", "exp_avg"):
+        moments = dict(saved["optimizer"]["state"][0])
+        moments[wrong] = torch.zeros(1, dtype=torch.half).expand(5 * 10**8)
+        changed = {**saved, "optimizer": {**saved["optimizer"], "state": {0: moments}}}
+        torch.save(changed, finished / "checkpoint.pt")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert_refused(reads_of(finished)["checkpoint.pt"], "checkpoint.pt", capsys)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024  # KiB; copied it is 1,953,125
+
+
+def test_a_checkpoint_whose_rows_unfold_is_refused(finished, capsys):
+    """Each list holds the one before it ten times: 300 bytes that are 10^9 numbers as JSON."""
+    saved, laugh = torch.load(finished / "checkpoint.pt", weights_only=True), 1.0
+    for _ in range(9):
+        laugh = [laugh] * 10
+    torch.save({**saved, "rows": [{"epoch": 1, "recon": laugh}]}, finished / "checkpoint.pt")
+    assert_refused(reads_of(finished)["checkpoint.pt"], "checkpoint.pt", capsys)
+
+
+@pytest.mark.parametrize("what", ["zeros", "a promise", "two arrays in one place"])
+def test_cached_data_that_unpacks_to_more_is_drawn_again(what, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(digits.SPLIT_SIZES, "test", 3)
+    drawn = load_dataset("digits", "test", tmp_path).images
+    cached = next(tmp_path.glob("digits-*.npz"))
+    if what == "zeros":
+        cached.write_bytes(zipped("factors", header(PROMISED)))
+    elif what == "a promise":
+        cached.write_bytes(zipped("factors", header(2**40, 2**20, descr="<f8"), zipfile.ZIP_STORED, 0))
+    else:
+        whole = cached.read_bytes()
+        start = whole.index(b"PK\x01\x02")  # the list of what the archive holds, here twice
+        listed, end = whole[start : whole.rindex(b"PK\x05\x06")], bytearray(whole[whole.rindex(b"PK\x05\x06") :])
+        struct.pack_into("<HHI", end, 8, 4, 4, 2 * len(listed))
+        cached.write_bytes(whole[:start] + 2 * listed + end)
+    capsys.readouterr()
+    found = traced(lambda: load_dataset("digits", "test", tmp_path))
+    np.testing.assert_array_equal(found.images, drawn)
+    assert "is damaged; drawing the digits again" in capsys.readouterr().err
+
+
+@posix
+@pytest.mark.parametrize("what", ["sparse", "pipe", "device", "folder"])
+def test_what_is_no_file_of_a_run_is_refused_at_once(what, finished, capsys):
+    """16 GiB of nothing take no room on the disk; a pipe never answers, /dev/zero never ends."""
+    for previous in finished.glob("*previous*"):
+        previous.unlink()
+    for name, read in reads_of(finished).items():
+        whole = (finished / name).read_bytes()
+        (finished / name).unlink()
+        make = {
+            "sparse": lambda path: (path.touch(), os.truncate(path, 2**34)),
+            "pipe": os.mkfifo,
+            "device": lambda path: path.symlink_to("/dev/zero"),
+            "folder": Path.mkdir,
+        }
+        make[what](finished / name)
+        assert_refused(read, name, capsys)
+        (finished / name).rmdir() if what == "folder" else (finished / name).unlink()
+        (finished / name).write_bytes(whole)
+
+
+def test_images_that_are_as_many_as_their_header_says_but_too_many_are_refused(tmp_path):
+    write_idx(tmp_path)
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 2**24, 28, 28))
+    os.truncate(path, 16 + 2**24 * 784)  # sparse: 12 GiB
+    with pytest.raises(DatasetError, match=r"13,153,337,360 bytes, where 1,073,741,824 are the most"):
+        traced(lambda: load_dataset("mnist", "test", tmp_path), 200 * 2**20)  # torchvision may be imported here
+
+
+def test_the_size_that_is_read_has_room_for_what_is_written():
+    """Four times the weights, and two moments of each, of the prior over the largest codebook."""
+    args = vae_paper.build_parser().parse_args(["--model", "vqvae", "--codes", "65536", "--codebook", "gradient"])
+    vae_paper.fill_in(args)
+    model = build_prior(args, build_model(args))
+    assert 4 * 3 * sum(4 * value.numel() for value in model.state_dict().values()) < files.MOST
 
 
 # --- settings of another version ----------------------------------------------------------------------------------
@@ -332,8 +597,6 @@ def kill_and_resume(model: str, times: int, tmp_path: Path) -> int:
         assert not any(line for line in done.stderr.splitlines() if "damaged" in line or "Traceback" in line)
     assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 0
     assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
-    for leftover in (tmp_path / "run").glob(".*.tmp"):  # of a write that was killed
-        leftover.unlink()
     assert_same_files(tmp_path / "run", tmp_path / "whole")
     return hits
 

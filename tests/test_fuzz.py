@@ -7,9 +7,12 @@ The default run takes a sample of each kind; `pytest -m slow tests/test_fuzz.py 
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +246,136 @@ def test_damaged_files(kind, run, monkeypatch, tmp_path, capsys):
     with capsys.disabled():
         print(f"\n{kind}: {ALL} damaged inputs, {refused} refused in one sentence, {valid} still read or replaced")
     assert refused + valid == ALL
+
+
+# --- answers to exercises -----------------------------------------------------------------------------------------
+
+EXERCISES = Path(__file__).parents[1] / "exercises"
+ANSWERS = {"03": ("ex03_convolution", "def conv_size(size"), "04": ("ex04_kl_and_elbo", "def gaussian_kl(mu")}
+TIME_LIMIT = 2  # seconds that an answer gets; reading a right one takes a tenth
+
+# What an answer may do instead of answering; {n} is a random number. The rest of the file is right.
+DEEDS = (
+    "raise SystemExit(0)",
+    "raise KeyboardInterrupt",
+    "raise BaseExceptionGroup('x', [SystemExit(0)]) if hasattr(__builtins__, 'BaseExceptionGroup') else GeneratorExit",
+    "import os; os._exit(0)",
+    "import os; os._exit({n} % 256)",
+    "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "import os, signal; os.kill(0, signal.SIGINT)",
+    "import os, signal; os.kill(0, signal.SIGTERM)",
+    "import ctypes; ctypes.string_at({n} % 4096)",
+    "import atexit, os; atexit.register(os._exit, 0); raise SystemExit(0)",
+    "print('[pass] 03 Convolution'); raise SystemExit(0)",
+    "import sys; sys.stdout.buffer.write(bytes(range(256)) * ({n} % 50)); return {n}",
+    '[os.write(f, b\'{{"passed": true, "text": "", "tried": true}}\\n\') for f in range({n} % 60)]; os._exit(0)',
+    "[(os.write(f, b'x' * 4000) if os.isatty(f) is None or f > 2 else 0) for _ in iter(int, 1) for f in (3, 4, 5)]",
+    "import os; os.closerange({n} % 5, {n} % 5 + 40); return {n}",
+    "import os; os.dup2(os.open(os.devnull, os.O_RDWR), {n} % 8); return {n}",
+    "import os; return os.fork()",
+    "import os; os.fork() or (os.setsid(), __import__('time').sleep(1), os._exit(0)); return {n}",
+    "import threading, time; threading.Thread(target=time.sleep, args=(9,)).start(); return {n}",
+    "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']); return {n}",
+    "return bytearray(2**33)",
+    "return [bytearray(2**30) for _ in range({n})]",
+    "return np.ones((2**20, {n}))",
+    "return np.broadcast_to(np.float32(0), (2**20, 2**12))",
+    "return np.full((), np.nan)",
+    "return np.array([object()])",
+    "return type('Odd', (), {{'__array__': lambda s: 1 / 0, 'dtype': 1, 'shape': 2, '__repr__': lambda s: 1}})()",
+    "return type('Odd', (int,), {{'__repr__': lambda s: s, '__float__': lambda s: s, 'detach': 1}})({n})",
+    "return 10**{n}",
+    "f = lambda: f(); return f()",
+    "import sys; sys.setrecursionlimit(10**9); f = lambda: f(); return f()",
+    "x = []; x.append(x); return x",
+    "import sys; sys.modules.clear(); return {n}",
+    "import builtins; builtins.isinstance = None; return {n}",
+    "import os; os.remove(__file__); return {n}",
+    "open(__file__, 'w').write('# right'); return {n}",
+    "import sys; sys.stdout = sys.stderr = sys.stdin = None; print({n}); return {n}",
+    "import signal; signal.alarm(1); signal.pause()",
+    "import time; time.sleep({n})",
+    "while True: print({n})",
+    "while True: pass",
+)
+TEXTS = (
+    lambda rng: rng.bytes(int(rng.integers(1, 3000))),
+    lambda rng: b"\x00" * int(rng.integers(1, 100)),
+    lambda rng: "x = 'größer'".encode(("utf-16", "latin-1", "utf-32", "cp500")[rng.integers(4)]),
+    lambda rng: b"# coding: " + (b"rot13", b"utf-7", b"none", b"\xff", b"zlib")[rng.integers(5)] + b"\nx = 1\n",
+    lambda rng: b"x = " + b"9" * int(rng.integers(4000, 10**6)),
+    lambda rng: b"x = " + b"([{-~"[(i := rng.integers(5)) : i + 1] * int(rng.integers(90, 10**5)) + b"1",
+    lambda rng: b"x = " + b"1+" * int(rng.integers(1000, 10**5)) + b"1",
+    lambda rng: b"x = " + b"lambda: " * int(rng.integers(50, 10**4)) + b"1",
+    lambda rng: b"x" + b"[0]" * int(rng.integers(50, 10**5)),
+    lambda rng: b"".join(b" " * i + b"if 1:\n" for i in range(int(rng.integers(20, 400)))),
+    lambda rng: b"x = '" + b"\\N{" * int(rng.integers(1, 1000)),
+    lambda rng: b'x = f"' + b"{x:" * int(rng.integers(1, 300)),
+    lambda rng: b"x = (" + b"'a' * 9**9 * 9, " * int(rng.integers(1, 30)) + b")",
+)
+
+
+def hostile_answer(number: str, rng: np.random.Generator) -> bytes:
+    """Not an answer: text of another kind, a wrong answer that is damaged, or a right one that does something else."""
+    name, first = ANSWERS[number]
+    solution, kind = (EXERCISES / "solutions" / f"{name}.py").read_text(encoding="utf-8"), rng.random()
+    if kind < 0.2:
+        return TEXTS[rng.integers(len(TEXTS))](rng)
+    if kind < 0.45:
+        return damaged(solution.replace("return ", "return 2 * ").encode(), rng)
+    deed = DEEDS[rng.integers(len(DEEDS))].format(n=int(rng.integers(1, 10**6)))
+    if rng.random() < 0.3 and "return" not in deed:
+        return f"{solution}\nimport os\n{deed}\n".encode()
+    start = solution.index(first)
+    body = solution.index('"""', solution.index('"""', start) + 3) + 3 if '"""' in solution[start:] else None
+    return f"import os\n{solution[:body]}\n    {deed}\n{solution[body:]}".encode()
+
+
+def fuzz_answers(numbers: range, folder: Path, monkeypatch, capsys) -> list[float]:
+    """Check so many hostile answers, each in a process of its own; the seconds that each took."""
+    monkeypatch.syspath_prepend(str(EXERCISES))
+    import check
+
+    monkeypatch.setattr(check, "WORK", folder)
+    took = []
+    for number in numbers:
+        exercise, rng = list(ANSWERS)[number % 2], np.random.default_rng([len(KINDS), number])
+        (folder / f"{ANSWERS[exercise][0]}.py").write_bytes(answer := hostile_answer(exercise, rng))
+        capsys.readouterr()
+        start = time.monotonic()
+        status, said = (
+            check.main([exercise, "--seed", str(number), "--time-limit", str(TIME_LIMIT)]),
+            capsys.readouterr(),
+        )
+        took.append(time.monotonic() - start)
+        assert status == 1, (number, answer[:300], said)
+        assert f"[fail] {exercise}" in said.out and said.err == "", (number, answer[-300:], said)
+        assert not any(ours in said.out for ours in ("judging.py", "sandbox.py", 'check.py", line', "checks/ex")), said
+        assert len(said.out) < 20_000, (number, answer[-300:], said.out)
+    return took
+
+
+@needs_alarm
+def test_a_sample_of_hostile_answers(monkeypatch, tmp_path, capsys):
+    assert max(fuzz_answers(range(12), tmp_path, monkeypatch, capsys)) < SECONDS
+
+
+@needs_alarm
+@pytest.mark.slow
+def test_hostile_answers(monkeypatch, tmp_path, capsys):
+    took = fuzz_answers(range(ALL), tmp_path, monkeypatch, capsys)
+    with capsys.disabled():
+        print(f"\nanswers: {ALL} hostile ones, none passed, each told in a paragraph, in {max(took):.1f} s at the most")
+    assert max(took) < SECONDS
+
+
+@needs_alarm
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_an_answer_that_ends_the_checker_has_not_passed(number, tmp_path):
+    shutil.copytree(EXERCISES, tmp_path / "exercises", ignore=shutil.ignore_patterns("my_work", "__pycache__"))
+    (tmp_path / "exercises" / "my_work").mkdir()
+    answer = f"import os, signal\nos.kill(os.getppid(), signal.{number})\n"
+    (tmp_path / "exercises" / "my_work" / "ex03_convolution.py").write_text(answer)
+    argv = [sys.executable, str(tmp_path / "exercises" / "check.py"), "03"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode and "[pass]" not in done.stdout and "Traceback" not in done.stderr

@@ -65,7 +65,7 @@ def make_run(folder: Path, *flags: str, change=lambda model: None) -> Path:
     model = paper_run.build_model(args)
     change(model)
     cli.make_run_folder(args, "paper")
-    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": 1, "split": "test", "recon": 100.0}])
+    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 100.0}])
     paper_run.save_model(model, args.model, folder / "weights.safetensors")
     if args.model == "vqvae":
         prior = paper_run.build_prior(args, model)

@@ -4,6 +4,7 @@ This file is also the script that torchrun starts: `train` takes steps of every 
 `command` is paper/vae_paper.py on a few images, of which one process may kill itself.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -304,6 +305,19 @@ def test_images_that_are_not_in_memory(tmp_path):
     assert peak < 2 * 2**20  # noise and binarized images of three, and what torch imports on the way
     mapped, in_memory = (state.model.state_dict() for state in states)
     assert all(torch.equal(mapped[key], in_memory[key]) for key in mapped)
+
+
+@pytest.mark.parametrize("name", ["doctor", "latent_figures", "quadrants", "vae_lowlevel", "vae_numpy"])
+def test_a_command_for_one_process_is_refused_with_several(name, monkeypatch, capsys):
+    """They would all do the same work and write the same files."""
+    run, program = {"doctor": ["run"], "latent_figures": ["run"]}.get(name, []), importlib.import_module(name)
+    for variable, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(variable, value)
+    assert program.main(run) == 2
+    assert "it runs in one process; start it with python, without torchrun" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert program.main(run) == 2
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow  # a compiler runs

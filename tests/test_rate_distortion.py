@@ -405,7 +405,7 @@ def test_a_sweep_interrupted_and_resumed_equals_an_uninterrupted_one(step, small
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert rate_distortion.main([*SWEEP, "--out", str(whole)]) == 0
     printed = capsys.readouterr().out
-    assert "beta 1, 1 epochs, from the weights of" in printed and "rate_distortion_plane.png" in printed
+    assert "beta 1, 1 epoch, from the weights of" in printed and "rate_distortion_plane.png" in printed
     with monkeypatch.context() as patched:
         interrupt_in_step(patched, step)
         assert rate_distortion.main([*SWEEP, "--out", str(broken)]) == 130

@@ -112,6 +112,10 @@ def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path)
     except (Mismatch, LearnerError) as error:
         return "to write" if isinstance(error.__cause__, NotImplementedError) else "wrong", tell(error, path)
     except Exception as error:
+        if any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__)):
+            theirs = LearnerError("reading what it returned")
+            theirs.__cause__ = error
+            return "wrong", tell(theirs, path)
         return "broken", f"The check itself failed ({type(error).__name__}: {error})"
     return "right", ""
 
@@ -233,14 +237,13 @@ def agree(
     """
     expected, value = to_numpy(expected), numbers(what, got, read)
     rel = tolerance(value, inputs) if rel is None else rel
-    wide, right = value.astype(np.float64), expected.astype(np.float64)
-    if close(wide, right, rel):
+    if close(value, expected, rel):
         return
-    likely = next((text for text, wrong in (mistakes or {}).items() if close(wide, to_numpy(wrong), rel)), "")
+    likely = next((text for text, wrong in (mistakes or {}).items() if close(value, to_numpy(wrong), rel)), "")
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
-    raise Mismatch(what, show(expected), show(value), likely or pattern(wide, right), read)
+    raise Mismatch(what, show(expected), show(value), likely or pattern(value, expected), read)
 
 
 def agree_on_cases(
@@ -277,12 +280,12 @@ def named(function: Callable, cases: Sequence[Mapping], mistakes: Mapping, rel: 
     answers = []
     for case in cases:
         with contextlib.suppress(Mismatch, LearnerError):
-            answers.append((case, to_numpy(function(*case.values()))))
+            answers.append((case, numbers("", function(*case.values()))))
     for text, functions in mistakes.items():
         for wrong in functions if isinstance(functions, tuple) else (functions,):
             with np.errstate(all="ignore"):
                 pairs = [(answer, to_numpy(wrong(*case.values()))) for case, answer in answers]
-            if all(close(answer, value, rel or TOLERANCE["float32"]) for answer, value in pairs):
+            if pairs and all(close(answer, value, rel or TOLERANCE["float32"]) for answer, value in pairs):
                 return text
     return ""
 
@@ -325,6 +328,7 @@ def about_shapes(got: tuple, expected: tuple) -> str:
 
 def pattern(got: np.ndarray, expected: np.ndarray) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
         return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."

@@ -56,9 +56,10 @@ def examine(name: str, path: Path, seed: int, seconds: float = 20) -> tuple[dict
 
 def _listen(channel, token: bytes, messages: queue.SimpleQueue) -> None:
     with channel:
-        for line in channel:
+        while line := channel.readline(OUTPUT_LIMIT):  # the learner's code may find the channel, and flood it
             if line.startswith(token):
-                messages.put(json.loads(line[len(token) :]))
+                with contextlib.suppress(ValueError):
+                    messages.put(json.loads(line[len(token) :]))
     messages.put({"ended": True})
 
 
@@ -140,11 +141,13 @@ def main(name: str, path: Path, seed: int) -> None:
     _limit_memory()
     say(ready=True)
     starter = (HERE.parent / "starter" / f"{name}.py").read_bytes()
-    verdict = judging.judge(check, path.read_bytes(), starter, path, seed, begin)
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    say(**dataclasses.asdict(verdict))
-    os._exit(0)  # no exit handler and no thread of the learner's gets a say
+    try:
+        verdict = judging.judge(check, path.read_bytes(), starter, path, seed, begin)
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        say(**dataclasses.asdict(verdict))
+    finally:
+        os._exit(0)  # no exit handler and no thread of the learner's gets a say; nor a traceback, of broken builtins
 
 
 def _limit_memory() -> None:

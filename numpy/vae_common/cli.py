@@ -6,6 +6,7 @@ Bad input ends in one line on stderr and exit status 2, an interrupt in one line
 import argparse
 import json
 import math
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_common.data import BINARIZE, DATASETS, DatasetError
-from vae_common.files import FolderLock, write_atomically
+from vae_common.files import FolderLock, remove_leftovers, write_atomically
 from vae_common.spec import MAX_LATENT_DIM
 from vae_common.weights import WeightsError
 
@@ -96,13 +97,22 @@ def parser(description: str, *flags: str) -> argparse.ArgumentParser:
 
 
 def run(
-    arguments: argparse.ArgumentParser, body: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None
+    arguments: argparse.ArgumentParser,
+    body: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None,
+    several: bool = False,
 ) -> int:
-    """Parse `argv`, call `body(args)`, return its exit status (None is 0); tell what a user can cause in one line."""
+    """Parse `argv`, call `body(args)`, return its exit status (None is 0); tell what a user can cause in one line.
+
+    several: whether the processes that torchrun starts share the work of this command; if not, only one may start it.
+    """
     try:
         args = arguments.parse_args(argv)
     except SystemExit as stop:  # argparse has already said why
         return stop.code or 0
+    if not several and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        first = os.environ.get("RANK", "0") == "0"
+        return _fail(arguments, "it runs in one process; start it with python, without torchrun.") if first else 2
     try:
         return body(args) or 0
     except (UsageError, NotFiniteError, WeightsError, DatasetError) as error:
@@ -181,6 +191,8 @@ def make_run_folder(args: argparse.Namespace, level: str, **versions) -> Path:
     folder = Path(args.out) if args.out is not None else Path("runs") / level
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: expected a folder to write to, found a file; choose another name.")
+    if folder.is_dir():
+        remove_leftovers(folder)
     if folder.is_dir() and any(folder.iterdir()):
         held = hold_run_folder(folder)
         if args.out is None:
@@ -208,9 +220,31 @@ def make_run_folder(args: argparse.Namespace, level: str, **versions) -> Path:
         **vars(args),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "threads": threads(),
     }
     write_json(folder / "config.json", config | versions)
     return folder
+
+
+def threads() -> int:
+    """With how many threads this process computes: those of torch where it is imported, else those of NumPy's BLAS."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    from threadpoolctl import threadpool_info
+
+    return max((pool["num_threads"] for pool in threadpool_info()), default=1)
+
+
+def note_threads(args: argparse.Namespace) -> None:
+    """Say so when the settings of the run to go on with, as its config.json has them, name other threads than now."""
+    before, now = getattr(args, "threads", None), threads()
+    if type(before) is int and before != now:
+        print(
+            f"note: this run began with {counted(before, 'thread')} and goes on with {now}: the last digits may differ "
+            f"from an uninterrupted run; OMP_NUM_THREADS={before} keeps them.",
+            file=sys.stderr,
+        )
 
 
 _held: dict[Path, FolderLock] = {}  # of the command that is running
@@ -243,6 +277,11 @@ def write_metrics(path: Path, rows: Sequence[dict]) -> None:
     """Write metrics.jsonl, one JSON object per line, atomically."""
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def counted(count: int, thing: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
 
 
 def format_row(row: dict) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_common import digits, sprites
-from vae_common.files import check_archive, write_atomically
+from vae_common.files import check_archive, check_size, load_arrays, write_atomically
 from vae_common.spec import IMAGE_SHAPE
 
 DRAWN = {"digits": digits, "sprites": sprites}
@@ -173,10 +173,11 @@ def _load_drawn(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.nda
 
 def _read_cached(path: Path, count: int, factor_count: int) -> tuple[np.ndarray, np.ndarray]:
     """Read a cached file; the zip container's checksums and these shapes say whether it is whole."""
+    check_size(path)
     with open(path, "rb") as file:
         check_archive(file)
-        with np.load(file, allow_pickle=False) as arrays:
-            factors, images = arrays["factors"], arrays["images"]
+        most = {"factors": 8 * count * factor_count, "images": count * math.prod(IMAGE_SHAPE)}
+        factors, images = load_arrays(file, most).values()
     expected = ((count, factor_count), np.float64, (count, *IMAGE_SHAPE), np.uint8)
     if (factors.shape, factors.dtype, images.shape, images.dtype) != expected:
         raise ValueError("not the shapes that are cached")
@@ -216,6 +217,7 @@ def _check_idx(path: Path) -> None:
 
     The header: two zero bytes, the type (8: one byte a value), the number of axes, then each axis's size in four bytes.
     """
+    check_size(path)
     with open(path, "rb") as file:
         head = file.read(4)
         axes = head[3] if len(head) == 4 and head[:3] == b"\x00\x00\x08" else 0

@@ -1,24 +1,41 @@
-"""Writing files so that no reader and no crash ever meets half of one, and no two programs write the same folder."""
+"""Files: never half-written, in a folder of one run at a time; never read where they are larger than they may be."""
 
 import contextlib
+import math
 import os
+import re
+import secrets
+import stat
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 234 MB
+
+# --- writing ------------------------------------------------------------------------------------------------------
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     """Call `write(binary file)` on a temporary file beside `path`, flush it to disk, then rename it to `path`.
 
-    A failure or an interrupt leaves what was at `path` untouched and no temporary file behind. Parent folders are
-    made. Raises OSError when the disk refuses, and whatever `write` raises.
+    A failure or an interrupt leaves what was at `path` untouched and no temporary file behind; what a process that was
+    killed has left in the folder is removed. Parent folders are made. Raises OSError when the disk refuses, and
+    whatever `write` raises.
     """
-    path = Path(path)
+    path, temporary, lock = Path(path), None, None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent)
     try:
+        temporary, lock = _begin(path)
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
@@ -29,27 +46,45 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
             error.filename = str(path)  # a full disk is reported without a name
         raise
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
     _sync_folder(path.parent)
     return path
 
 
-def check_archive(file: BinaryIO) -> None:
-    """Raise an error, of almost any kind, unless `file` is a whole zip archive as torch.save and np.savez write it.
+def temporary_name(path: Path) -> Path:
+    """A new name beside `path`, for what is to be renamed to it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
-    Nothing is compressed, so no part is longer than the file, whatever its header promises; and the checksum of each
-    part is right, which torch.load does not look at. `file` is left at its start.
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files in `folder` whose writers were killed: a living one holds a lock on its file.
+
+    Where files cannot be locked (Windows, some network disks) they stay.
     """
-    size = file.seek(0, os.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
-        parts = archive.infolist()
-        if any(part.compress_type != zipfile.ZIP_STORED or part.file_size > size for part in parts):
-            raise ValueError("a part of it is longer than the file")
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the checksum of its part {damaged!r} is wrong")
-    file.seek(0)
+    for file in folder.glob(".*.tmp") if fcntl is not None else ():
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", file.name, re.DOTALL):
+            with contextlib.suppress(OSError), open(file, "rb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+
+
+def _begin(path: Path) -> tuple[Path, int | None]:
+    """Make an empty temporary file for `path`; its name, and the handle that locks it (None where there is no lock)."""
+    while True:
+        temporary = temporary_name(path)
+        lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            os.close(lock)
+            return temporary, None
+        with contextlib.suppress(OSError):  # a disk that locks nothing
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, lock
+        os.close(lock)  # between the two calls it was taken for a leftover
 
 
 def _sync_folder(folder: Path) -> None:
@@ -63,6 +98,68 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+# --- reading: nothing is taken into memory that is larger than the file may be --------------------------------------
+
+
+def check_size(path: str | Path) -> None:
+    """Raise ValueError for what is no plain file or has more than MOST bytes, OSError for what is not there."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError("it is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is a device or a pipe, and no file")
+    if found.st_size > MOST:
+        raise ValueError(f"it has {found.st_size:,} bytes, where {MOST:,} are the most")
+
+
+def read_whole(path: str | Path) -> bytes:
+    """All bytes of a file that `check_size` lets pass; raises what that raises."""
+    check_size(path)
+    return Path(path).read_bytes()
+
+
+def load_arrays(file: BinaryIO, most: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The arrays of an archive that np.savez wrote: of each name in `most`, if it has at most so many bytes.
+
+    Raises an error, of almost any kind, for a damaged archive and for one that promises more, before that is unpacked.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for name, size in most.items():
+            part = archive.getinfo(f"{name}.npy")
+            if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack at any length
+                raise ValueError(f"{name} is packed in another way")
+            with archive.open(part) as start:
+                if np.lib.format.read_magic(start) != (1, 0):
+                    raise ValueError(f"{name} is of another version")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(start)
+            if math.prod(shape) * dtype.itemsize > size:
+                raise ValueError(f"{name} of {shape} {dtype} is larger than it may be")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in most}
+
+
+def check_archive(file: BinaryIO) -> None:
+    """Raise an error, of almost any kind, unless `file` is a whole zip archive as torch.save and np.savez write it.
+
+    Nothing is compressed, so all parts together are no longer than the file, whatever their headers promise; and the
+    checksum of each part is right, which torch.load does not look at. `file` is left at its start.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or sum(part.file_size for part in parts) > size:
+            raise ValueError("its parts are longer than the file")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its part {damaged!r} is wrong")
+    file.seek(0)
+
+
+# --- one writer ---------------------------------------------------------------------------------------------------
+
+
 class FolderLock:
     """Says that this process writes to `folder`, until `release` or the end of the process, however it ends.
 
@@ -73,9 +170,7 @@ class FolderLock:
 
     def __init__(self, folder: str | Path):
         self._handle = None
-        try:
-            import fcntl
-        except ImportError:
+        if fcntl is None:
             print(f"note: {folder} cannot be locked on this system; start no second run on it.", file=sys.stderr)
             return
         handle = os.open(folder, os.O_RDONLY)

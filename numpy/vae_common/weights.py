@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from vae_common.files import write_atomically
+from vae_common.files import check_size, write_atomically
 from vae_common.spec import MAX_LATENT_DIM, VAESpec
 
 FORMAT, VERSION = "conv-vae", "1"
@@ -91,6 +91,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.nda
     if not path.exists():
         raise WeightsError(f"{path}: expected a weights file, found nothing there; check the path, or train one.")
     try:
+        check_size(path)
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}, {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:

@@ -1,0 +1,237 @@
+"""Disks that are full, or cannot be written: a small one is mounted, which takes root on Linux; skipped elsewhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+import latent_explorer
+import latent_figures
+import probes
+import rate_distortion
+import vae_common.data
+import vae_lowlevel
+import vae_numpy
+import vae_paper
+from synthetic_mnist import write_mnist
+from vae_common import digits as drawn_digits
+
+MIB = 2**20
+
+
+class Disk:
+    """A file system in memory, mounted at `path`, with room for so many bytes."""
+
+    def __init__(self, path: Path, size: int):
+        self.path = path
+        path.mkdir()
+        argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+
+    def change(self, options: str) -> None:
+        """`size=N` makes it larger or smaller, `ro` and `rw` refuse and allow writing."""
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+
+    def fill(self) -> None:
+        """Make it as small as what it holds."""
+        found = os.statvfs(self.path)
+        self.change(f"size={(found.f_blocks - found.f_bfree) * found.f_frsize}")
+
+    def release(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    if not sys.platform.startswith("linux") or os.geteuid():
+        pytest.skip("a small disk can be mounted by root on Linux")
+    disk = Disk(tmp_path / "disk", 64 * MIB)
+    yield disk
+    disk.release()
+
+
+@pytest.fixture
+def few_images(small_digits, monkeypatch):
+    for module in (vae_lowlevel, vae_numpy):
+        monkeypatch.setattr(module, "load_dataset", vae_common.data.load_dataset)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def told(run: Callable[[], int], reason: str, capsys) -> str:
+    """The one sentence with which the command ends."""
+    capsys.readouterr()
+    assert run() == 2
+    said = capsys.readouterr().err
+    assert reason in said and len(said.splitlines()) == 1, said
+    return said
+
+
+def without_seconds(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    """The same files; what holds seconds, or where it lies, is compared without them."""
+    one, two = files_of(found), files_of(expected)
+    assert one.keys() == two.keys()
+    for name in one:
+        if not name.endswith((".json", ".jsonl", "checkpoint.pt", "checkpoint-previous.pt")):
+            assert one[name] == two[name], name
+    assert without_seconds(found) == without_seconds(expected)
+
+
+# --- a full disk --------------------------------------------------------------------------------------------------
+
+FULL = "No space left on device"
+FLAGS = ["--trunk", "mlp", "--latent-dim", "2", "--epochs", "3", "--batch-size", "32"]
+
+
+@pytest.fixture
+def whole(few_images, monkeypatch, tmp_path) -> Path:
+    """The run that always had room; without pictures, which are tested apart."""
+    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "whole")]) == 0
+    return tmp_path / "whole"
+
+
+def train_with_room_for(size: int, disk: Disk, whole: Path, capsys) -> bool:
+    """Train with so much room, and go on with enough of it: the same run in the end. Whether it was too little."""
+    run = disk.path / "run"
+    disk.change(f"size={size}")
+    capsys.readouterr()
+    status, said = vae_paper.main([*FLAGS, "--out", str(run)]), capsys.readouterr().err
+    if status:
+        assert status == 2 and FULL in said and str(run) in said and len(said.splitlines()) == 1, said
+    assert not list(run.rglob(".*.tmp"))
+    disk.change(f"size={64 * MIB}")
+    began = (run / "config.json").is_file()  # where not even that had room, nothing was begun
+    assert vae_paper.main(["--resume", str(run)] if began else [*FLAGS, "--out", str(run), "--overwrite"]) == 0
+    assert "damaged" not in capsys.readouterr().err
+    assert_same_run(run, whole)
+    shutil.rmtree(run)
+    return status != 0
+
+
+def sizes(whole: Path, count: int) -> np.ndarray:
+    """From one page to all that the run takes: at the least two checkpoints, the third as it is written."""
+    pages = sum(-(-path.stat().st_size // 4096) for path in whole.rglob("*") if path.is_file())
+    return np.linspace(4096, (pages + 200) * 4096, count, dtype=int) // 4096 * 4096
+
+
+def test_a_disk_that_gets_full_ends_a_run_that_goes_on_when_there_is_room(disk, whole, capsys):
+    checkpoint = (whole / "checkpoint.pt").stat().st_size
+    assert [train_with_room_for(int(n * checkpoint), disk, whole, capsys) for n in (0.01, 0.5, 1.5, 4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.slow
+def test_a_disk_that_gets_full_at_any_moment(disk, whole, capsys):
+    full = [train_with_room_for(size, disk, whole, capsys) for size in sizes(whole, 60)]
+    assert full == sorted(full, reverse=True) and 30 < sum(full) < 60
+    with capsys.disabled():
+        print(f"\na disk with room for less than a run: {sum(full)} of {len(full)}, the same run in the end")
+
+
+COMMANDS = {
+    "latent_figures": lambda run: latent_figures.main([run, "--animate"]),
+    "evaluate": lambda run: evaluate.main([run, "--importance-samples", "2", "--only", "bounds"]),
+    "rate_distortion": lambda run: rate_distortion.main([run, "--samples", "50"]),
+    "probes": lambda run: probes.main([run]),
+    "latent_explorer": lambda run: latent_explorer.main([run]),
+    "vae_paper --resume": lambda run: vae_paper.main(["--resume", run]),
+    "vae_paper --out": lambda run: vae_paper.main([*FLAGS, "--out", run + "/again"]),
+    "vae_lowlevel": lambda run: vae_lowlevel.main(["--epochs", "1", "--latent-dim", "2", "--out", run + "/low"]),
+    "vae_numpy": lambda run: vae_numpy.main(["--latent-dim", "2", "--out", run + "/numpy"]),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory) -> Path:
+    def few(name, split, data_dir=None):
+        return replace(digits, images=digits.images[150:200], labels=digits.labels[150:200])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vae_common.data.load_dataset", few)
+        patched.setattr("latent_figures.draw_run", lambda *args: None)
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        assert vae_paper.main(["--latent-dim", "2", "--epochs", "1", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run_on_disk(disk, finished, few_images, monkeypatch) -> Path:
+    monkeypatch.setattr("latent_figures.PICTURES", {"vae": latent_figures.PICTURES["vae"][:2]})
+    monkeypatch.setattr("latent_figures.draw_training", lambda *args: None)
+    shutil.copytree(finished, disk.path / "run")
+    return disk.path / "run"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_is_told_and_what_was_there_stays(name, disk, run_on_disk, capsys):
+    before = files_of(disk.path)
+    disk.fill()
+    told(lambda: COMMANDS[name](str(run_on_disk)), FULL, capsys)
+    assert files_of(disk.path) == before
+    disk.change(f"size={64 * MIB}")
+    if name.startswith(("latent", "evaluate", "probes")):
+        assert COMMANDS[name](str(run_on_disk)) == 0
+
+
+# --- a disk that cannot be written --------------------------------------------------------------------------------
+
+READ_ONLY = "Read-only file system"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_on_a_disk_that_cannot_be_written(name, disk, run_on_disk, capsys):
+    before = files_of(disk.path)
+    disk.change("ro")
+    said = told(lambda: COMMANDS[name](str(run_on_disk)), READ_ONLY, capsys)
+    assert str(disk.path) in said
+    assert files_of(disk.path) == before
+
+
+def test_drawn_data_is_drawn_each_time_where_it_cannot_be_kept(disk, monkeypatch, capsys):
+    monkeypatch.setitem(drawn_digits.SPLIT_SIZES, "test", 3)
+    (disk.path / "page").write_bytes(bytes(4096))
+    for reason in (READ_ONLY, FULL):
+        disk.change("ro") if reason == READ_ONLY else (disk.change("rw"), disk.fill())
+        capsys.readouterr()
+        assert vae_common.data.load_dataset("digits", "test", disk.path / "cache").images.shape == (3, 1, 28, 28)
+        said = capsys.readouterr().err
+        assert "could not be cached" in said and reason in said and len(said.splitlines()) == 1
+        assert not list((disk.path / "cache").glob("*"))
+
+
+def test_real_data_on_a_disk_that_cannot_be_written_is_read_and_none_is_put_there(disk, capsys):
+    write_mnist(disk.path, train=7, test=7)
+    disk.change("ro")
+    assert len(vae_common.data.load_dataset("mnist", "test", disk.path)) == 7
+    argv = ["--epochs", "1", "--dataset", "kmnist", "--data-dir", str(disk.path)]
+    assert vae_paper.main([*argv, "--out", str(disk.path.parent / "run")]) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("downloading kmnist") and READ_ONLY in last and "use --dataset digits" in last
+    assert not (disk.path.parent / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(finished, few_images, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run").chmod(0o555)
+    for argv in (["--resume", str(tmp_path / "run")], ["--epochs", "1", "--out", str(tmp_path / "run" / "again")]):
+        told(lambda argv=argv: vae_paper.main(argv), "Permission denied", capsys)
+    (tmp_path / "run").chmod(0o755)
+    assert {*files_of(tmp_path / "run")} == {*files_of(finished)}
