@@ -51,14 +51,14 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int = 2,
     """
     (B, C, H, W), (O, _, k, _) = x.shape, weight.shape
     H_out, W_out = ((side + 2 * padding - k) // stride + 1 for side in (H, W))
-    kernel = weight.transpose(2, 3, 1, 0).reshape(k * k * C, O)
+    kernel = weight.transpose(0, 2, 3, 1).reshape(O, k * k * C)
     y = np.empty((B, H_out, W_out, O), x.dtype)
     for start in range(0, B, PIECE):
         piece = x[start : start + PIECE].transpose(0, 2, 3, 1)
         padded = np.zeros((len(piece), H + 2 * padding, W + 2 * padding, C), x.dtype)
         padded[:, padding : padding + H, padding : padding + W] = piece
         patches = windows(padded, k, stride, H_out, W_out).reshape(-1, k * k * C)
-        y[start : start + PIECE] = (patches @ kernel + bias).reshape(-1, H_out, W_out, O)
+        np.add((patches @ kernel.T).reshape(-1, H_out, W_out, O), bias, out=y[start : start + PIECE])
     return y.transpose(0, 3, 1, 2)
 
 
@@ -86,11 +86,12 @@ def conv_transpose2d(
         patches = (piece.reshape(-1, C) @ kernel).reshape(-1, H, W, k, k, O)
         padded = np.zeros((len(piece), H_out + 2 * padding, W_out + 2 * padding, O), x.dtype)
         under = windows(padded, k, stride, H, W)
-        for i in range(k):
-            for j in range(k):  # at one place (i, j) of the windows nothing overlaps
-                place = under[:, :, :, i, j]
-                place += patches[:, :, :, i, j]
-        y[start : start + PIECE] = padded[:, padding : padding + H_out, padding : padding + W_out] + bias
+        for i in range(0, k, stride):
+            for j in range(0, k, stride):  # windows cut to stride x stride pixels do not overlap
+                place = under[:, :, :, i : i + stride, j : j + stride]
+                place += patches[:, :, :, i : i + stride, j : j + stride]
+        inner = padded[:, padding : padding + H_out, padding : padding + W_out]
+        np.add(inner, bias, out=y[start : start + PIECE])
     return y.transpose(0, 3, 1, 2)
 
 
