@@ -416,6 +416,12 @@ def test_a_difference_is_described(answer, says):
     assert says in error.value.text
 
 
+def test_a_sum_over_another_axis_is_suspected():
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", np.ones((2, 3)).sum(axis=0), np.ones((2, 3)).sum(axis=1))
+    assert "another axis" in error.value.text
+
+
 def test_float32_gets_room_only_where_float32_is():
     agree("f(x)", RIGHT + 1e-5, RIGHT, inputs="float32")
     agree("f(x)", (RIGHT + 1e-5).astype(np.float32), RIGHT)

@@ -323,7 +323,7 @@ def about_shapes(got: tuple, expected: tuple) -> str:
         return "An axis is missing: does a sum or mean run over it too, or is one answer given for many?"
     if sorted(got) == sorted(expected):
         return "The right sizes in another order: axes are exchanged."
-    return ""
+    return "Does a sum or mean run over another axis than the one asked for?" if len(expected) == 1 else ""
 
 
 def pattern(got: np.ndarray, expected: np.ndarray) -> str:
