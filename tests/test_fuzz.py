@@ -262,7 +262,7 @@ DEEDS = (
     "import os; os._exit(0)",
     "import os; os._exit({n} % 256)",
     "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-    "import os, signal; os.kill(0, signal.SIGINT)",
+    "import os, signal; signal.signal(2, signal.default_int_handler); os.kill(0, signal.SIGINT)",  # else & ignores it
     "import os, signal; os.kill(0, signal.SIGTERM)",
     "import ctypes; ctypes.string_at({n} % 4096)",
     "import atexit, os; atexit.register(os._exit, 0); raise SystemExit(0)",
