@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [folder for folder in [str(HERE)] if folder not in sys.path]
 try:
-    from checks import sandbox
+    from checks import judging, sandbox
     from vae_common import cli
     from vae_common.files import write_atomically
 except ImportError as error:
@@ -46,11 +46,11 @@ def page(name: str) -> Path:
 
 
 def read_progress() -> dict[str, dict]:
-    """number -> {tries, hints: those given, at: the function that failed, passed: the hash of the work that did}.
+    """number -> {tries, hints: those given, at: the function that failed, right: those that did not, passed: a hash}.
 
-    What is damaged counts as none.
+    The hash is that of the work that passed. What is damaged counts as none.
     """
-    kinds = dict(tries=int, hints=list, at=str, passed=str)
+    kinds = dict(tries=int, hints=list, at=str, right=list, passed=str)
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
@@ -60,9 +60,10 @@ def read_progress() -> dict[str, dict]:
 
 
 def note(number: str, **entry) -> None:
-    """Add `entry` to what is known of an exercise."""
+    """Add `entry` to what is known of an exercise; None takes a key out."""
     progress = read_progress()
-    progress[number] = {**progress.get(number, {}), **entry}
+    known = {**progress.get(number, {}), **entry}
+    progress[number] = {key: value for key, value in known.items() if value is not None}
     text = json.dumps(progress, indent=1) + "\n"
     write_atomically(WORK / ".progress.json", lambda file: file.write(text.encode()))
 
@@ -101,18 +102,29 @@ def start(number: str, name: str, overwrite: bool) -> int:
     if work.exists() and not overwrite:
         raise cli.UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
     write_atomically(work, lambda file: file.write(starter.read_bytes()))
+    if number in read_progress():
+        note(number, passed=None, at=None, right=None)
     print(f"wrote {shown(work)}; write your answer there, then: python exercises/check.py {number}")
     return 0
 
 
 def hint(number: str, name: str) -> int:
-    """One hint more: for the function that the last check found wrong, while there are such; then the next one."""
-    hints = importlib.import_module(f"checks.{name}").HINTS
+    """One hint more: for the function that the last check found wrong, while there are such.
+
+    Then come those for what is not right yet, then the rest.
+    """
+    checked = importlib.import_module(f"checks.{name}")
+    hints, functions = checked.HINTS, {judging.function_of(part.__doc__.strip()) for part in checked.PARTS}
     entry = read_progress().get(number, {})
     given = [i for i in entry.get("hints", []) if type(i) is int and i in range(len(hints))]
     left = [i for i in range(len(hints)) if i not in given]
-    at = entry.get("at") and re.compile(rf"\b{re.escape(entry['at'])}\b")
-    given += sorted(left, key=lambda i: bool(at) and not at.search(hints[i]))[:1]
+    right = [function for function in entry.get("right", []) if isinstance(function, str)]
+
+    def rank(text: str) -> int:
+        about = functions.intersection(re.findall(r"\w+", text.split(":")[0]))
+        return 0 if entry.get("at") in about else 2 if about and about.issubset(right) else 1
+
+    given += sorted(left, key=lambda i: rank(hints[i]))[:1]
     note(number, hints=given)
     print("\n".join(f"hint {i + 1} of {len(hints)}: {hints[i]}" for i in given))
     if len(given) == len(hints):
@@ -137,7 +149,13 @@ def check(number: str, name: str, seed: int, seconds: float) -> int:
     before = digest(work)
     verdict, printed = sandbox.examine(name, work, seed, seconds)
     tries = read_progress().get(number, {}).get("tries", 0) + verdict["tried"]
-    note(number, tries=tries, at=verdict["at"], **(dict(passed=before) if verdict["passed"] else {}))
+    note(
+        number,
+        tries=tries,
+        at=verdict["at"],
+        right=verdict["right"],
+        **(dict(passed=before) if verdict["passed"] else {}),
+    )
     if printed.strip():
         lines = printed.splitlines()
         print("your code printed:", *(f"  | {line[:200]}" for line in lines[:SHOWN]), sep="\n")

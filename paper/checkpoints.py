@@ -48,6 +48,8 @@ def load_checkpoint(state: RunState, path: Path) -> RunState:
     """
     try:
         return _load(state, path)
+    except (PermissionError, MemoryError):  # of the machine; the file may be whole
+        raise
     except Exception as error:  # torch reports a damaged file as almost any exception
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,6 +258,8 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
         rows = [json.loads(line) for line in read_whole(path).splitlines()]
         if not all(_is_row(row) for row in rows):
             raise ValueError("a line is no row of numbers of an epoch")
+        if len({(row["split"], frozenset(row)) for row in rows}) > len({row["split"] for row in rows}):
+            raise ValueError("its rows do not hold the same terms")
     except (OSError, ValueError, RecursionError) as error:
         raise _no_run(
             path, "the metrics of a finished run that this version of paper/vae_paper.py wrote", error
@@ -265,7 +268,7 @@ def read_run(folder: str | Path) -> tuple[argparse.Namespace, nn.Module, list[di
     if done < config.epochs:
         raise UsageError(
             f"{folder}: expected a finished run, found the metrics of {done} of {config.epochs} epochs; go on with "
-            f"paper/vae_paper.py --resume {folder}."
+            f"paper/vae_paper.py --resume {shlex.quote(str(folder))}."
         )
     model = build_model(config)
     load_model(model, config.model, Path(folder) / "weights.safetensors")
@@ -281,7 +284,8 @@ def _is_row(row: object) -> bool:
         return False
     terms = [row[name] for name in ("recon", "kl", "elbo", "loss", "seconds") if name in row]
     finite = all(type(value) in (int, float) and abs(value) < float("inf") for value in terms)
-    return row.get("split") in ("train", "test") and "recon" in row and finite
+    whole = {"recon", "dataset", "binarize", "likelihood"} <= set(row)
+    return row.get("split") in ("train", "test") and whole and finite
 
 
 def _no_run(path: Path, wanted: str, error: Exception) -> UsageError:

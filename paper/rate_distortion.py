@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,7 @@ def sweep(args: argparse.Namespace) -> int | None:
             results["models"].append(entry)
             cli.write_json(folder / "results.json", results)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with --resume {folder}", file=sys.stderr)
+        print(f"\ninterrupted; go on with --resume {shlex.quote(str(folder))}", file=sys.stderr)
         return 130
     report(results, args, folder)
     return None
@@ -244,6 +245,8 @@ def go_on(args: argparse.Namespace) -> tuple[Path, argparse.Namespace, dict]:
     """
     folder = Path(args.resume)
     refuse_others(args, "--resume", "resume", "device", "data_dir")
+    if folder.is_dir():
+        cli.hold_run_folder(folder)
     try:
         config = json.loads(read_whole(folder / "config.json"))
         if config["level"] != LEVEL:
@@ -257,7 +260,7 @@ def go_on(args: argparse.Namespace) -> tuple[Path, argparse.Namespace, dict]:
         raise cli.UsageError(
             f"{folder}: expected a sweep to go on with, found none that can be read ({reason})."
         ) from error
-    here = {name: value for name, value in vars(args).items() if name in ("device", "data_dir") and given(args, name)}
+    here = {name: value for name, value in vars(args).items() if name in ("device", "data_dir") and name in args.typed}
     return folder, argparse.Namespace(**{**config, **here}), results
 
 
@@ -294,14 +297,10 @@ def report(results: Mapping, config: argparse.Namespace, folder: Path) -> None:
     print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'rate_distortion_plane.png')}")
 
 
-def given(args: argparse.Namespace, name: str) -> bool:
-    return getattr(args, name) != build_parser().get_default(name)
-
-
 def refuse_others(args: argparse.Namespace, what: str, *allowed: str) -> None:
     """Raise UsageError when a flag other than the allowed ones was given."""
     for name in vars(args):
-        if name not in allowed and given(args, name):
+        if name not in allowed and name in args.typed:
             flag = "--" + name.replace("_", "-")
             raise cli.UsageError(f"{flag} cannot be given with {what}, which keeps the settings it was trained with.")
 

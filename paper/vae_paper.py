@@ -1,6 +1,7 @@
 """Level 3: train, evaluate and draw one model of the papers."""
 
 import argparse
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -41,13 +42,14 @@ def run_joined(args: argparse.Namespace) -> int | None:
     )
     settings = Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp, args.compile)
     model = build_model(args, steps_per_epoch=settings.steps_per_epoch(len(data))).to(device)
+    begun = args.resume is not None and (Path(args.resume) / "checkpoint.pt").exists()
+    if args.weights is not None and not begun:
+        load_arrays(model, load_weights(args.weights, args.latent_dim))
     if args.resume is None:
         folder = processes.from_writer(lambda: cli.make_run_folder(args, "paper", torch=torch.__version__))
     else:
         folder = Path(args.resume)
         processes.from_writer(lambda: (cli.hold_run_folder(folder), cli.note_threads(args)))
-    if args.weights is not None and not (folder / "checkpoint.pt").exists():
-        load_arrays(model, load_weights(args.weights, args.latent_dim))
 
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     epochs = cli.counted(args.epochs, "epoch")
@@ -106,7 +108,8 @@ def fit(model, data, test, settings, args: argparse.Namespace, folder: Path, pha
     except Interrupted as stop:
         if is_writer():
             save_checkpoint(state, checkpoint)
-            print(f"\ninterrupted after step {state.step:,}; go on with --resume {folder}", file=sys.stderr)
+            go_on = f"go on with --resume {shlex.quote(str(folder))}"
+            print(f"\ninterrupted after step {state.step:,}; {go_on}", file=sys.stderr)
         return stop.status
     except RuntimeError as error:
         if not settings.compile or not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
@@ -136,7 +139,7 @@ def finish(model, measured, rows: list[dict], args: argparse.Namespace, folder: 
     cli.write_json(folder / "evaluation.json", evaluation)
     draw_run(folder, model, measured, rows, args)
     if args.model != "vqvae" and args.trunk == "conv":
-        print(f"to explore it in a browser: python paper/latent_explorer.py {folder}")
+        print(f"to explore it in a browser: python paper/latent_explorer.py {shlex.quote(str(folder))}")
 
 
 # --- what the flags mean together ---------------------------------------------------------------------------------
@@ -219,13 +222,12 @@ def resumed(args: argparse.Namespace, config: argparse.Namespace) -> argparse.Na
 
     Raises UsageError when the command names another setting: the run would no longer be the one it began as.
     """
-    parser = build_parser()
     here = ("resume", "device", "data_dir")
-    changed = [name for name, value in vars(args).items() if name not in here and value != parser.get_default(name)]
+    changed = [name for name in args.typed if name not in here]
     if changed:
         flag = "--" + changed[0].replace("_", "-")
         raise cli.UsageError(f"{flag} cannot be given with --resume, which goes on with the settings of the run.")
-    given = {name: value for name, value in vars(args).items() if name in here and value != parser.get_default(name)}
+    given = {name: value for name, value in vars(args).items() if name in here and name in args.typed}
     return argparse.Namespace(**{**vars(args), **vars(config), **given})  # a run of old may lack a newer flag
 
 

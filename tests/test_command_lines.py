@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,11 +202,53 @@ def test_a_second_run_moves_the_first_aside(runs, level, monkeypatch, capsys):
 def test_overwrite_replaces_a_run(runs, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
+    shutil.copy(runs.folder["paper"] / "config.json", tmp_path / "mine")
     (tmp_path / "mine" / "weights.safetensors").write_text("old")
+    (tmp_path / "mine" / "my-weights.safetensors").write_text("mine")
     argv = small_run("numpy", runs.cwd / "data", runs.folder["paper"] / "weights.safetensors")
     assert vae_numpy.main([*argv, "--out", "mine", "--overwrite"]) == 0
     assert "weights.safetensors" not in files_in(tmp_path / "mine")
+    assert (tmp_path / "mine" / "my-weights.safetensors").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("config", [None, "mine", "{}", '{"level": "paper"}', "[" * 10**5])
+def test_overwrite_leaves_what_is_no_run_alone(runs, config, tmp_path, capsys):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "holiday.png").write_text("mine")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    argv = small_run("numpy", runs.cwd / "data", runs.folder["paper"] / "weights.safetensors")
+    argv += ["--out", str(tmp_path), "--overwrite"]
+    (tmp_path / "checkpoint.pt").write_text("mine")
+    before = everything_in(tmp_path)
+    assert vae_numpy.main(argv) == 2
+    assert "--overwrite replaces a run, and this folder holds checkpoint.pt" in capsys.readouterr().err
+    assert everything_in(tmp_path) == before
+    (tmp_path / "checkpoint.pt").unlink()
+    assert vae_numpy.main(argv) == 0
+    assert (tmp_path / "figures" / "holiday.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("level", SCRIPT)
+def test_the_weights_to_start_from_are_not_overwritten(runs, level, tmp_path, capsys):
+    shutil.copytree(runs.folder["paper"], tmp_path / "run")
+    before, argv = (
+        everything_in(tmp_path),
+        small_run(level, runs.cwd / "data", tmp_path / "run" / "weights.safetensors"),
+    )
+    argv += ["--weights", str(tmp_path / "run" / "weights.safetensors")]
+    assert MODULE[level].main([*argv, "--out", str(tmp_path / "run"), "--overwrite"]) == 2
+    assert "is of the run that --overwrite would replace" in capsys.readouterr().err
+    assert everything_in(tmp_path) == before
+
+
+def test_weights_of_the_earlier_default_run_are_read_before_it_is_moved(runs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs.folder["paper"], tmp_path / "runs" / "paper")
+    argv = [*small_run("paper", runs.cwd / "data", Path()), "--weights", "runs/paper/weights.safetensors"]
+    assert vae_paper.main(argv) == 0
+    assert (tmp_path / "runs" / "paper-1" / "weights.safetensors").is_file()
 
 
 def test_the_pictures_of_a_run_are_drawn_again(runs, monkeypatch, capsys):

@@ -382,6 +382,7 @@ def a_run(folder, dataset="sprites", model="vae"):
     import vae_paper
     from paper_run import build_model, save_model
     from vae_common import cli
+    from vae_common.measured import about
 
     args = vae_paper.build_parser().parse_args(["--dataset", dataset, "--model", model, "--latent-dim", "3"])
     args.out = str(folder)
@@ -391,7 +392,7 @@ def a_run(folder, dataset="sprites", model="vae"):
     with torch.no_grad():
         network.encoder.mu.weight.mul_(10)
     save_model(network, model, folder / "weights.safetensors")
-    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 1.0}])
+    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 1.0, **about(args)}])
     return folder
 
 

@@ -50,7 +50,7 @@ def quick(check, monkeypatch):
 
     def examine(name, path, seed, seconds):
         passed = path.read_text().startswith("# right")
-        return dict(passed=passed, text="", tried=path.read_text() != STARTER, at=""), "debug\n" * 30
+        return dict(passed=passed, text="", tried=path.read_text() != STARTER, at="", right=[]), "debug\n" * 30
 
     monkeypatch.setattr(check.sandbox, "examine", examine)
 
@@ -98,6 +98,13 @@ def test_what_was_wrong_before_a_loop_that_never_ends_is_told_as_well(tmp_path):
     assert_told(verdict["passed"], verdict["text"], "stopped after 2 s, at: output_padding_for")
     assert "  wrong     conv_size" in verdict["text"] and "  right     conv_transpose_size" in verdict["text"]
     assert verdict["at"] == "conv_size"
+    assert "conv_transpose_size" in verdict["right"] and "output_padding_for" not in verdict["right"]
+
+
+def test_a_stop_after_right_parts_alone_leaves_no_blank_line(tmp_path):
+    verdict, _ = examine(tmp_path, SOLUTION.replace("% stride\n", "% stride + [0 for _ in iter(int, 1)][0]\n"), 2)
+    assert "right" in verdict["text"] and "stopped after 2 s" in verdict["text"]
+    assert "\n\n" not in verdict["text"]
 
 
 def assert_told(passed: bool, text: str, says: str) -> None:
@@ -135,17 +142,19 @@ UNDONE = [
     (SOLUTION.replace(FIRST, "    return 10**400\n"), "int of object"),
     (SOLUTION.replace(FIRST, "    x = []\n    x.append(x)\n    return x\n"), "numbers in an array or tensor"),
     (SOLUTION.replace(FIRST, "    return np.broadcast_to(np.float32(0), (2**20, 2**12))\n"), "shape (1048576, 4096)"),
-    (SOLUTION.replace(FIRST, ODD), "reading what it returned"),
+    (SOLUTION.replace(FIRST, ODD), "numbers in an array or tensor"),
+    (SOLUTION.replace(FIRST, "    return (3,)\n"), "a tuple of one: a stray comma?"),
+    (SOLUTION.replace(FIRST, "    return (3, 4)\n"), "Several values came"),
 ]
 
 
-def judged(source: str | bytes) -> judging.Verdict:
+def judged(source: str | bytes, name: str = NAME) -> judging.Verdict:
     source = source if isinstance(source, bytes) else source.encode()
-    check = importlib.import_module(f"checks.{NAME}")
+    check = importlib.import_module(f"checks.{name}")
     try:
-        return judging.judge(check, source, STARTER.encode(), EXERCISES / "my_work" / f"{NAME}.py", 0)
+        return judging.judge(check, source, STARTER.encode(), EXERCISES / "my_work" / f"{name}.py", 0)
     finally:
-        sys.modules.pop(NAME, None)
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(("source", "says"), UNDONE)
@@ -153,6 +162,63 @@ def test_a_file_that_is_not_done_is_told_what_is_missing(source, says):
     verdict = judged(source)
     assert_told(verdict.passed, verdict.text, says)
     assert verdict.tried == ("untouched" not in says)
+
+
+def solution_of(name: str) -> str:
+    return (EXERCISES / "solutions" / f"{name}.py").read_text(encoding="utf-8")
+
+
+NO_NUMBERS = ["'x'", "object()", "{}", "(i for i in range(3))", "10**400", "[[1.0, 2.0], [3.0]]", "[[1.0], [[2.0]]]"]
+LISTED = [
+    ("ex05_reparameterization", "reparameterize"),
+    ("ex05_reparameterization", "leave_one_out"),
+    ("ex05_reparameterization", "elbo_gradients"),
+    ("ex10_vector_quantization", "sample_markov"),
+    ("ex11_linear_vae", "water_filling"),
+    ("ex11_linear_vae", "diagonal_gap"),
+]
+
+
+@pytest.mark.parametrize("answer", NO_NUMBERS)
+@pytest.mark.parametrize(("name", "function"), LISTED)
+def test_an_answer_that_is_no_numbers_is_not_a_mistake_of_the_project(name, function, answer):
+    verdict = judged(f"{solution_of(name)}\n\ndef {function}(*args):\n    return {answer}\n", name)
+    assert_told(verdict.passed, verdict.text, "numbers in an array or tensor")
+    assert verdict.at == function
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("answer", NO_NUMBERS)
+@pytest.mark.parametrize("function", ["spectrum", "best_decoder"])
+def test_nor_is_one_in_a_pair(function, index, answer):
+    name = "ex11_linear_vae"
+    source = f"{solution_of(name)}\nright = {function}\n\ndef {function}(*args):\n    pair = list(right(*args))\n"
+    verdict = judged(f"{source}    pair[{index}] = {answer}\n    return pair\n", name)
+    assert_told(verdict.passed, verdict.text, "numbers in an array or tensor")
+    assert verdict.at == function
+
+
+@pytest.mark.parametrize("function", ["square_variances", "reparameterize", "elbo_gradients"])
+def test_an_answer_that_is_wrong_at_first_and_then_no_numbers(function):
+    name = "ex05_reparameterization"
+    source = f"{solution_of(name)}\nright, calls = {function}, []\n\ndef {function}(*args):\n    calls.append(1)\n"
+    source += "    answer = right(*args)\n    answer.flat[-1] += 0.1\n    return answer if len(calls) < 2 else 'x'\n"
+    verdict = judged(source, name)
+    assert_told(verdict.passed, verdict.text, "largest difference")
+
+
+def test_a_function_that_is_not_there_is_to_write():
+    verdict = judged(SOLUTION.replace("def conv_size", "def convsize"))
+    assert verdict.text.startswith("  to write  conv_size") and "  right     conv2d" not in verdict.text.split("\n")[0]
+    assert verdict.at == "conv_size"
+
+
+def test_the_verdict_carries_the_functions_that_are_right():
+    check = importlib.import_module(f"checks.{NAME}")
+    assert set(judged(SOLUTION).right) == {judging.function_of(part.__doc__) for part in check.PARTS}
+    halved = judged(SOLUTION.replace("    return (size + 2 * padding - k) % stride\n", "    return -1\n"))
+    assert "output_padding_for" not in halved.right and "conv_size" in halved.right
+    assert judging.all_right([("f", "right"), ("g", "right"), ("f", "wrong")]) == ("g",)
 
 
 def test_a_file_that_ends_the_process_while_it_is_imported(tmp_path):
@@ -311,6 +377,35 @@ def test_hints_begin_with_the_function_that_the_last_check_found_wrong(check, wo
     assert hints[0] in capsys.readouterr().out
 
 
+def test_hints_on_what_is_right_already_come_last(check, work, capsys):
+    hints = importlib.import_module(f"checks.{NAME}").HINTS
+    entry = dict(at="conv_transpose2d", right=["conv_size", "conv2d", "conv_transpose_size"])
+    check.note(NUMBER, **entry)
+    for _ in hints:
+        assert check.main(["hint", NUMBER]) == 0
+    given = [hints[i].split(":")[0] for i in check.read_progress()[NUMBER]["hints"]]
+    assert given[0] == "conv_transpose2d" and given[1] == "output_padding_for"
+    assert set(given[2:]) == set(entry["right"]) and len(given) == len(hints)
+
+
+def test_a_check_notes_what_is_right(check, work, capsys):
+    work.mkdir()
+    (work / f"{NAME}.py").write_text(SOLUTION.replace(FIRST, "    return 0\n"))
+    assert check.main([NUMBER]) == 1
+    entry = check.read_progress()[NUMBER]
+    assert entry["at"] == "conv_size"
+    assert "conv_transpose_size" in entry["right"] and "conv2d" not in entry["right"]
+
+
+def test_a_fresh_start_forgets_that_it_has_passed(check, work, quick, capsys):
+    check.main(["start", NUMBER])
+    (work / f"{NAME}.py").write_text("# right")
+    assert check.main([NUMBER]) == 0
+    assert check.main(["start", NUMBER, "--overwrite"]) == 0
+    assert check.read_progress()[NUMBER] == dict(tries=1)
+    assert check.state(NUMBER, NAME, check.read_progress()) == "started, 1 try"
+
+
 def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys):
     work.mkdir()
     (work / f"{NAME}.py").write_text("# right")
@@ -322,7 +417,17 @@ def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys
 
 @pytest.mark.parametrize(
     "damaged",
-    ["", "[]", "{", '{"03": {"hints": [true, -1, 1e9, "0"]}}', '{"03": 5}', '{"03": {"tries": "many"}}', "\x00"],
+    [
+        "",
+        "[]",
+        "{",
+        '{"03": {"hints": [true, -1, 1e9, "0"]}}',
+        '{"03": 5}',
+        '{"03": {"tries": "many"}}',
+        '{"03": {"at": ["conv2d"], "right": [[1], {}, null, 3]}}',
+        '{"03": {"at": "(", "right": "conv2d"}}',
+        "\x00",
+    ],
 )
 def test_a_damaged_note_of_the_progress_does_no_harm(check, work, quick, damaged, capsys):
     work.mkdir()
@@ -405,7 +510,8 @@ def test_every_right_answer_agrees(answer):
         (RIGHT.reshape(4, 1), "shape (4, 1)"),
         (RIGHT.astype(complex), "complex"),
         (RIGHT > 0, "bool"),
-        (RIGHT.tolist(), "list"),
+        (RIGHT.tolist(), "Wrap it in np.array(...)."),
+        ((RIGHT, 1.0), "a stray comma?"),
         (None, "NoneType"),
         (np.sqrt(RIGHT), "largest difference"),
     ],
@@ -414,6 +520,26 @@ def test_a_difference_is_described(answer, says):
     with pytest.raises(Mismatch) as error:
         agree("f(x)", answer, RIGHT)
     assert says in error.value.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "never"),
+    [
+        (np.ones(1), "A plain number is asked for, not an array of one.", "sum"),
+        (["a"], "list", "Wrap"),
+        ([[1.0], [2.0, 3.0]], "list", "Wrap"),
+        ([1.0, 2.0], "Wrap it in np.array(...).", "comma"),
+        (torch.ones(1).bfloat16(), "Tensor of bfloat16\n", "comma"),
+        (torch.ones(1).to_sparse(), "Tensor of float32, sparse_coo\n", "comma"),
+        (torch.ones(1, device="meta"), "Tensor of float32, meta\n", "comma"),
+        ((1.0,), "a tuple of one: a stray comma?", "Wrap"),
+        ((1.0, 2.0), "Several values came", "Wrap"),
+    ],
+)
+def test_what_is_said_of_other_things_than_the_one_number_asked_for(answer, says, never):
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", answer, 2.0, read="01.md")
+    assert says in error.value.text and never not in error.value.text
 
 
 def test_a_sum_over_another_axis_is_suspected():
@@ -481,3 +607,11 @@ def test_a_file_that_makes_numpy_raise_does_not_make_the_check_raise():
     with np.errstate():
         module_of("import numpy as np\nnp.seterr(all='raise')\n")
         assert "raise" not in np.geterr().values()
+
+
+def test_a_file_that_switches_gradients_off_does_not_switch_off_the_checks():
+    try:
+        module_of("import torch\ntorch.set_grad_enabled(False)\n")
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)

@@ -48,7 +48,7 @@ time.sleep(60)
 def holder(tmp_path):
     """Another process that writes to tmp_path / "run" until it is killed."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "config.json").write_text('{"level": "paper", "numpy": "2"}')
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
     yield process
@@ -67,7 +67,7 @@ def begin(folder: Path, overwrite: bool = True) -> int:
 def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(holder, tmp_path, capsys):
     assert begin(tmp_path / "run") == 2
     assert "another run is writing to this folder" in capsys.readouterr().err
-    assert (tmp_path / "run" / "config.json").read_text() == "{}"
+    assert (tmp_path / "run" / "config.json").read_text() == '{"level": "paper", "numpy": "2"}'
 
 
 @posix

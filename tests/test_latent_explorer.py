@@ -21,6 +21,7 @@ import vae_numpy
 import vae_paper
 from vae_common import cli, figures
 from vae_common.data import ImageSet, binarize
+from vae_common.measured import about
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 
@@ -65,7 +66,9 @@ def make_run(folder: Path, *flags: str, change=lambda model: None) -> Path:
     model = paper_run.build_model(args)
     change(model)
     cli.make_run_folder(args, "paper")
-    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 100.0}])
+    cli.write_metrics(
+        folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 100.0, **about(args)}]
+    )
     paper_run.save_model(model, args.model, folder / "weights.safetensors")
     if args.model == "vqvae":
         prior = paper_run.build_prior(args, model)

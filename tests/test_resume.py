@@ -103,7 +103,10 @@ def test_interrupted_in_the_second_phase(step, small_digits, monkeypatch, tmp_pa
             np.testing.assert_array_equal(found[key], expected[key])
 
 
-@pytest.mark.parametrize("flag", [["--lr", "1e-4"], ["--epochs", "4"], ["--out", "elsewhere"], ["--overwrite"]])
+@pytest.mark.parametrize(
+    "flag",
+    [["--lr", "1e-4"], ["--epochs", "4"], ["--epochs", "10"], ["--seed", "0"], ["--out", "elsewhere"], ["--overwrite"]],
+)  # 10 and 0 are the defaults: typed, they are no less a wish
 def test_resume_keeps_the_settings_of_the_run(flag, small_digits, tmp_path, capsys):
     assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
     assert vae_paper.main(["--resume", str(tmp_path / "run"), *flag]) == 2

@@ -139,13 +139,22 @@ def by_clamp(least):
     return recon
 
 
+def by_sum(least):
+    def recon(x, x_logits):
+        with np.errstate(all="ignore"):
+            s = 1 / (1 + np.exp(-x_logits))
+            return -(x * np.log(s + least) + (1 - x) * np.log(1 - s + least)).sum(axis=(1, 2, 3))
+
+    return recon
+
+
 SATURATED = (
     "log(sigmoid(l)) is not finite, or no longer right, where the sigmoid rounds to 0 or 1: work on the logit itself. "
     "max(l, 0) - l x + log(1 + exp(-|l|)) never does."
 )
 CLAMPED = (
-    "The sigmoid is clamped before the log: a pixel that is surely wrong costs too little, and has no gradient. Work "
-    "on the logit itself."
+    "The sigmoid is clamped before the log, or a small number added to it: a pixel that is surely wrong costs too "
+    "little, and has no gradient. Work on the logit itself."
 )
 
 
@@ -168,7 +177,7 @@ def part_bernoulli_recon(work, rng):
             lambda x, l: (l - l * x + np.log(1 + np.exp(-l))).sum(axis=(1, 2, 3)),
             lambda x, l: (np.log(1 + np.exp(l)) - l * x).sum(axis=(1, 2, 3)),
         ),
-        CLAMPED: tuple(by_clamp(10.0**-n) for n in range(3, 17)),
+        CLAMPED: tuple(form(10.0**-n) for n in range(3, 17) for form in (by_clamp, by_sum)),
     }
     cases, read = list(pictures(rng)), f"{PAGE}#logits"
     agree_on_cases("bernoulli_recon", work.bernoulli_recon, recon, cases, mistakes=mistakes, read=read)
@@ -274,6 +283,7 @@ HINTS = (
 KL = "0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)"
 BCE = "np.maximum(x_logits, 0) - x_logits * x + np.log1p(np.exp(-np.abs(x_logits)))"
 SIGMOID = "-(x * np.log({s}) + (1 - x) * np.log(1 - {s}))"
+ADDED = SIGMOID.replace("})", "} + {least})").replace("{s}", "(1 / (1 + np.exp(-x_logits)))")
 RECON_SUM = "bce.sum(axis=(1, 2, 3))"
 
 WRONG = (
@@ -305,6 +315,10 @@ WRONG = (
         BCE,
         SIGMOID.format(s="(1 / (1 + np.exp(-x_logits))).clip(1e-7, 1 - 1e-7)"),
         "clamped before the log",
+    ),
+    *(
+        Wrong(f"{least} in the logs", BCE, ADDED.format(least=least), "number added to it")
+        for least in ("1e-7", "1e-8", "1e-10")
     ),
     Wrong("mean over the pixels", RECON_SUM, "bce.mean(axis=(1, 2, 3))", "sum over channels"),
     Wrong("sum over the batch", RECON_SUM, "bce.sum()", "each image has its own"),

@@ -340,8 +340,8 @@ HINTS = (
     "two factors out of w and v: w^2, w v, v^2. A term a w^2 has second derivative 2 a; a term c w v has mixed "
     "derivative c.",
     "curvature_at_collapse: [[1 / s2, -variance / s2], [-variance / s2, ?]], and the last one comes from the KL.",
-    "linear_beta: the smaller of 1 and step / ramp, times beta. cyclical_beta is the same, with the step counted from "
-    "the beginning of its cycle: step % (2 * ramp).",
+    "linear_beta: the smaller of 1 and step / ramp, times beta.",
+    "cyclical_beta: linear_beta, with the step counted from the beginning of its cycle: step % (2 * ramp).",
     "sigmoid_beta: the docstring's formula as it stands. At step = ramp / 2 it is half of beta, at 0 a little above 0.",
     "free_bits: three operations in this order: mean over the batch (dim=0), clamp(min=floor), sum. torch's own, so "
     "that gradients pass.",

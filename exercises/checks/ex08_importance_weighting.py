@@ -327,7 +327,8 @@ HINTS = (
     "That is what importance_bound takes; then back to (B, number of groups), and the mean.",
     "effective_sample_size: dividing all weights of a row by its largest changes nothing, and exp(log_w - largest) "
     "cannot overflow.",
-    "expected_share: (sqrt(2 c^2 - 1) / c^2)^Z where 2 c^2 > 1. log_integral: logsumexp over the cells, plus ln(cell).",
+    "expected_share: (sqrt(2 c^2 - 1) / c^2)^Z where 2 c^2 > 1.",
+    "log_integral: logsumexp over the cells, plus ln(cell).",
 )
 
 WEIGHT = "-recon + 0.5 * (squares + logvar - z**2).sum(axis=-1)"

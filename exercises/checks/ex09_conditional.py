@@ -418,13 +418,14 @@ PARTS = (
 
 HINTS = (
     "label_maps: start from zeros of (B, classes, H, W). maps[i, y_i] is a whole map; np.arange(B) and y together "
-    "choose one for each image. label_beside: np.eye(classes) holds all labels, one a row.",
+    "choose one for each image.",
+    "label_beside: np.eye(classes) holds all labels, one a row.",
     "class_by_style: decode takes many z at once, and one label for each. For one label, np.full(len(z), label) gives "
     "a column of the grid; np.stack(columns, axis=1) puts them side by side.",
     "log_p_x: log(mean(exp(a))) = m + log(mean(exp(a - m))) for any m. With m the largest entry of the row "
     "(keepdims=True) the largest exponential is 1.",
-    "label_gain: log_p[np.arange(len(y)), y] takes one entry from each row. label_posterior: p(y|x) is "
-    "p(x|y) / p(x) times p(y); you have both logarithms.",
+    "label_gain: log_p[np.arange(len(y)), y] takes one entry from each row.",
+    "label_posterior: p(y|x) is p(x|y) / p(x) times p(y); you have both logarithms.",
     "blind_encoder_cost: p = label_posterior(log_p)[:, :, None] fits beside mu (B, classes, Z). The middle is "
     "(p * mu).sum(axis=1, keepdims=True). Then half the sum over classes and dimensions of p (mu - middle)^2 / var.",
 )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import vq_vae
-from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, show, to_numpy
+from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
 
 FORBIDDEN = ("vq_vae", "vae_paper", "sklearn", "scipy")  # they hold the answer
 PAGE = "10_vector_quantization.md"
@@ -614,9 +614,9 @@ def part_markov_nats(work, rng):
 def drawn(uniforms, first, transition, side="right", after=lambda transition, code: transition[code]):
     """By searching the cumulative sums, image after image."""
     codes = np.zeros(uniforms.shape, int)
-    for row, numbers in zip(codes, uniforms, strict=True):
+    for row, drawn_from in zip(codes, uniforms, strict=True):
         p = first
-        for t, number in enumerate(numbers):
+        for t, number in enumerate(drawn_from):
             row[t] = min(np.searchsorted(np.cumsum(p), number, side=side), len(p) - 1)
             p = after(transition, row[t])
     return codes
@@ -649,7 +649,7 @@ def part_sample_markov(work, rng):
     }
     read = f"{PAGE}#a-prior-to-sample-from"
     agree_on_cases("sample_markov", work.sample_markov, drawn, cases, mistakes=mistakes, read=read)
-    codes = to_numpy(work.sample_markov(*cases[0].values()))
+    codes = numbers("sample_markov(...)", work.sample_markov(*cases[0].values()), read)
     if codes.dtype.kind not in "iu":
         raise Mismatch("sample_markov(...)", "codes as int, for they choose rows", show(codes), read=read)
     almost = np.full((3, 3), (1 - 1e-9) / 3)
@@ -705,8 +705,8 @@ HINTS = (
     "is the new code.",
     "perplexity: np.unique(codes, return_counts=True)[1] counts the codes that occur, and only these; a code that does "
     "not occur adds 0 to the entropy, and log 0 must not be taken.",
-    "fit_markov: codes[:, :-1] are the codes before, codes[:, 1:] those after; np.add.at(pairs, (before, after), 1). "
-    "markov_nats takes the logarithm of the same entries, transition[before, after].",
+    "fit_markov: codes[:, :-1] are the codes before, codes[:, 1:] those after; np.add.at(pairs, (before, after), 1).",
+    "markov_nats: the logarithms of the entries that fit_markov counts up, transition[before, after], and of first.",
     "sample_markov: a loop over positions. p (N, K).cumsum(axis=1) <= uniforms[:, t, None] is true for every code that "
     "lies wholly before the uniform; count them. Then p = transition[codes[:, t]].",
 )

@@ -1,10 +1,12 @@
 """What exercise 11 asks for, compared with level 3's closed forms, with Gaussian conditioning, torch and bisection."""
 
+import contextlib
+
 import numpy as np
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from checks.judging import Mismatch, Wrong, agree, agree_on_cases, close, to_numpy
+from checks.judging import Mismatch, Wrong, agree, agree_on_cases, close, numbers, to_numpy
 from linear_vae import linear_rate_distortion, ppca_log_likelihood
 
 FORBIDDEN = ("linear_vae", "rate_distortion", "rate_distortion_figures", "conv_vae")  # they hold the answer
@@ -78,9 +80,9 @@ def judge_axes(x, axes, read):
     """Axes are known up to a sign, and where eigenvalues are equal up to a rotation: so by what they are for."""
     S, values = covariance(x), np.diag(right_eigenvalues(x))
     what, inputs = f"spectrum's axes of x {x.shape}", str(x.dtype)
-    if np.shape(axes) != S.shape:
+    axes = numbers(what, axes, read).astype(np.float64)
+    if axes.shape != S.shape:
         agree(what, axes, S, mistakes={}, read=read)
-    axes = to_numpy(axes).astype(np.float64)
     agree(f"{what}: axes.T @ axes", axes.T @ axes, np.eye(len(S)), read=read, inputs=inputs)
     product, near = axes @ values @ axes.T, 1e-4
     mistakes = {}
@@ -152,6 +154,7 @@ def part_best_decoder(work, rng):
             "That is the largest of the discarded ones, not their mean.": v[q],
         }
         agree(f"{what}: s2, the mean of the discarded", s2, v[q:].mean(), mistakes=s2_mistakes, read=read)
+        s2 = float(numbers(what, s2))
         right = axes[:, :q] * np.sqrt(v[:q] - s2)
         mistakes = {
             "sqrt(l_i) long, a column claims the whole variance of its axis; s2 of it is the noise's already.": (
@@ -166,7 +169,7 @@ def part_best_decoder(work, rng):
             "The eigenvalue itself as length: that is a variance, and a length is the root of one.": axes[:, :q]
             * v[:q],
         }
-        got = to_numpy(W)
+        got = numbers(f"{what}: W", W, read)
         if got.shape == right.shape:  # a column and its negative are the same axis
             signs = np.where((got * right).sum(axis=0) < 0, -1, 1)
             mistakes = {text: signs * np.where((value * right).sum(axis=0) < 0, -1, 1) * value
@@ -311,7 +314,7 @@ def part_diagonal_gap(work, rng):
     agree_on_cases("diagonal_gap", work.diagonal_gap, library_gap, cases, mistakes=mistakes, read=read)
     straight, s2 = rotation(rng, 5)[:, :3] * rng.uniform(1, 3, 3), 0.5
     what = "1 + diagonal_gap(W, s2) of a W whose columns stand at right angles"
-    agree(what, 1 + to_numpy(work.diagonal_gap(straight, s2)), 1.0, read=read)
+    agree(what, 1 + numbers(what, work.diagonal_gap(straight, s2), read), 1.0, read=read)
 
 
 # --- beta ---------------------------------------------------------------------------------------------------------
@@ -338,7 +341,10 @@ def part_water_filling(work, rng):
 
     def call(*case):
         answer = work.water_filling(*case)
-        return np.array([to_numpy(n) for n in answer], float) if isinstance(answer, (tuple, list)) else answer
+        if isinstance(answer, (tuple, list)):
+            with contextlib.suppress(Exception):  # else it is refused as what it is
+                return np.array([to_numpy(n) for n in answer], float)
+        return answer
 
     def change(index, value_of):
         def wrong(v, q, s2, beta):

@@ -17,7 +17,7 @@ from scipy import special, stats
 from torch.nn import functional as F
 
 import vae_numpy as right
-from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, show, to_numpy
+from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
 from doctor_invariants import INVARIANTS, Exam, Fails, Skip
 from doctor_subject import Subject, SubjectError
 
@@ -548,7 +548,7 @@ def part_capacity(work, rng):
 
 
 def penalty(work, answer, kl, training):
-    found = to_numpy(work.call_method(answer, "penalty", kl, training))
+    found = numbers("penalty(kl, training)", work.call_method(answer, "penalty", kl, training))
     if found.shape != kl.shape:
         raise Mismatch("penalty(kl, training)", f"shape {kl.shape}, as kl has it", f"shape {found.shape}")
     return found

@@ -33,6 +33,10 @@ class Mismatch(Exception):
         return "\n".join([str(self), *(f"  {name:<9} {value}" for name, value in self.lines.items() if value)])
 
 
+class Missing(Mismatch):
+    """The work lacks a function that is asked for."""
+
+
 class LearnerError(Exception):
     """The learner's own code raised; the cause is `__cause__`."""
 
@@ -61,6 +65,7 @@ class Verdict:
     text: str
     tried: bool = True  # False for an untouched starter
     at: str = ""  # the first function that is not right
+    right: tuple[str, ...] = ()  # the functions all of whose parts are
 
 
 # --- the verdict --------------------------------------------------------------------------------------------------
@@ -84,17 +89,26 @@ def judge(
         module = load(source, path, getattr(check, "FORBIDDEN", ()))
     except (Mismatch, LearnerError) as error:
         return Verdict(False, tell(error, path))
-    lines, failure, at = [], "", ""
+    lines, failure, at, results = [], "", "", []
     for number, part in enumerate(check.PARTS):
         name = part.__doc__.strip().splitlines()[0]
-        begin(name, Verdict(False, "\n".join([*lines, failure]), at=at or function_of(name)))
+        function = function_of(name)
+        so_far = "\n".join([*lines, failure]).rstrip("\n")
+        begin(name, Verdict(False, so_far, at=at or function, right=all_right([*results, (function, "")])))
         found, text = run_part(part, Work(module), np.random.default_rng([seed, number]), path)
         if found == "broken" and not at:
             return Verdict(False, f"{text}, which is a mistake of the project: please report it with the seed {seed}.")
         lines.append(f"  {'wrong' if found == 'broken' else found:<9} {name}")
+        results.append((function, found))
         if found != "right" and not at:
-            failure, at = text, function_of(name)
-    return Verdict(not at, "\n".join([*lines, failure]).rstrip("\n"), at=at)
+            failure, at = text, function
+    return Verdict(not at, "\n".join([*lines, failure]).rstrip("\n"), at=at, right=all_right(results))
+
+
+def all_right(results: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The functions that every one of their results (function, what was found) calls right."""
+    wrong = {function for function, found in results if found != "right"}
+    return tuple(dict.fromkeys(function for function, _ in results if function not in wrong))
 
 
 def function_of(name: str) -> str:
@@ -110,7 +124,8 @@ def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path)
     try:
         part(work, rng)
     except (Mismatch, LearnerError) as error:
-        return "to write" if isinstance(error.__cause__, NotImplementedError) else "wrong", tell(error, path)
+        to_write = isinstance(error, Missing) or isinstance(error.__cause__, NotImplementedError)
+        return "to write" if to_write else "wrong", tell(error, path)
     except Exception as error:
         if any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__)):
             theirs = LearnerError("reading what it returned")
@@ -139,6 +154,8 @@ def load(source: bytes, path: Path, forbidden: tuple[str, ...]) -> ModuleType:
     except BaseException as error:
         raise LearnerError("importing the file") from error
     np.seterr(divide="warn", over="warn", invalid="warn", under="ignore")  # whatever the file has set
+    if torch := sys.modules.get("torch"):
+        torch.set_grad_enabled(True)
     return module
 
 
@@ -160,7 +177,7 @@ class Work:
 
     def call(self, name: str, *args, **kwargs):
         if not callable(getattr(self.module, name, None)):
-            raise Mismatch(f"There is no {name} in your file: keep the names of the starter.")
+            raise Missing(f"There is no {name} in your file: keep the names of the starter.")
         return self.call_method(self.module, name, *args, **kwargs)
 
     def call_method(self, thing, name: str, *args, **kwargs):
@@ -296,13 +313,35 @@ def tolerance(answer: np.ndarray, inputs: str) -> float:
 
 def numbers(what: str, got, read: str = "") -> np.ndarray:
     """The answer as an array of float32, float64 or whole numbers; raises Mismatch for anything else."""
-    is_number = isinstance(got, (int, float, np.ndarray, np.generic)) or hasattr(got, "detach")
-    kind = to_numpy(got).dtype if is_number else None
-    if kind is None or not (kind.kind in "iu" or kind in (np.float32, np.float64)):
-        found = type(got).__name__ + (f" of {kind}" if kind is not None else "")
-        likely = "Wrap it in np.array(...)." if isinstance(got, (list, tuple)) else ""
-        raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
-    return to_numpy(got)
+    value = None
+    if isinstance(got, (int, float, np.ndarray, np.generic)) or hasattr(got, "detach"):
+        with contextlib.suppress(Exception):  # there are tensors that NumPy cannot read: bfloat16, sparse, meta
+            value = to_numpy(got)
+    if are_numbers(value):
+        return value
+    traits = [
+        str(getattr(value if hasattr(value, "dtype") else got, name, "")) for name in ("dtype", "layout", "device")
+    ]
+    kind = ", ".join(trait.removeprefix("torch.") for trait in traits if trait not in ("", "torch.strided", "cpu"))
+    found = type(got).__name__ + (f" of {kind}" if kind else "")
+    raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, about_sequences(got), read)
+
+
+def are_numbers(value) -> bool:
+    if not isinstance(value, np.ndarray):
+        return False
+    return value.dtype.kind in "iu" or value.dtype in (np.float32, np.float64)
+
+
+def about_sequences(got) -> str:
+    """What to say of a list or a tuple in place of an array."""
+    if isinstance(got, tuple):
+        one = "That is a tuple of one: a stray comma?"
+        return one if len(got) == 1 else "Several values came, where one array or number is asked for: a stray comma?"
+    if isinstance(got, list):
+        with contextlib.suppress(Exception):  # ragged, or of anything
+            return "Wrap it in np.array(...)." if are_numbers(np.array(got)) else ""
+    return ""
 
 
 def close(got: np.ndarray, expected: np.ndarray, rel: float) -> bool:
@@ -317,6 +356,8 @@ def close(got: np.ndarray, expected: np.ndarray, rel: float) -> bool:
 
 
 def about_shapes(got: tuple, expected: tuple) -> str:
+    if (got, expected) == ((1,), ()):
+        return "A plain number is asked for, not an array of one."
     if len(got) > len(expected):
         return "One axis too many: is a sum over one missing?"
     if len(got) < len(expected):

@@ -30,7 +30,7 @@ INSTALL = "python -m pip install -e ."
 
 
 def examine(name: str, path: Path, seed: int, seconds: float = 20) -> tuple[dict, str]:
-    """Check the file `path` with checks/<name>.py; (verdict as {passed, text, tried, at}, what the code printed)."""
+    """Check the file `path` with checks/<name>.py; (verdict, as a dict of what Verdict has; what the code printed)."""
     token, messages, printed = secrets.token_hex(16).encode(), queue.SimpleQueue(), bytearray()
     process = subprocess.Popen(
         [sys.executable, "-u", str(HERE / "sandbox.py"), name, str(path), str(seed)],
@@ -107,7 +107,7 @@ def _wait(process: subprocess.Popen, messages: queue.SimpleQueue, seconds: float
 
 
 def _failed(text: str) -> dict:
-    return dict(passed=False, text=text, tried=True, at="")
+    return dict(passed=False, text=text, tried=True, at="", right=[])
 
 
 def _kill(process: subprocess.Popen) -> None:

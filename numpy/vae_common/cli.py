@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_common.data import BINARIZE, DATASETS, DatasetError
-from vae_common.files import FolderLock, remove_leftovers, write_atomically
+from vae_common.files import FolderLock, read_whole, remove_leftovers, write_atomically
 from vae_common.spec import MAX_LATENT_DIM
 from vae_common.weights import WeightsError
 
@@ -85,9 +85,25 @@ FLAGS = {
 }
 
 
-def parser(description: str, *flags: str) -> argparse.ArgumentParser:
+class Arguments(argparse.Namespace):
+    """The settings, as attributes; `typed`, which is none of them, holds the names of those that were typed."""
+
+    __slots__ = ("typed",)
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a value that is the default it can be told whether it was typed: `Arguments.typed`."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> Arguments:
+        found, unset = super().parse_args(args, Arguments()), object()
+        marked = super().parse_args(args, Arguments(**dict.fromkeys(vars(found), unset)))
+        found.typed = [name for name, value in vars(marked).items() if value is not unset and value is not None]
+        return found
+
+
+def parser(description: str, *flags: str) -> Parser:
     """An argument parser with those of the shared flags; a level adds its own."""
-    result = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    result = Parser(description=description, allow_abbrev=False)
     for flag in flags:
         result.add_argument(flag, **FLAGS[flag])
     return result
@@ -162,10 +178,14 @@ def torch_device(name: str):
 
 RUN_FILES = (
     "config.json",
-    "*metrics.jsonl",
-    "*weights.safetensors",
-    "*checkpoint.pt",
-    "*checkpoint-previous.pt",
+    "metrics.jsonl",
+    "prior-metrics.jsonl",
+    "weights.safetensors",
+    "prior-weights.safetensors",
+    "checkpoint.pt",
+    "checkpoint-previous.pt",
+    "prior-checkpoint.pt",
+    "prior-checkpoint-previous.pt",
     "evaluation.json",
     "snapshots.npz",
     "results.json",
@@ -203,9 +223,7 @@ def make_run_folder(args: argparse.Namespace, level: str, **versions) -> Path:
         elif not args.overwrite:
             raise UsageError(f"--out {folder}: the folder is not empty; choose another, or allow it with --overwrite.")
         else:
-            for pattern in RUN_FILES:
-                for old in folder.glob(pattern):
-                    old.unlink()
+            _clear(folder, getattr(args, "weights", None))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -226,6 +244,34 @@ def make_run_folder(args: argparse.Namespace, level: str, **versions) -> Path:
     return folder
 
 
+def _clear(folder: Path, weights: str | None) -> None:
+    """Delete the files of the run in `folder`, where there is one; whatever else lies there is not ours to delete.
+
+    Raises UsageError where a file is needed, or would be taken for a checkpoint of the new run.
+    """
+    old = [file for pattern in RUN_FILES for file in folder.glob(pattern)]
+    if weights is not None and Path(weights).resolve() in [file.resolve() for file in old]:
+        raise UsageError(
+            f"--weights {weights} is of the run that --overwrite would replace; choose another --out, or copy it."
+        )
+    if _is_run(folder):
+        for file in reversed(old):  # config.json last: until then it is a run
+            file.unlink()
+    elif foreign := [file.name for file in old if file.suffix == ".pt"]:
+        raise UsageError(
+            f"--out {folder}: --overwrite replaces a run, and this folder holds {foreign[0]} but no config.json of a "
+            "run; choose another folder."
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        config = json.loads(read_whole(folder / "config.json"))
+        return isinstance(config["level"], str) and "numpy" in config
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def threads() -> int:
     """With how many threads this process computes: those of torch where it is imported, else those of NumPy's BLAS."""
     torch = sys.modules.get("torch")
@@ -239,7 +285,7 @@ def threads() -> int:
 def note_threads(args: argparse.Namespace) -> None:
     """Say so when the settings of the run to go on with, as its config.json has them, name other threads than now."""
     before, now = getattr(args, "threads", None), threads()
-    if type(before) is int and before != now:
+    if type(before) is int and before > 0 and before != now:
         print(
             f"note: this run began with {counted(before, 'thread')} and goes on with {now}: the last digits may differ "
             f"from an uninterrupted run; OMP_NUM_THREADS={before} keeps them.",

@@ -1,6 +1,7 @@
 """Files: never half-written, in a folder of one run at a time; never read where they are larger than they may be."""
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -66,7 +67,7 @@ def remove_leftovers(folder: Path) -> None:
     Where files cannot be locked (Windows, some network disks) they stay.
     """
     for file in folder.glob(".*.tmp") if fcntl is not None else ():
-        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", file.name, re.DOTALL):
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", file.name, re.DOTALL) and file.is_file():  # a pipe would not open
             with contextlib.suppress(OSError), open(file, "rb") as held:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.unlink()
@@ -94,6 +95,12 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # some network disks cannot
+            raise
     finally:
         os.close(handle)
 
