@@ -396,6 +396,8 @@ def run(args: argparse.Namespace) -> int | None:
 
         if args.only:
             raise cli.UsageError("--only chooses among the measurements, and --doctor makes none; give one of them.")
+        if cli.is_one_of_several():
+            raise cli.UsageError("--doctor runs in one process; start it with python, without torchrun.")
         return diagnose(args.run, data_dir=args.data_dir)
     if Path(args.run).suffix == ".py":
         raise cli.UsageError(f"{args.run}: a .py file can only be examined; give --doctor with it, or name a run.")
@@ -425,17 +427,16 @@ def evaluate(args: argparse.Namespace) -> int | None:
     chosen = [name for name in SECTIONS if name in (args.only or SECTIONS)]
     work = dict(SECTIONS)
     if "bounds" in chosen and left_out("bounds", config) is None:
-        found = measured_bounds(model, test, config, args.importance_samples)
-        work["bounds"] = lambda subject: bounds(subject, found)
+        of_all = measured_bounds(model, test, config, args.importance_samples)
+        work["bounds"] = lambda subject: bounds(subject, of_all)
     if not processes.is_writer():
         return None
     try:
-        text, evaluation = terms(subject)
+        text, found = terms(subject)
     except EstimateError as error:
         impossible(str(error))
         return 1
     print(text)
-    evaluation = {**earlier(subject.folder, chosen), **evaluation}
     wrong = False
     for name in chosen:
         reason = left_out(name, config)
@@ -449,9 +450,9 @@ def evaluate(args: argparse.Namespace) -> int | None:
             wrong = True
             continue
         print(f"\n{text}")
-        evaluation.update(keys)
+        found.update(keys)
     print()
-    cli.write_json(subject.folder / "evaluation.json", evaluation)
+    cli.write_json(subject.folder / "evaluation.json", {**earlier(subject.folder, chosen), **found})
     return 1 if wrong else None
 
 

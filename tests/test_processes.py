@@ -318,6 +318,8 @@ def test_a_command_for_one_process_is_refused_with_several(name, monkeypatch, ca
     monkeypatch.setenv("RANK", "1")
     assert program.main(run) == 2
     assert capsys.readouterr().err == ""
+    assert importlib.import_module("evaluate").main(["run", "--doctor"]) == 2
+    assert "--doctor runs in one process" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # a compiler runs

@@ -126,7 +126,7 @@ def run(
         args = arguments.parse_args(argv)
     except SystemExit as stop:  # argparse has already said why
         return stop.code or 0
-    if not several and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if not several and is_one_of_several():
         first = os.environ.get("RANK", "0") == "0"
         return _fail(arguments, "it runs in one process; start it with python, without torchrun.") if first else 2
     try:
@@ -144,6 +144,11 @@ def run(
     finally:
         while _held:
             _held.popitem()[1].release()
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun started this process together with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _fail(arguments: argparse.ArgumentParser, message: str) -> int:
