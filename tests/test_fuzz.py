@@ -25,6 +25,7 @@ from paper_run import build_model, read_config, read_run, save_model
 from trainer import RunState, Settings
 from vae_common import cli, data
 from vae_common.data import DatasetError, ImageSet
+from vae_common.measured import about
 from vae_common.spec import VAESpec
 from vae_common.weights import WeightsError, load_weights, save_weights
 
@@ -119,7 +120,8 @@ def run(tmp_path_factory) -> Path:
     """A finished run, small enough to be read a thousand times."""
     folder, args = tmp_path_factory.mktemp("run"), args_of("--trunk", "mlp", "--latent-dim", "2", "--epochs", "2")
     (folder / "config.json").write_text(json.dumps({"format": 1, "level": "paper", **vars(args)}))
-    rows = [{"epoch": e, "split": s, "recon": 1.5, "kl": 1.0, "elbo": -2.5} for e in (1, 2) for s in ("train", "test")]
+    row = {"recon": 1.5, "kl": 1.0, "elbo": -2.5, **about(args)}
+    rows = [{"epoch": epoch, "split": split, **row} for epoch in (1, 2) for split in ("train", "test")]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     state = RunState.start(build_model(args), Settings())
     for value in state.model.parameters():
