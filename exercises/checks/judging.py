@@ -220,7 +220,7 @@ def tell(error: Mismatch | LearnerError, path: Path) -> str:
     cause, where = error.__cause__, str(error)
     if isinstance(cause, NotImplementedError):
         return f"{where} is not yet written: replace its `raise NotImplementedError`."
-    if isinstance(cause, SyntaxError) or "null bytes" in str(cause):  # of which older Pythons make a ValueError
+    if isinstance(cause, SyntaxError) or (type(cause) is ValueError and "null bytes" in str(cause)):  # Python < 3.11.4
         text = "".join(traceback.format_exception_only(cause)).rstrip()
         return f"Python cannot read your file:\n{text}"
     if isinstance(cause, SystemExit):
