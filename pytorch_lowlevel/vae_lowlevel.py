@@ -1,34 +1,39 @@
 """Level 2: the same convolutional VAE on PyTorch's functional ops, with hand-written loss and training loop.
 
-Read it beside level 1 (`diff -y numpy/vae_numpy.py pytorch_lowlevel/vae_lowlevel.py`): same sections, same names, same
-dict of parameters. What is new is what PyTorch gives for free, fast convolutions and gradients, and what those make
-possible: training.
+    log p(x)  >=  elbo  =  E_q(z|x)[ log p(x|z) ]  -  KL( q(z|x) || p(z) )  =  -(recon + kl)
+    q(z|x) = N(mu, diag(std^2)) from the encoder,  p(z) = N(0, I),  p(x|z) from the decoder;  equal where q = p(z|x)
+
+Read it beside level 1 (`diff -y -W 160 numpy/vae_numpy.py pytorch_lowlevel/vae_lowlevel.py`): same sections, names and
+text. What is new is what PyTorch gives, fast convolutions and gradients, and what those make possible: training.
 
 Axes: B batch, C channels, H W height and width, Z latent. The dtype that comes in goes out.
-
 Kingma & Welling 2014, "Auto-Encoding Variational Bayes", https://arxiv.org/abs/1312.6114
 """
 
-import argparse
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, sigmoid
+from torch.nn.functional import conv2d, conv_transpose2d, linear, relu
 from tqdm import tqdm
 
-from vae_common import cli
-from vae_common.data import ImageSet, batches, binarize, entropy_floor, generator, load_dataset
-from vae_common.measured import Measured, metrics_row
+from vae_common import cli, evaluation
+from vae_common.config import RunConfig
+from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.errors import check_finite
+from vae_common.randomness import batches, generator
+from vae_common.run_folder import make_run_folder, write_metrics
 from vae_common.schedule import learning_rate
 from vae_common.spec import VAESpec
 from vae_common.weights import latent_dim_of, load_weights, save_weights
 
-Params = Mapping[str, Tensor]
+Array = Tensor
+Params = Mapping[str, Array]
 
 # --- primitives: torch.nn.functional has them ---------------------------------------------------------------------
 
@@ -46,21 +51,21 @@ def to_arrays(params: Params) -> dict[str, np.ndarray]:
 # --- encoder: q(z|x) = N(mu, diag(exp(logvar))) -------------------------------------------------------------------
 
 
-def encode(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+def encode(params: Params, x: Array) -> tuple[Array, Array]:
     """Images x (B, 1, 28, 28) in [0, 1] -> mu, logvar (B, Z), the posterior's mean and log-variance."""
-    h = F.relu(F.conv2d(x, params["encoder.conv1.weight"], params["encoder.conv1.bias"], stride=2, padding=1))
-    h = F.relu(F.conv2d(h, params["encoder.conv2.weight"], params["encoder.conv2.bias"], stride=2, padding=1))
+    h = relu(conv2d(x, params["encoder.conv1.weight"], params["encoder.conv1.bias"], stride=2, padding=1))
+    h = relu(conv2d(h, params["encoder.conv2.weight"], params["encoder.conv2.bias"], stride=2, padding=1))
     h = h.reshape(len(h), 64 * 7 * 7)  # (B, 3136)
-    h = F.relu(F.linear(h, params["encoder.fc.weight"], params["encoder.fc.bias"]))  # (B, 256)
-    mu = F.linear(h, params["encoder.mu.weight"], params["encoder.mu.bias"])  # (B, Z)
-    logvar = F.linear(h, params["encoder.logvar.weight"], params["encoder.logvar.bias"])  # (B, Z)
+    h = relu(linear(h, params["encoder.fc.weight"], params["encoder.fc.bias"]))  # (B, 256)
+    mu = linear(h, params["encoder.mu.weight"], params["encoder.mu.bias"])  # (B, Z)
+    logvar = linear(h, params["encoder.logvar.weight"], params["encoder.logvar.bias"])  # (B, Z)
     return mu, logvar
 
 
 # --- reparameterization -------------------------------------------------------------------------------------------
 
 
-def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+def reparameterize(mu: Array, logvar: Array, eps: Array) -> Array:
     """z = mu + std * eps with eps ~ N(0, I), so z ~ N(mu, std^2) and gradients reach mu and std; all (B, Z).
 
     The noise is an argument: the model itself is a plain function, and levels can be compared number by number
@@ -73,20 +78,17 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 # --- decoder: p(x|z) ----------------------------------------------------------------------------------------------
 
 
-def decode(params: Params, z: Tensor) -> Tensor:
+def decode(params: Params, z: Array) -> Array:
     """Latents z (B, Z) -> x_logits (B, 1, 28, 28); the sigmoid of a logit is the pixel's mean."""
-    h = F.relu(F.linear(z, params["decoder.fc1.weight"], params["decoder.fc1.bias"]))  # (B, 256)
-    h = F.relu(F.linear(h, params["decoder.fc2.weight"], params["decoder.fc2.bias"]))  # (B, 3136)
+    h = relu(linear(z, params["decoder.fc1.weight"], params["decoder.fc1.bias"]))  # (B, 256)
+    h = relu(linear(h, params["decoder.fc2.weight"], params["decoder.fc2.bias"]))  # (B, 3136)
     h = h.reshape(len(h), 64, 7, 7)
-    h = F.relu(
-        F.conv_transpose2d(h, params["decoder.deconv1.weight"], params["decoder.deconv1.bias"], 2, 1, output_padding=1)
-    )  # (B, 32, 14, 14)
-    return F.conv_transpose2d(
-        h, params["decoder.deconv2.weight"], params["decoder.deconv2.bias"], 2, 1, output_padding=1
-    )  # (B, 1, 28, 28)
+    up = {"stride": 2, "padding": 1, "output_padding": 1}  # 7 -> 14 -> 28
+    h = relu(conv_transpose2d(h, params["decoder.deconv1.weight"], params["decoder.deconv1.bias"], **up))
+    return conv_transpose2d(h, params["decoder.deconv2.weight"], params["decoder.deconv2.bias"], **up)
 
 
-def forward(params: Params, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def forward(params: Params, x: Array, eps: Array) -> tuple[Array, Array, Array]:
     """x (B, 1, 28, 28), eps (B, Z) -> x_logits (B, 1, 28, 28), mu (B, Z), logvar (B, Z)."""
     mu, logvar = encode(params, x)
     z = reparameterize(mu, logvar, eps)
@@ -96,22 +98,21 @@ def forward(params: Params, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Ten
 # --- loss: elbo = -(recon + kl), in nats per image ----------------------------------------------------------------
 
 
-def bernoulli_recon(x: Tensor, x_logits: Tensor) -> Tensor:
+def bernoulli_recon(x: Array, x_logits: Array) -> Array:
     """-log p(x|z) = -sum_pixels [x log s + (1 - x) log(1 - s)] with s = sigmoid(l) -> (B,).
 
-    Written on the logit l: max(l, 0) - l x + log(1 + exp(-|l|)), in which nothing can overflow, and no pixel is so
-    sure that its loss becomes infinite.
+    Written on the logit l: max(l, 0) - l x + log(1 + exp(-|l|)), in which nothing can overflow.
     """
-    bce = x_logits.clamp(min=0) - x_logits * x + torch.log1p(torch.exp(-x_logits.abs()))
+    bce = relu(x_logits) - x_logits * x + torch.log1p(torch.exp(-abs(x_logits)))
     return bce.sum(dim=(1, 2, 3))
 
 
-def gaussian_recon(x: Tensor, x_logits: Tensor) -> Tensor:
+def gaussian_recon(x: Array, x_logits: Array) -> Array:
     """||x - sigmoid(l)||^2 -> (B,): -log p(x|z) of a Gaussian of variance 1/2, less its constant 392 ln(pi)."""
-    return ((x - torch.sigmoid(x_logits)) ** 2).sum(dim=(1, 2, 3))
+    return ((x - sigmoid(x_logits)) ** 2).sum(dim=(1, 2, 3))
 
 
-def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+def gaussian_kl(mu: Array, logvar: Array) -> Array:
     """KL(N(mu, std^2) || N(0, I)) = 1/2 sum_z (mu^2 + std^2 - 1 - log std^2) -> (B,), never below 0.
 
     Kingma & Welling 2014, App. B, with the sign turned. expm1(l) is exp(l) - 1 without the rounding near l = 0.
@@ -120,8 +121,8 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def elbo_terms(
-    x: Tensor, x_logits: Tensor, mu: Tensor, logvar: Tensor, likelihood: str = "bernoulli"
-) -> tuple[Tensor, Tensor]:
+    x: Array, x_logits: Array, mu: Array, logvar: Array, likelihood: str = "bernoulli"
+) -> tuple[Array, Array]:
     """The two terms of elbo = -(recon + kl), each (B,), nats per image: summed over pixels and latents.
 
     Raises ValueError when `likelihood` is neither "bernoulli" nor "gaussian".
@@ -136,124 +137,101 @@ def elbo_terms(
 
 
 def train_epoch(
-    params: Params, optimizer: torch.optim.Optimizer, images: np.ndarray, epoch: int, args: argparse.Namespace
+    params: Params, optimizer: torch.optim.Optimizer, images: np.ndarray, epoch: int, config: RunConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over images uint8 (N, 1, 28, 28); yields the batch's recon and kl (B,) after each step.
 
     Epochs count from 1. Order, noise and binarization depend on the seed and the step alone.
     """
     like, latent_dim = params["encoder.mu.bias"], latent_dim_of(params)
-    steps_per_epoch = math.ceil(len(images) / args.batch_size)
+    steps_per_epoch = math.ceil(len(images) / config.batch_size)
     first_step = (epoch - 1) * steps_per_epoch
-    for step, index in enumerate(batches(len(images), args.batch_size, args.seed, epoch), first_step):
-        x = binarize(images[index], args.binarize, generator(args.seed, "binarize", step))
-        eps = generator(args.seed, "noise", step).standard_normal((len(index), latent_dim), dtype=np.float32)
+    for step, index in enumerate(batches(len(images), config.batch_size, config.seed, epoch), first_step):
+        x = binarize(images[index], config.binarize, generator(config.seed, "binarize", step))
+        eps = generator(config.seed, "noise", step).standard_normal((len(index), latent_dim), dtype=np.float32)
         x, eps = torch.from_numpy(x).to(like), torch.from_numpy(eps).to(like)  # its device and dtype
 
         x_logits, mu, logvar = forward(params, x, eps)
-        recon, kl = elbo_terms(x, x_logits, mu, logvar, args.likelihood)
+        recon, kl = elbo_terms(x, x_logits, mu, logvar, config.likelihood)
         neg_elbo = (recon + kl).mean()
 
         optimizer.zero_grad()
         neg_elbo.backward()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.epochs * steps_per_epoch, args.lr)
+            group["lr"] = learning_rate(step, config.epochs * steps_per_epoch, config.lr)
         optimizer.step()
         yield recon.detach(), kl.detach()
 
 
-def train(params: Params, data: ImageSet, test: ImageSet, args: argparse.Namespace) -> Iterator[dict]:
+def train(params: Params, data: ImageSet, test: ImageSet, config: RunConfig) -> Iterator[dict]:
     """Train `params` in place with Adam; yields a row of metrics.jsonl for train and one for test after each epoch.
 
-    Raises cli.NotFiniteError, naming term and step, when the loss stops being finite.
+    Raises NotFiniteError, naming term and step, when the loss stops being finite.
     """
     fused = params["encoder.mu.bias"].device.type in ("cpu", "cuda")  # one pass over memory where torch has it
-    optimizer = torch.optim.Adam(params.values(), lr=args.lr, fused=fused)
-    for epoch in range(1, args.epochs + 1):
+    optimizer = torch.optim.Adam(params.values(), lr=config.lr, fused=fused)
+    total = math.ceil(len(data) / config.batch_size)
+    for epoch in range(1, config.epochs + 1):
         start, sums = time.perf_counter(), np.zeros(2)
-        total = math.ceil(len(data) / args.batch_size)
-        steps = train_epoch(params, optimizer, data.images, epoch, args)
-        steps = tqdm(steps, f"epoch {epoch}/{args.epochs}", total, disable=None, leave=False)
-        for step, (recon, kl) in enumerate(steps, 1):
+        steps = train_epoch(params, optimizer, data.images, epoch, config)
+        bar = tqdm(steps, f"epoch {epoch}/{config.epochs}", total, disable=None, leave=False)
+        for step, (recon, kl) in enumerate(bar, 1):
             terms = {"recon": recon.mean().item(), "kl": kl.mean().item()}
-            for name, value in terms.items():
-                if not math.isfinite(value):
-                    raise cli.NotFiniteError(
-                        f"{name} became {value} at step {step} of epoch {epoch}; try a smaller --lr than {args.lr:g}."
-                    )
+            check_finite(terms, f"at step {step} of epoch {epoch}", config.lr)
             sums += len(recon) * np.array(list(terms.values()))
-            steps.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
-        yield metrics_row(epoch, "train", *(sums / len(data)), args, time.perf_counter() - start)
-        start = time.perf_counter()
-        yield measure(params, test, args).row(epoch, args, time.perf_counter() - start)
-
-
-@torch.no_grad()
-def evaluate(
-    params: Params, x: Tensor, eps: Tensor, likelihood: str = "bernoulli", batch_size: int = 128
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """recon (N,), kl (N,), mu (N, Z), logvar (N, Z) of images x (N, 1, 28, 28) with noise eps (N, Z), in chunks."""
-    device, parts = params["encoder.mu.bias"].device, []
-    for x_chunk, eps_chunk in zip(x.split(batch_size), eps.split(batch_size), strict=True):
-        x_chunk, eps_chunk = x_chunk.to(device), eps_chunk.to(device)
-        x_logits, mu, logvar = forward(params, x_chunk, eps_chunk)
-        parts.append((*elbo_terms(x_chunk, x_logits, mu, logvar, likelihood), mu, logvar))
-    recon, kl, mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return recon, kl, mu, logvar
+            bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
+        trained = time.perf_counter()
+        measured = evaluate(params, test, config)
+        yield evaluation.metrics_row(epoch, "train", *(sums / len(data)), measured.on, trained - start)
+        yield measured.row(epoch, time.perf_counter() - trained)
 
 
 # --- command line -------------------------------------------------------------------------------------------------
 
 
-def measure(params: Params, data: ImageSet, args: argparse.Namespace) -> Measured:
-    """The held-out ELBO's terms, with one sampled z per image and seeded noise."""
-    rng = generator(args.seed, "evaluation")
-    x = binarize(data.images, args.binarize, rng)
-    eps = rng.standard_normal((len(x), latent_dim_of(params)), dtype=np.float32)
-    recon, kl, mu, logvar = evaluate(params, torch.from_numpy(x), torch.from_numpy(eps), args.likelihood)
+def evaluate(params: Params, data: ImageSet, config: RunConfig) -> evaluation.Evaluation:
+    """The held-out ELBO, with one sampled z per image and seeded noise."""
+    like = params["encoder.mu.bias"]
+
+    @torch.no_grad()
+    def terms(x: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, eps = torch.from_numpy(x).to(like), torch.from_numpy(eps).to(like)
+        x_logits, mu, logvar = forward(params, x, eps)
+        recon, kl = elbo_terms(x, x_logits, mu, logvar, config.likelihood)
+        return tuple(term.cpu().numpy() for term in (recon, kl, mu, logvar))
 
     @torch.no_grad()
     def decode_pixels(z: np.ndarray) -> np.ndarray:
-        device = params["decoder.fc1.bias"].device
-        return torch.sigmoid(decode(params, torch.from_numpy(z).to(device))).cpu().numpy()
+        return sigmoid(decode(params, torch.from_numpy(z).to(like))).cpu().numpy()
 
-    return Measured(data, x, eps, recon, kl, mu, logvar, decode_pixels)
+    return evaluation.evaluate(terms, decode_pixels, data, latent_dim_of(params), config, batch_size=128)
 
 
-def run(args: argparse.Namespace) -> None:
-    device = cli.torch_device(args.device)
-    params = load_weights(args.weights, args.latent_dim) if args.weights is not None else None
-    args.latent_dim = latent_dim_of(params) if params else args.latent_dim or 20
-    params = params or VAESpec(args.latent_dim).init_params(args.seed)
-    data, test = (load_dataset(args.dataset, split, args.data_dir) for split in ("train", "test"))
-    folder = cli.make_run_folder(args, "lowlevel", torch=torch.__version__)
+def run(config: RunConfig) -> None:
+    """Train on the training split, measure on the test split after each epoch, write the weights, draw."""
+    device = cli.torch_device(config.device)
+    weights = load_weights(config.weights, config.latent_dim) if config.weights is not None else None
+    config = replace(config, latent_dim=latent_dim_of(weights)) if weights else config.settled()
+    data, test = (load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test"))
+    folder = make_run_folder(config, "lowlevel", torch=torch.__version__)
 
-    params, rows = to_tensors(params, device), []
-    print(f"training on {len(data):,} images of {data.name} for {cli.counted(args.epochs, 'epoch')} on {device}")
-    for row in train(params, data, test, args):
+    params, rows = to_tensors(weights or VAESpec(config.latent_dim).init_params(config.seed), device), []
+    print(f"training on {len(data):,} images of {data.name} for {cli.counted(config.epochs, 'epoch')} on {device}")
+    for row in train(params, data, test, config):
         rows.append(row)
-        cli.write_metrics(folder / "metrics.jsonl", rows)
+        write_metrics(folder / "metrics.jsonl", rows)
         print(cli.format_row(row))
     print(f"wrote {folder / 'metrics.jsonl'}")
     print(f"wrote {save_weights(to_arrays(params), folder / 'weights.safetensors')}")
 
-    measured = measure(params, test, args)
-    print("\n" + measured.summary(args))
-    from vae_common import pictures
-
-    grey = args.likelihood == "bernoulli" and args.binarize == "none"
-    floor = entropy_floor(measured.x) if grey else None
-    pictures.draw_losses(folder, rows, f"Training on {data.name}", entropy_floor=floor)
-    pictures.draw(folder, measured, pictures.ALL, args.seed)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    flags = ("--dataset", "--data-dir", "--weights", "--latent-dim", "--batch-size", "--epochs", "--lr", "--seed")
-    return cli.parser(__doc__.splitlines()[0], *flags, "--device", "--likelihood", "--binarize", "--out", "--overwrite")
+    measured = evaluate(params, test, config)
+    print(f"\n{measured.summary()}")
+    cli.later("vae_common.plots.run_pictures", "draw_level_2")(folder, measured, rows, config.seed)
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    parser = cli.parser(__doc__.splitlines()[0], *RunConfig.settings("lowlevel"))
+    return cli.run(parser, argv, lambda **typed: run(RunConfig(**typed)))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,24 @@
-"""The data of all levels: images in memory as uint8, and every random choice as a function of the seed.
+"""The data of all levels: images in memory as uint8, labels, and of drawn data the true factors.
 
 `digits` and `sprites` are drawn by this project and cached; `mnist`, `fashion-mnist` and `kmnist` come through
-torchvision, which is imported only when one of them is asked for.
+torchvision (download.py).
 """
 
 import contextlib
-import io
 import math
 import os
-import struct
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vae_common import digits, sprites
+from vae_common.download import REAL, load_downloaded
 from vae_common.files import check_archive, check_size, load_arrays, write_atomically
 from vae_common.spec import IMAGE_SHAPE
 
 DRAWN = {"digits": digits, "sprites": sprites}
-REAL = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 DATASETS = (*DRAWN, *REAL)
 SPLITS = ("train", "test")
 BINARIZE = ("none", "threshold", "dynamic")
@@ -33,23 +29,11 @@ CLASS_NAMES = {
     "mnist": tuple("0123456789"),
     "sprites": ("square", "ellipse", "heart"),
     "fashion-mnist": (
-        "T-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "boot",
+        *("T-shirt", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "boot"),
     ),
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
-
-
-class DatasetError(Exception):
-    """Data that cannot be had or read; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,8 @@ def load_dataset(name: str, split: str = "train", data_dir: str | Path | None = 
         factors, images = _load_drawn(name, split, Path(data_dir or cache_folder()))
         labels, names = factors[:, 0].astype(np.int64), DRAWN[name].FACTOR_NAMES
     else:
-        images, labels = _load_real(name, split, Path(data_dir or os.environ.get("VAE_DATA_DIR") or cache_folder()))
+        folder = Path(data_dir or os.environ.get("VAE_DATA_DIR") or cache_folder())
+        images, labels = load_downloaded(name, split, folder, classes=len(CLASS_NAMES[name]))
         factors, names = None, ()
     return ImageSet(name, split, images, labels, CLASS_NAMES[name], factors, tuple(names))
 
@@ -97,24 +82,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae-three-levels"
 
 
-# --- random choices: each a pure function of the seed and of where it is used -------------------------------------
-
-PURPOSES = ("order", "noise", "binarize", "evaluation", "figures", "importance")
-
-
-def generator(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
-    """The random stream for one purpose, one of PURPOSES, at one step.
-
-    It depends on nothing else, so two levels with one seed see the same numbers, and a resumed run needs no state.
-    """
-    return np.random.default_rng([seed, PURPOSES.index(purpose), step])
-
-
-def batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Index arrays of one epoch in the order fixed by (seed, epoch); the last batch holds the remainder."""
-    order = generator(seed, "order", epoch).permutation(count)
-    for start in range(0, count, batch_size):
-        yield order[start : start + batch_size]
+# --- pixels -------------------------------------------------------------------------------------------------------
 
 
 def binarize(images: np.ndarray, how: str, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -182,91 +150,3 @@ def _read_cached(path: Path, count: int, factor_count: int) -> tuple[np.ndarray,
     if (factors.shape, factors.dtype, images.shape, images.dtype) != expected:
         raise ValueError("not the shapes that are cached")
     return factors, images
-
-
-# --- real data ----------------------------------------------------------------------------------------------------
-
-
-def _load_real(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    dataset_class = getattr(_import_torchvision_datasets(name), REAL[name])
-    where = folder / REAL[name] / "raw"
-    files = [where / Path(url).stem for url, _ in dataset_class.resources]
-    if not all(file.is_file() for file in files):
-        _download(name, dataset_class, folder, where)
-    try:
-        for file in files:
-            if file.name.startswith("train") == (split == "train"):
-                _check_idx(file)
-        with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-            dataset = dataset_class(folder, train=split == "train", download=False)
-        images, labels = dataset.data.numpy()[:, None], dataset.targets.numpy().astype(np.int64)
-        if images.shape != (len(labels), *IMAGE_SHAPE) or not len(labels):
-            raise ValueError(f"{images.shape[0]} images of {images.shape[2:]} pixels and {len(labels)} labels")
-        if labels.max() >= len(CLASS_NAMES[name]):
-            raise ValueError(f"label {labels.max()} where there are {len(CLASS_NAMES[name])} classes")
-    except Exception as error:  # torchvision reports a damaged file as almost any exception
-        raise DatasetError(
-            f"{where}: the {name} files there cannot be read ({_first_line(error)}); delete that folder to download "
-            "them again, or use --dataset digits, which needs no files."
-        ) from error
-    return images, labels
-
-
-def _check_idx(path: Path) -> None:
-    """Raise ValueError unless the file is as long as its header says, before anything of that size is allocated.
-
-    The header: two zero bytes, the type (8: one byte a value), the number of axes, then each axis's size in four bytes.
-    """
-    check_size(path)
-    with open(path, "rb") as file:
-        head = file.read(4)
-        axes = head[3] if len(head) == 4 and head[:3] == b"\x00\x00\x08" else 0
-        sizes = file.read(4 * axes)
-    if axes not in (1, 3) or len(sizes) != 4 * axes:
-        raise ValueError(f"{path.name}: no IDX file of bytes")
-    promised, found = 4 + 4 * axes + math.prod(struct.unpack(f">{axes}I", sizes)), path.stat().st_size
-    if found != promised:
-        raise ValueError(f"{path.name}: {found:,} bytes where its header promises {promised:,}")
-
-
-def _import_torchvision_datasets(name: str):
-    try:
-        from torchvision import datasets
-    except (ImportError, RuntimeError, OSError) as error:
-        raise DatasetError(
-            f"--dataset {name} needs torchvision, which cannot be imported ({_first_line(error)}); install the "
-            "torchvision that matches your torch (pip install --upgrade torch torchvision brings such a pair), "
-            "or use --dataset digits."
-        ) from error
-    return datasets
-
-
-def _download(name: str, dataset_class, folder: Path, where: Path) -> None:
-    """Let torchvision download and check into a temporary folder, then move the files in one by one.
-
-    A failure or an interrupt leaves behind neither part of a file nor a folder that was not there before.
-    """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"downloading {name} to {folder} ...", file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                dataset_class(temporary, train=True, download=True)
-            where.mkdir(parents=True, exist_ok=True)
-            for file in (Path(temporary) / dataset_class.__name__ / "raw").iterdir():
-                os.replace(file, where / file.name)
-    except Exception as error:  # no network, no space, a bad checksum: torchvision raises many kinds
-        raise DatasetError(
-            f"{name} is not in {where} and could not be downloaded ({_first_line(error)}); put its files there, "
-            "point --data-dir at a folder that has them, or use --dataset digits, which needs no network."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # one that holds something stays
-            for path in made:
-                path.rmdir()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".:")

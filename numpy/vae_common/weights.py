@@ -8,15 +8,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from vae_common.errors import UsageError, WeightsError
 from vae_common.files import check_size, write_atomically
 from vae_common.spec import MAX_LATENT_DIM, VAESpec
 
 FORMAT, VERSION = "conv-vae", "1"
 PRETRAINED = Path(__file__).parent / "pretrained"
-
-
-class WeightsError(Exception):
-    """A weights file that cannot be used; the message is one sentence: file, key, expected, found, remedy."""
 
 
 def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str = "float32") -> Path:
@@ -58,6 +55,24 @@ def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, n
             f"pass --latent-dim {spec.latent_dim} or choose other weights."
         )
     return {name: tensors[name].astype(np.float32) for name in spec.shapes}
+
+
+def chosen_weights(path: str | None, latent_dim: int | None) -> tuple[dict, dict | None]:
+    """The parameters at `path`, or the shipped ones of that Z (default 20); and parameters with Z = 2, for the picture
+    of the latent plane, if there are any.
+
+    Raises WeightsError as `load_weights` does, UsageError for a Z that is not shipped.
+    """
+    if path is not None:
+        params = load_weights(path, latent_dim)
+        return params, params if latent_dim_of(params) == 2 else None
+    if latent_dim not in (None, 2, 20):
+        raise UsageError(
+            f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; train others with level 2 or 3 "
+            "and name them with --weights."
+        )
+    plane = load_weights(PRETRAINED / "digits-z2.safetensors")
+    return plane if latent_dim == 2 else load_weights(PRETRAINED / "digits-z20.safetensors"), plane
 
 
 def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:

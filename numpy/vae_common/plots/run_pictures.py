@@ -6,59 +6,50 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_common import canvas, figures
-from vae_common.data import generator
-from vae_common.measured import Measured
+from vae_common import latent_paths
+from vae_common.data import entropy_floor
+from vae_common.evaluation import Evaluation
+from vae_common.plots import charts
+from vae_common.plots.style import save_figure
+from vae_common.randomness import generator
 
-Picture = Callable[[Measured, np.random.Generator], Figure]
+Picture = Callable[[Evaluation, np.random.Generator], Figure]
 
 SIDE = 20  # images along one side of the manifold
 QUANTILES = np.array([0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99])  # where traversals go
 ROWS = 10  # at most so many dimensions are traversed
 
 
-def draw(folder: Path, measured: Measured, pictures: Iterable[Picture], seed: int) -> None:
+def draw(folder: Path, measured: Evaluation, pictures: Iterable[Picture], seed: int) -> None:
     """Draw each picture, a function of what was measured, into folder/figures under its name; print each path."""
     for picture in pictures:
         name, figure = picture.__name__, picture(measured, generator(seed, "figures"))
-        print(f"wrote {canvas.save_figure(figure, folder / 'figures' / f'{name}.png')}")
+        print(f"wrote {save_figure(figure, folder / 'figures' / f'{name}.png')}")
 
 
-def draw_losses(folder: Path, rows: Sequence[dict], title: str, **options) -> None:
-    """Draw folder/figures/losses.png from the rows of metrics.jsonl; options: those of figures.loss_curves."""
-    caption = "A gap that opens between test and train is overfitting; kl near 0 is collapse."
-    figure = figures.loss_curves(rows, title, **{"caption": caption, **options})
-    print(f"wrote {canvas.save_figure(figure, folder / 'figures' / 'losses.png')}")
-
-
-def most_active(measured: Measured, count: int) -> np.ndarray:
+def most_active(measured: Evaluation, count: int) -> np.ndarray:
     """The `count` latent dimensions with the largest KL, largest first."""
     return np.argsort(-measured.kl_per_dim, kind="stable")[:count]
 
 
-def sampled(measured: Measured) -> np.ndarray:
-    """The one z (N, Z) that was sampled from the posterior of each test image."""
-    return measured.mu + measured.std * measured.eps
-
-
-def reconstructions(measured: Measured, rng: np.random.Generator) -> Figure:
+def reconstructions(measured: Evaluation, rng: np.random.Generator) -> Figure:
     first = slice(0, 20)
-    x, z = measured.x[first], sampled(measured)[first]
-    return figures.reconstructions(
+    x, z = measured.x[first], measured.z[first]
+    return charts.reconstructions(
         x, measured.decode_like(z, first), measured.recon[first], f"Test images of {measured.data.name}, reconstructed",
         caption="Each image is encoded, one z is sampled from its posterior and decoded. Fine detail is lost first.",
     )  # fmt: skip
 
 
-def samples(measured: Measured, rng: np.random.Generator) -> Figure:
+def samples(measured: Evaluation, rng: np.random.Generator) -> Figure:
     z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
-    return figures.image_grid(
+    return charts.image_grid(
         measured.decode_like(z, rng.integers(len(measured.x), size=len(z))), 16, "Samples from the prior",
         caption="Each z is drawn from N(0, I) and decoded; no image goes in. Some fall between the classes.",
     )  # fmt: skip
 
 
-def latent(measured: Measured, rng: np.random.Generator) -> Figure:
+def latent(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return scatter(
         measured, "Where the encoder puts the test images",
         "The encoder never saw a label, yet classes gather. An ellipse is the posterior of one image, small where the "
@@ -66,7 +57,7 @@ def latent(measured: Measured, rng: np.random.Generator) -> Figure:
     )  # fmt: skip
 
 
-def scatter(measured: Measured, title: str, caption: str, prior: bool = True) -> Figure:
+def scatter(measured: Evaluation, title: str, caption: str, prior: bool = True) -> Figure:
     """The posterior means in the plane, by class; with `prior` its circles too, and ellipses of six posteriors.
 
     With Z = 1 there is no plane: mu runs to the right, and classes stand above one another.
@@ -75,26 +66,26 @@ def scatter(measured: Measured, title: str, caption: str, prior: bool = True) ->
     if measured.mu.shape[1] == 1:
         spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(labels))
         points = np.stack([measured.mu[:, 0], labels + spread], axis=1)
-        return figures.latent_scatter(points, labels, names, title, ["mu[0]", "class"], False, caption)
+        return charts.latent_scatter(points, labels, names, title, ["mu[0]", "class"], False, caption)
     dims = _plane(measured)
     mu, std = measured.mu[:, dims], measured.std[:, dims]
-    return figures.latent_scatter(
+    return charts.latent_scatter(
         mu, labels, names, title, [f"mu[{dim}]" for dim in dims], prior,
         f"{caption} {_of_all(measured, by='KL' if prior else 'variance')}", (mu[:6], std[:6]) if prior else None,
     )  # fmt: skip
 
 
-def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
+def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
     if measured.mu.shape[1] == 1:
-        line = figures.manifold_grid(100)[:100, :1].astype(np.float32)
-        return figures.image_grid(
+        line = latent_paths.manifold_grid(100)[:100, :1].astype(np.float32)
+        return charts.image_grid(
             measured.decode_like(line, 0), SIDE, "The latent line, decoded",
             caption="In reading order, in 100 steps that hold equal shares of the prior's probability.",
         )  # fmt: skip
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
-    z[:, dims] = figures.manifold_grid(SIDE)
-    return figures.manifold(
+    z[:, dims] = latent_paths.manifold_grid(SIDE)
+    return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
         caption="Steps hold equal shares of the prior's probability. Classes change into one another without a break. "
@@ -102,12 +93,12 @@ def manifold(measured: Measured, rng: np.random.Generator) -> Figure:
     )  # fmt: skip
 
 
-def traversals(measured: Measured, rng: np.random.Generator) -> Figure:
+def traversals(measured: Evaluation, rng: np.random.Generator) -> Figure:
     dims, kl = most_active(measured, ROWS), measured.kl_per_dim
     values = quantiles_of_z(measured, dims)
-    z = [figures.traversal(measured.mu[0], dim, row) for dim, row in zip(dims, values, strict=True)]
+    z = [latent_paths.traversal(measured.mu[0], dim, row) for dim, row in zip(dims, values, strict=True)]
     rows = zip(dims, values, strict=True)
-    return figures.traversals(
+    return charts.traversals(
         measured.decode_like(np.concatenate(z).astype(np.float32), 0),
         [f"z[{dim}] {row[0]:.1f} to {row[-1]:.1f}, {kl[dim]:.2f} nats" for dim, row in rows], QUANTILES,
         "One latent coordinate moves, the others stay", quantiles=True,
@@ -117,12 +108,12 @@ def traversals(measured: Measured, rng: np.random.Generator) -> Figure:
     )  # fmt: skip
 
 
-def quantiles_of_z(measured: Measured, dims: np.ndarray) -> np.ndarray:
+def quantiles_of_z(measured: Evaluation, dims: np.ndarray) -> np.ndarray:
     """The QUANTILES (K, T) of the sampled z, over all test images, in each of the K dims."""
-    return np.quantile(sampled(measured)[:, dims], QUANTILES, axis=0).T
+    return np.quantile(measured.z[:, dims], QUANTILES, axis=0).T
 
 
-def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
+def interpolation(measured: Evaluation, rng: np.random.Generator) -> Figure:
     (start, end), *_ = pairs_of_classes(measured, 1)
     prior = rng.standard_normal((2, measured.mu.shape[1]))
     ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
@@ -134,9 +125,9 @@ def interpolation(measured: Measured, rng: np.random.Generator) -> Figure:
     )  # fmt: skip
 
 
-def lerp_and_slerp(measured: Measured, ends: Mapping[str, np.ndarray], title: str, caption: str) -> Figure:
+def lerp_and_slerp(measured: Evaluation, ends: Mapping[str, np.ndarray], title: str, caption: str) -> Figure:
     """Both paths between each named pair of latent points (2, Z), with the norm along the way."""
-    t, paths = np.linspace(0, 1, 11), {"lerp": figures.lerp, "slerp": figures.slerp}
+    t, paths = np.linspace(0, 1, 11), {"lerp": latent_paths.lerp, "slerp": latent_paths.slerp}
     if measured.mu.shape[1] == 1:
         del paths["slerp"]  # on a line there is no sphere to go along
     strips, labels, norms = [], [], []
@@ -146,11 +137,11 @@ def lerp_and_slerp(measured: Measured, ends: Mapping[str, np.ndarray], title: st
             strips.append(measured.decode_like(z, 0))
             labels.append(f"{pair}, {name}")
             norms.append(np.linalg.norm(z, axis=1))
-    return figures.interpolation_strips(strips, labels, title, norms, caption)
+    return charts.interpolation_strips(strips, labels, title, norms, caption)
 
 
-def kl(measured: Measured, rng: np.random.Generator) -> Figure:
-    return figures.kl_per_dimension(
+def kl(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return charts.kl_per_dimension(
         measured.kl_per_dim, "What each latent dimension costs", measured.active,
         caption="Active: the posterior means vary over the images by more than 0.01 (Burda et al. 2015). "
         "An inactive dimension carries nothing: its posterior is the prior.",
@@ -160,23 +151,47 @@ def kl(measured: Measured, rng: np.random.Generator) -> Figure:
 ALL = (reconstructions, samples, latent, manifold, traversals, interpolation, kl)
 
 
-def _plane(measured: Measured) -> np.ndarray:
+def draw_level_1(folder: Path, measured: Evaluation, plane: Evaluation | None, seed: int) -> None:
+    """What level 1 draws: every picture of the model, the two of the latent plane of one with Z = 2 if there is any."""
+    of_plane = (latent, manifold)
+    draw(folder, measured, [picture for picture in ALL if picture not in of_plane], seed)
+    if plane is not None:
+        draw(folder, plane, of_plane, seed)
+
+
+def draw_level_2(folder: Path, measured: Evaluation, rows: Sequence[dict], seed: int) -> None:
+    """What level 2 draws: the losses of the training, and every picture of the model."""
+    draw_losses(folder, rows, measured)
+    draw(folder, measured, ALL, seed)
+
+
+def draw_losses(folder: Path, rows: Sequence[dict], measured: Evaluation, **options) -> None:
+    """Draw folder/figures/losses.png from the rows of metrics.jsonl; options: those of charts.loss_curves."""
+    grey = measured.likelihood == "bernoulli" and measured.binarize == "none"
+    floor = entropy_floor(measured.x) if grey else None
+    caption = "A gap that opens between test and train is overfitting; kl near 0 is collapse."
+    options = {"caption": caption, "entropy_floor": floor, **options}
+    figure = charts.loss_curves(rows, f"Training on {measured.data.name}", **options)
+    print(f"wrote {save_figure(figure, folder / 'figures' / 'losses.png')}")
+
+
+def _plane(measured: Evaluation) -> np.ndarray:
     """The dimensions that the plane shows: both when Z = 2, else the two most active ones, in rising order."""
     return np.sort(most_active(measured, 2))
 
 
-def _of_all(measured: Measured, rest: str = "", by: str = "KL") -> str:
+def _of_all(measured: Evaluation, rest: str = "", by: str = "KL") -> str:
     count = measured.mu.shape[1]
     return "" if count <= 2 else f"Shown: the two of {count} dimensions with the largest {by}{rest}."
 
 
-def pairs_of_classes(measured: Measured, count: int) -> list[tuple[int, int]]:
+def pairs_of_classes(measured: Evaluation, count: int) -> list[tuple[int, int]]:
     """Pairs of image numbers, the first of each class, so that the two are of different classes."""
     firsts = np.unique(measured.data.labels, return_index=True)[1]
     return [(firsts[i], firsts[-1 - i]) for i in range(min(count, len(firsts) // 2))] or [(0, len(measured.x) - 1)]
 
 
-def between(measured: Measured, start: int, end: int) -> str:
+def between(measured: Evaluation, start: int, end: int) -> str:
     """What the way from one test image to another is called: the names of their classes."""
     names, labels = measured.data.class_names, measured.data.labels
     return f"{names[labels[start]]} to {names[labels[end]]}"

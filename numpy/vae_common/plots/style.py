@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vae_common.arrays import checked_array
 from vae_common.files import write_atomically
 
 WIDTH, MARGIN, DPI = 7.27, 0.08, 110  # inches, inches, dots per inch: 800 pixels, the width of a README
@@ -45,18 +46,6 @@ STYLE = {
     "ytick.labelcolor": INK,
 }
 styled = matplotlib.rc_context(STYLE)  # a decorator: the style holds while the figure is made
-
-
-def checked_array(name: str, values: object, *shape: int | None) -> np.ndarray:
-    """`values` as a finite array of this shape, where None stands for any size of at least 1."""
-    array = np.asarray(values)
-    fits = array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape, strict=True))
-    if not fits or not array.size or array.dtype.kind not in "biuf":
-        wanted = ", ".join("any" if s is None else str(s) for s in shape)
-        raise ValueError(f"{name}: expected numbers of shape ({wanted}), found {array.dtype} {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, found {(~np.isfinite(array)).sum()} that are not")
-    return array
 
 
 def checked_images(name: str, images: np.ndarray, count: int | None = None) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""Every setting of a run, declared once: its default, its bounds, its help, and which commands have it.
+
+From a declaration come the flag of the command line (cli.py), the check of a config.json (run_folder.py), and the
+attribute that functions are given. A setting added here is a flag, is saved with the run, and is checked when the run
+is read again.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from vae_common.data import BINARIZE, DATASETS
+from vae_common.spec import MAX_LATENT_DIM
+
+# --- kinds of values ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value: how text becomes one, and whether a value, of a config.json for instance, is one of them."""
+
+    convert: Callable[[str], Any]
+    allows: Callable[[Any], bool]
+    wanted: str
+    choices: tuple[str, ...] | None = None
+
+    def __call__(self, text: str) -> Any:
+        """The value that `text` names; what argparse calls. Raises ArgumentTypeError when it is not allowed."""
+        try:
+            value = self.convert(text)
+        except ValueError:
+            value = None
+        if not self.allows(value):
+            raise argparse.ArgumentTypeError(f"expected {self.wanted}, got {text!r}")
+        return value
+
+
+def whole(low: int, high: int | None = None) -> Kind:
+    """Integers from `low` to `high`."""
+    wanted = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    return Kind(int, lambda value: type(value) is int and low <= value and (high is None or value <= high), wanted)
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
+    """Finite numbers of at least `low`, or above it, and at most `high`."""
+    wanted = f"a finite number {'above' if above else 'of at least'} {low:g}"
+    wanted += f" and at most {high:g}" if high < math.inf else ""
+
+    def allows(value: object) -> bool:
+        fits = type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+        return fits and not (above and value == low)
+
+    return Kind(float, allows, wanted)
+
+
+def one_of(*choices: str) -> Kind:
+    """One of these words."""
+    return Kind(str, lambda value: isinstance(value, str) and value in choices, " or ".join(choices), choices)
+
+
+TEXT = Kind(str, lambda value: isinstance(value, str), "text")
+SWITCH = Kind(bool, lambda value: isinstance(value, bool), "true or false")
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+TRAINING = ("lowlevel", "paper", "quadrants", "rate_distortion")  # the commands that train
+EVERY = ("numpy", *TRAINING)
+LEVELS = ("numpy", "lowlevel", "paper")
+PAPER = ("paper",)
+
+
+def setting(default: Any, kind: Kind, commands: tuple[str, ...], help: str, metavar: str | None = None, **more) -> Any:
+    """A field of RunConfig. more: `alias`, another name of the flag; `nargs`, for a list of values."""
+    declared = dict(default=default, kind=kind, commands=commands, help=help, metavar=metavar, **more)
+    return field(default=default, metadata=declared)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one run. What is None is not set, or follows from the others: see `settled`."""
+
+    dataset: str = setting("digits", one_of(*DATASETS), EVERY, "data set (default digits: drawn here, no download)")
+    data_dir: str | None = setting(
+        None, TEXT, EVERY, "where data lies or is put (default: the user's cache folder)", "DIR"
+    )
+    weights: str | None = setting(None, TEXT, LEVELS, "a weights.safetensors to start from", "FILE")
+    latent_dim: int | None = setting(None, whole(1, MAX_LATENT_DIM), EVERY, "latent dimensions (default 20)", "Z")
+    batch_size: int = setting(64, whole(1, 10**6), EVERY, "images per step (default 64)", "B")
+    epochs: int = setting(10, whole(1, 10**6), TRAINING, "passes over the images (default 10)", "N")
+    lr: float = setting(2e-3, number(0, 1000, above=True), TRAINING, "peak learning rate (default 2e-3)")
+    seed: int = setting(0, whole(0, 2**32 - 1), EVERY, "fixes weights, order and noise (default 0)")
+    device: str = setting(
+        "auto", TEXT, TRAINING, "cpu, cuda, cuda:1, mps, or auto: cuda where there is one (default auto)"
+    )
+    likelihood: str = setting(
+        "bernoulli",
+        one_of("bernoulli", "gaussian"),
+        (*LEVELS, "rate_distortion"),
+        "p(x|z) of a pixel (default bernoulli)",
+    )
+    binarize: str = setting(
+        "none", one_of(*BINARIZE), EVERY, "none keeps grey pixels; threshold, dynamic make them 0 or 1"
+    )
+    out: str | None = setting(
+        None, TEXT, EVERY, "run folder to write (default runs/<level>, an earlier one is moved aside)", "RUN"
+    )
+    overwrite: bool = setting(False, SWITCH, EVERY, "write into --out even if it holds an earlier run")
+    model: str = setting("vae", one_of("vae", "ae", "cvae", "vqvae"), PAPER, "which model (default vae)")
+    architecture: str = setting(
+        "conv", one_of("conv", "mlp", "linear"), PAPER, "encoder and decoder (default conv)", alias="trunk"
+    )
+    beta: float | None = setting(None, number(0), PAPER, "weight of the KL (default 1, with --capacity 10)", "W")
+    anneal: str = setting(
+        "none", one_of("none", "linear", "sigmoid", "cyclical"), PAPER, "how beta rises from 0 (default none)"
+    )
+    anneal_epochs: float | None = setting(
+        None, number(0, above=True), PAPER,
+        "epochs of one ramp of beta or C (default half of --epochs; cyclical an eighth: four cycles)", "N",
+    )  # fmt: skip
+    free_bits: float = setting(0.0, number(0), PAPER, "nats per latent dimension that cost nothing", "F")
+    capacity: float | None = setting(None, number(0), PAPER, "nats that the KL is drawn to; C rises to this", "C")
+    importance_samples: int = setting(1, whole(1, 1000), PAPER, "train on L_K (IWAE)", "K")
+    mc_samples: int = setting(1, whole(1, 1000), PAPER, "samples of z per image in the ELBO", "L")
+    codes: int = setting(512, whole(2, 65536), PAPER, "size of the codebook (default 512)", "K")
+    codebook: str = setting("ema", one_of("ema", "gradient"), PAPER, "how codes move: running means, or gradients")
+    prior_epochs: int | None = setting(
+        None, whole(1, 10**6), PAPER, "epochs of the codes' prior (default --epochs)", "N"
+    )
+    amp: bool = setting(False, SWITCH, PAPER, "train with bfloat16 autocast where the processor has it; it says if not")
+    compile: bool = setting(
+        False, SWITCH, PAPER, "fuse the objective with torch.compile, which takes a minute; for GPUs"
+    )
+    resume: str | None = setting(None, TEXT, PAPER, "go on with an interrupted run, exactly as it would have", "RUN")
+
+    def settled(self) -> "RunConfig":
+        """The same with what follows from other settings filled in."""
+        beta = 1.0 if self.capacity is None else 10.0
+        ramp = self.epochs / (8 if self.anneal == "cyclical" else 2)
+        follows = dict(latent_dim=20, beta=beta, anneal_epochs=ramp, prior_epochs=self.epochs)
+        return replace(self, **{name: value for name, value in follows.items() if getattr(self, name) is None})
+
+    @classmethod
+    def settings(cls, command: str) -> dict[str, Any]:
+        """The settings that `command` has, in the order of its --help: name -> what `setting` declared."""
+        return {one.name: one.metadata for one in fields(cls) if command in one.metadata["commands"]}
+
+
+def flag(name: str) -> str:
+    """The flag of a setting: latent_dim -> --latent-dim."""
+    return "--" + name.replace("_", "-")

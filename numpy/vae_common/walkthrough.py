@@ -1,0 +1,54 @@
+"""One image followed through the network, layer by layer, as the spec's table tells it."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from vae_common.evaluation import Evaluation
+from vae_common.spec import Layer, VAESpec, shape_text
+from vae_common.weights import latent_dim_of
+
+
+def layer_by_layer(
+    params: Mapping[str, np.ndarray],
+    primitives: Mapping[str, Callable[..., np.ndarray]],
+    reparameterize: Callable[..., np.ndarray],
+    x: np.ndarray,
+    eps: np.ndarray,
+) -> Iterator[tuple[Layer, np.ndarray]]:
+    """Each layer of the spec with its output, after its ReLU where it has one, for images x (B, 1, 28, 28).
+
+    primitives: what computes a layer of kind "conv", "deconv" and "linear", each called with (h, weight, bias).
+    """
+    outputs = {"x": x}
+    for layer in VAESpec(latent_dim_of(params)).layers:
+        h = outputs[layer.reads]
+        h = h.reshape(len(h), -1) if layer.kind == "linear" else h
+        h = primitives[layer.kind](h, params[f"{layer.name}.weight"], params[f"{layer.name}.bias"])
+        h = (np.maximum(h, 0) if layer.relu else h).reshape(len(h), *layer.output)
+        outputs[layer.name] = h
+        if layer.name == "encoder.logvar":
+            outputs["z"] = reparameterize(outputs["encoder.mu"], outputs["encoder.logvar"], eps)
+        yield layer, h
+
+
+def follow_first_image(
+    params: Mapping[str, np.ndarray],
+    primitives: Mapping[str, Callable[..., np.ndarray]],
+    reparameterize: Callable[..., np.ndarray],
+    measured: Evaluation,
+) -> None:
+    """Print what happens to the first image of an evaluation on its way through the network."""
+    x, eps, mu, std = measured.x[:1], measured.eps[:1], measured.mu[0], measured.std[0]
+    label = measured.data.class_names[measured.data.labels[0]]
+    print(f"\nOne image (a {label}) on its way through the network")
+    print(f"{'layer':<17}{'output':<18}{'min':>9}{'mean':>9}{'max':>9}{'zeros':>8}")
+    layers = layer_by_layer(params, primitives, reparameterize, x, eps)
+    for name, h in [("x", x), *((layer.name, h) for layer, h in layers)]:
+        numbers = f"{h.min():>9.3f}{h.mean():>9.3f}{h.max():>9.3f}{(h == 0).mean():>8.0%}"
+        print(f"{name:<17}{shape_text(h.shape):<18}{numbers}")
+    for name, vector in (("mu", mu), ("std", std), ("eps", eps[0]), ("z = mu + std*eps", measured.z[0])):
+        more = " ..." if len(vector) > 8 else ""
+        print(f"{name:<17}" + " ".join(f"{number:7.3f}" for number in vector[:8]) + more)
+    recon, kl = measured.recon[0], measured.kl[0]
+    print(f"recon {recon:.2f} + kl {kl:.2f} = -elbo {recon + kl:.2f} nats")
