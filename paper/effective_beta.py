@@ -1,271 +1,69 @@
-"""What beta another project's loss amounts to here: `python paper/effective_beta.py --recon mean --kl-weight 0.00025`.
-
-Here the loss is recon + beta KL: summed over pixels and latents, mean over the batch, so beta = 1 is the exact ELBO.
-Elsewhere one term or both are averaged, and a constant before the KL makes up for it, or does not. Any such loss is
-
-    loss = scale * (recon + beta KL)
-
-with the sums of this project: gradients of the same direction, `scale` times as long. Adam does not see the scale; for
-plain SGD it belongs to the learning rate. A mean over P pixels divides recon by P, which multiplies beta by P.
-
-The squared error: `--likelihood gaussian` is ||x - x_hat||^2 here, -log p(x|z) of a Gaussian of variance 1/2 up to a
-constant. With another variance s2 it is ||x - x_hat||^2 / (2 s2), so s2 = 1 is beta = 2, and the other way round every
-beta of a squared error is an exact ELBO: that of the variance beta / 2.
-"""
+"""The beta of this project that another project's loss amounts to: `--recon mean --kl-weight 0.00025`, or `--table`."""
 
 import argparse
-import math
 import sys
-from dataclasses import dataclass
 
 from vae_common import cli
-
-REDUCTIONS = ("sum", "mean")
-LIKELIHOODS = ("bernoulli", "gaussian")
-
-
-@dataclass(frozen=True)
-class LossConvention:
-    """A training loss recon_weight * recon + kl_weight * kl, by how its two terms are reduced: "sum" or "mean".
-
-    likelihood: "bernoulli" (binary cross-entropy), or "gaussian", a squared error over 2 `variance`: 1/2 leaves the
-    plain square, 1 is half of it. A pixel's channels are pixels too. Raises ValueError for anything else.
-    """
-
-    recon_over_pixels: str = "sum"
-    recon_over_batch: str = "mean"
-    kl_over_latents: str = "sum"
-    kl_over_batch: str = "mean"
-    kl_weight: float = 1.0
-    recon_weight: float = 1.0
-    likelihood: str = "bernoulli"
-    variance: float = 0.5
-
-    def __post_init__(self):
-        for name in ("recon_over_pixels", "recon_over_batch", "kl_over_latents", "kl_over_batch", "likelihood"):
-            allowed, value = LIKELIHOODS if name == "likelihood" else REDUCTIONS, getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f'{name} must be "{allowed[0]}" or "{allowed[1]}", got {value!r}.')
-        if not (math.isfinite(self.kl_weight) and self.kl_weight >= 0):
-            raise ValueError(f"kl_weight must be a finite number of at least 0, got {self.kl_weight!r}.")
-        for name in ("recon_weight", "variance"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}.")
-
-    @property
-    def depends_on_batch_size(self) -> bool:
-        """Whether beta does: a sum of one term over the batch and a mean of the other. The last, smaller batch of an
-        epoch is then trained with another beta than the rest."""
-        return self.recon_over_batch != self.kl_over_batch
+from vae_common.config import number, whole
+from vae_common.errors import UsageError
+from vae_measures.loss_conventions import REDUCTIONS, LossConvention, in_words, table
 
 
-def effective_beta(
-    convention: LossConvention, pixels: int = 784, latent_dim: int = 20, batch_size: int | None = None
-) -> float:
-    """The beta of this project whose loss has gradients of the same direction.
-
-    pixels: numbers per image, channels included; batch_size is needed where the convention mixes a sum over the batch
-    with a mean. Raises ValueError when it is needed and missing, or a size is not positive.
-    """
-    _check_sizes(convention.depends_on_batch_size, "beta", pixels, latent_dim, batch_size)
-    kl = convention.kl_weight / (latent_dim if convention.kl_over_latents == "mean" else 1)
-    beta = kl / _recon_per_image(convention, pixels)
-    if convention.depends_on_batch_size:
-        beta *= batch_size if convention.kl_over_batch == "sum" else 1 / batch_size
-    return beta
-
-
-def loss_scale(convention: LossConvention, pixels: int = 784, batch_size: int | None = None) -> float:
-    """How many times as large as recon + beta KL the loss is; plain SGD's learning rate here is theirs times this.
-
-    Raises ValueError as `effective_beta` does; batch_size is needed where recon is summed over the batch.
-    """
-    summed = convention.recon_over_batch == "sum"
-    _check_sizes(summed, "the scale", pixels, 1, batch_size)
-    return _recon_per_image(convention, pixels) * (batch_size if summed else 1)
-
-
-def _recon_per_image(convention: LossConvention, pixels: int) -> float:
-    """What stands before this project's recon of one image, the batch aside."""
-    factor = convention.recon_weight / (pixels if convention.recon_over_pixels == "mean" else 1)
-    return factor / (2 * convention.variance) if convention.likelihood == "gaussian" else factor
-
-
-def _check_sizes(batch_matters: bool, what: str, pixels: int, latent_dim: int, batch_size: int | None) -> None:
-    for name, value in (("pixels", pixels), ("latent_dim", latent_dim), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value!r}.")
-    if batch_matters and batch_size is None:
-        raise ValueError(f"{what} depends on the batch size under this convention; give batch_size.")
-
-
-# --- in words -----------------------------------------------------------------------------------------------------
-
-
-def in_words(convention: LossConvention, pixels: int = 784, latent_dim: int = 20, batch_size: int | None = None) -> str:
-    """What a learner should know of this convention, a few lines. Raises ValueError as `effective_beta` does."""
-    beta = effective_beta(convention, pixels, latent_dim, batch_size)
-    lines = [f"beta = {beta:.4g} in this project's convention (sums over pixels and latents, mean over the batch)."]
-    if beta == 0:
-        lines.append(f"It is not an ELBO. {_leaning(beta)}")
-    elif convention.likelihood == "gaussian":
-        std = math.sqrt(beta / 2)
-        lines.append(f"It is the exact ELBO of pixels with Gaussian noise of variance {beta / 2:.4g}, std {std:.4g}.")
-        if std > 0.5:
-            lines.append("On pixels from 0 to 1 that is more noise than most images have contrast: expect blur.")
-    elif math.isclose(beta, 1):
-        lines.append("It is the exact ELBO.")
-    else:
-        lines.append(f"It is not an ELBO: the KL counts {beta:.4g} times. {_leaning(beta)}")
-    if convention.depends_on_batch_size and batch_size > 1:
-        smaller = batch_size // 2
-        other = effective_beta(convention, pixels, latent_dim, smaller)
-        lines.append(
-            f"One term is summed over the batch and the other averaged: beta holds for batches of {batch_size}; "
-            f"a batch of {smaller}, the last of an epoch perhaps, has beta = {other:.4g}."
-        )
-    if batch_size or convention.recon_over_batch == "mean":
-        scale = loss_scale(convention, pixels, batch_size)
-        lines.append(f"The loss is {scale:.4g} times recon + beta KL: plain SGD's learning rate here is theirs x that.")
-    return "\n".join(lines)
-
-
-def _leaning(beta: float) -> str:
-    if beta == 0:
-        return "It is an autoencoder with noise: nothing holds q(z|x) near the prior."
-    return "Expect unused latent dimensions." if beta > 1 else "Expect samples from the prior to be worse."
-
-
-# --- loops that can be read in public -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PublicLoss:
-    """A loss that stands in a public repository, with the sizes that it is used with there."""
-
-    where: str
-    what: str
-    convention: LossConvention
-    pixels: int
-    latent_dim: int
-    batch_size: int | None = None
-
-    @property
-    def beta(self) -> float:
-        return effective_beta(self.convention, self.pixels, self.latent_dim, self.batch_size)
-
-
-_SUMS = LossConvention(recon_over_batch="sum", kl_over_batch="sum")
-_MEAN_SQUARE = LossConvention("mean", likelihood="gaussian", kl_weight=0.00025)
-_CONFIGURED = LossConvention("mean", kl_over_batch="sum", kl_weight=1 / (128 * 784))
-_RGB = 3 * 64 * 64
-
-PUBLIC = (
-    PublicLoss("pytorch/examples, vae/main.py", "BCE and KL, all summed", _SUMS, 784, 20, 128),
-    PublicLoss("the same, January 2018 (#294)", "mean BCE, KL / (128 x 784)", _CONFIGURED, 784, 20, 128),
-    PublicLoss("the same, last batch of an epoch", "its 96 images, KL / (128 x 784)", _CONFIGURED, 784, 20, 96),
-    PublicLoss("keras-io, examples/generative/vae.py", "BCE and KL of an image", LossConvention(), 784, 2),
-    PublicLoss("google/flax, examples/vae/train.py", "BCE and KL of an image", LossConvention(), 784, 20),
-    PublicLoss(
-        "1Konny/Beta-VAE, run_celeba_H_beta10_z32.sh",
-        "squared error, 10 x KL",
-        LossConvention(likelihood="gaussian", kl_weight=10),
-        _RGB,
-        32,
-    ),
-    PublicLoss(
-        "YannDubs/disentangling-vae, losses.py, gaussian",
-        "255 x squared error, 1 x KL",
-        LossConvention(likelihood="gaussian", recon_weight=255),
-        1024,
-        10,
-    ),
-    PublicLoss(
-        "clementchadebec/benchmark_VAE, vae_model.py",
-        "half the squared error, 1 x KL",
-        LossConvention(likelihood="gaussian", variance=1.0),
-        784,
-        10,
-    ),
-    PublicLoss("AntixK/PyTorch-VAE, configs/vae.yaml", "mean squared error, 0.00025 x KL", _MEAN_SQUARE, _RGB, 128),
-    PublicLoss(
-        "the same, validation (experiment.py)",
-        "mean squared error, 1 x KL",
-        LossConvention("mean", likelihood="gaussian"),
-        _RGB,
-        128,
-    ),
-    PublicLoss(
-        "ethanluoyc/pytorch-vae, vae.py",
-        "mean squared error, mean KL of 8 latents",
-        LossConvention("mean", kl_over_latents="mean", likelihood="gaussian"),
-        784,
-        8,
-    ),
-)
-
-
-def table() -> str:
-    """PUBLIC as a table in Markdown, each beta computed by `effective_beta`."""
-    rows = [("where", "what its loss is", "pixels", "Z", "beta here"), ("---", "---", "--:", "--:", "--:")]
-    for loss in PUBLIC:
-        beta = f"{loss.beta:.4g}" if loss.beta < 1000 else f"{loss.beta:,.0f}"
-        rows.append((loss.where, loss.what, loss.pixels, loss.latent_dim, beta))
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
-
-
-# --- command line -------------------------------------------------------------------------------------------------
-
-
-def run(args: argparse.Namespace) -> None:
-    if args.table:
+def run(
+    recon: str = "sum",
+    recon_batch: str = "mean",
+    kl: str = "sum",
+    kl_batch: str = "mean",
+    kl_weight: float = 1.0,
+    recon_weight: float = 1.0,
+    likelihood: str = "bernoulli",
+    variance: float | None = None,
+    pixels: int = 784,
+    latent_dim: int = 20,
+    batch_size: int | None = None,
+    public: bool = False,
+) -> None:
+    """Print what the convention amounts to, or the table of public losses."""
+    if public:
         print(table())
         return
+    if variance is not None and likelihood == "bernoulli":
+        raise UsageError("--variance is that of a Gaussian likelihood; add --likelihood gaussian or leave it out.")
     convention = LossConvention(
-        recon_over_pixels=args.recon,
-        recon_over_batch=args.recon_batch,
-        kl_over_latents=args.kl,
-        kl_over_batch=args.kl_batch,
-        kl_weight=args.kl_weight,
-        recon_weight=args.recon_weight,
-        likelihood=args.likelihood,
-        variance=args.variance,
+        recon, recon_batch, kl, kl_batch, kl_weight, recon_weight, likelihood, 0.5 if variance is None else variance
     )
-    if args.variance != 0.5 and args.likelihood == "bernoulli":
-        raise cli.UsageError("--variance is that of a Gaussian likelihood; add --likelihood gaussian or leave it out.")
-    if convention.depends_on_batch_size and args.batch_size is None:
-        raise cli.UsageError("one term is summed over the batch and the other averaged; add --batch-size B.")
-    print(in_words(convention, args.pixels, args.latent_dim, args.batch_size))
+    if convention.depends_on_batch_size and batch_size is None:
+        raise UsageError("one term is summed over the batch and the other averaged; add --batch-size B.")
+    print(in_words(convention, pixels, latent_dim, batch_size))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser("The beta of this project that another project's loss amounts to.", "--likelihood")
+    parser = cli.parser(__doc__.splitlines()[0], "likelihood")
     for flag, of, default in (
         ("--recon", "recon over pixels and channels", "sum"),
         ("--recon-batch", "recon over the batch", "mean"),
         ("--kl", "KL over latents", "sum"),
         ("--kl-batch", "KL over the batch", "mean"),
     ):
-        parser.add_argument(flag, choices=REDUCTIONS, default=default, help=f"reduction of {of} (default {default})")
-    positive, size = cli.number(0, above=True), cli.whole(1)
+        parser.add_argument(flag, choices=REDUCTIONS, help=f"reduction of {of} (default {default})")
+    positive, size = number(0, above=True), whole(1)
+    parser.add_argument("--kl-weight", "--kld-weight", type=number(0), metavar="W", help="before the KL (default 1)")
+    parser.add_argument("--recon-weight", type=positive, metavar="W", help="before recon (default 1)")
     parser.add_argument(
-        "--kl-weight", "--kld-weight", type=cli.number(0), default=1.0, metavar="W", help="before the KL (default 1)"
+        "--variance", type=positive, help="s2 in ||x - x_hat||^2 / (2 s2) (default 0.5, the plain square)"
     )
-    parser.add_argument("--recon-weight", type=positive, default=1.0, metavar="W", help="before recon (default 1)")
-    parser.add_argument(
-        "--variance", type=positive, default=0.5, help="s2 in ||x - x_hat||^2 / (2 s2) (default 0.5, the plain square)"
-    )
-    parser.add_argument(
-        "--pixels", type=size, default=784, metavar="P", help="numbers per image, channels included (default 784)"
-    )
-    parser.add_argument("--latent-dim", type=size, default=20, metavar="Z", help="latent dimensions (default 20)")
+    parser.add_argument("--pixels", type=size, metavar="P", help="numbers per image, channels included (default 784)")
+    parser.add_argument("--latent-dim", type=size, metavar="Z", help="latent dimensions (default 20)")
     parser.add_argument("--batch-size", type=size, metavar="B", help="images per step, where it matters")
-    parser.add_argument("--table", action="store_true", help="print what some public training loops amount to")
+    parser.add_argument(
+        "--table", dest="public", action="store_true", default=argparse.SUPPRESS,
+        help="print what some public training loops amount to",
+    )  # fmt: skip
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), argv, run)
 
 
 if __name__ == "__main__":

@@ -192,8 +192,9 @@ def explorer_page(model, data: ImageSet, config: argparse.Namespace, name: str) 
 
 def shipped(latent_dim: int | None) -> tuple[argparse.Namespace, object, Path]:
     """The settings, the model and the folder to write to for the shipped weights with that Z, 2 by default."""
-    from conv_vae import ConvVAE
     from paper_run import load_arrays
+
+    from conv_vae import ConvVAE
     from vae_common.spec import VAESpec
 
     latent_dim = latent_dim or 2
@@ -209,6 +210,7 @@ def shipped(latent_dim: int | None) -> tuple[argparse.Namespace, object, Path]:
 
 def run(args: argparse.Namespace) -> None:
     from paper_run import read_run
+
     from vae_common.data import load_dataset
 
     if args.pretrained == (args.run is not None):

@@ -34,11 +34,16 @@ def add_setting(to: argparse.ArgumentParser, name: str, kind, help: str, metavar
     """Add the flag of one setting, as `config.setting` declares it."""
     flags = [flag(one) for one in (name, alias) if one is not None]
     if kind is SWITCH:
-        to.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=help)
+        add_switch(to, name, help)
     elif kind.choices:
         to.add_argument(*flags, choices=kind.choices, dest=name, help=help)
     else:
         to.add_argument(*flags, type=kind, metavar=metavar, nargs=nargs, dest=name, help=help)
+
+
+def add_switch(to: argparse.ArgumentParser, name: str, help: str) -> None:
+    """Add a flag without a value; the argument is there, and true, only when it was typed."""
+    to.add_argument(flag(name), action="store_true", default=argparse.SUPPRESS, help=help)
 
 
 def later(module: str, function: str) -> Callable[..., Any]:

@@ -150,3 +150,37 @@ class RunConfig:
 def flag(name: str) -> str:
     """The flag of a setting: latent_dim -> --latent-dim."""
     return "--" + name.replace("_", "-")
+
+
+# --- commands with settings of their own --------------------------------------------------------------------------
+
+SWEEP, QUADRANTS = ("rate_distortion",), ("quadrants",)
+BETAS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+@dataclass(frozen=True)
+class SweepConfig(RunConfig):
+    """The settings of a sweep over beta."""
+
+    epochs: int = setting(3, whole(1, 10**6), SWEEP, "passes for each beta (default 3)", "N")
+    sweep: tuple[float, ...] = setting(
+        (),
+        number(0, above=True),
+        SWEEP,
+        f"train a model for each, in rising order (default {' '.join(f'{beta:g}' for beta in BETAS)})",
+        "BETA",
+        nargs="*",
+    )
+    first_epochs: int | None = setting(None, whole(1, 10**6), SWEEP, "passes for the first (default 3 x --epochs)", "N")
+    samples: int = setting(2000, whole(2, 10**7), SWEEP, "codes for I(x; z) (default 2000)", "M")
+    resume: str | None = setting(None, TEXT, SWEEP, "go on with an interrupted sweep, exactly as it would have", "RUN")
+
+
+@dataclass(frozen=True)
+class QuadrantConfig(RunConfig):
+    """The settings of the prediction of missing quadrants."""
+
+    quadrants: tuple[int, ...] = setting(
+        (1, 2, 3), whole(1, 3), QUADRANTS, "how many are given (default 1 2 3)", "Q", nargs="+"
+    )
+    samples: int = setting(50, whole(1, 1000), QUADRANTS, "for L_K (default 50)", "K")

@@ -24,8 +24,9 @@ class DatasetError(UserError):
     """Data that cannot be had or read; the message says what to do."""
 
 
-def check_finite(terms: Mapping[str, float], when: str, lr: float) -> None:
+def check_finite(terms: Mapping[str, float], when: str, lr: float | None = None) -> None:
     """Raise NotFiniteError, naming the first of `terms` that is NaN or infinite."""
     for name, value in terms.items():
         if not math.isfinite(value):
-            raise NotFiniteError(f"{name} became {value} {when}; try a smaller --lr than {lr:g}.")
+            than = f" than {lr:g}" if lr is not None else ""
+            raise NotFiniteError(f"{name} became {value} {when}; try a smaller --lr{than}.")

@@ -1,6 +1,5 @@
 """What is measured of a model on a held-out split, at every level: the elbo's terms and the latent dimensions."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
-from vae_common.errors import NotFiniteError
+from vae_common.errors import check_finite
 from vae_common.randomness import generator
 
 PIXELS = {"none": "grey pixels", "threshold": "thresholded pixels", "dynamic": "dynamically binarized pixels"}
@@ -92,6 +91,11 @@ class Evaluation:
             return self.decode(z)
         return self.decode(z, np.broadcast_to(self.data.labels[image], len(z)))
 
+    def prior_samples(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+        """Pixel means of samples of the prior, one for each of labels (M,), which a conditional model is given."""
+        z = rng.standard_normal((len(labels), self.mu.shape[1]), dtype=np.float32)
+        return self.decode(z, labels) if self.conditional else self.decode(z)
+
     @property
     def std(self) -> np.ndarray:
         """The posterior's standard deviations (N, Z)."""
@@ -164,11 +168,6 @@ def metrics_row(epoch: int, split: str, recon: float, kl: float, on: dict, secon
     Raises NotFiniteError when one of them is NaN or infinite.
     """
     recon, kl = float(recon), float(kl)
-    for name, value in (("recon", recon), ("kl", kl)):
-        if not math.isfinite(value):
-            raise NotFiniteError(
-                f"{name} of the {split} split is {value} in epoch {epoch}; train with a smaller --lr or start from "
-                "other weights."
-            )
     terms = dict(recon=recon, kl=kl, elbo=-(recon + kl))
+    check_finite(terms, f"on the {split} split in epoch {epoch}")
     return {"epoch": epoch, "split": split, **terms, "seconds": round(seconds, 3), **on}

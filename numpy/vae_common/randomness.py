@@ -1,4 +1,4 @@
-"""Every random choice as a function of the seed and of where it is used, so a resumed run needs no generator's state."""
+"""Every random choice as a function of the seed and of where it is used, so resuming needs no generator's state."""
 
 from collections.abc import Iterator
 

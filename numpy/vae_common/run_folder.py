@@ -32,6 +32,7 @@ RUN_FILES = (
     "rate_distortion.json",
     "disentanglement.json",
     "probes.json",
+    "against.json",
     "explorer.html",
     "figures/*.png",
     "figures/*.gif",
@@ -168,9 +169,9 @@ def read_config(folder: str | Path, level: str = "paper", kind: type[Config] = R
         wanted = "the settings of a run that this version of the project wrote"
         raise unreadable(path, wanted, error) from error
     config = kind(**settings)
-    if config != config.settled():
-        missing = next(name for name in settings if getattr(config, name) != getattr(config.settled(), name))
-        raise unreadable(path, "the settings of a run", ValueError(f"{missing} is None"))
+    for name in settings:
+        if getattr(config, name) != getattr(config.settled(), name):  # a run has them settled
+            raise unreadable(path, "the settings of a run", ValueError(f"{name} is {getattr(config, name)}"))
     return config, {name: value for name, value in found.items() if name not in settings}
 
 

@@ -1,0 +1,18 @@
+"""Draw a finished run again."""
+
+from pathlib import Path
+
+from vae_common.data import load_dataset
+from vae_measures.held_out import measure
+from vae_plots.run import draw_run
+from vae_plots.snapshots import animate as animate_snapshots
+from vae_training.run_files import read_run
+
+
+def draw_again(run: str, data_dir: str | None = None, animate: bool = False) -> None:
+    """Carry out paper/latent_figures.py: every picture of the run; with `animate` a GIF of how the plane was learnt."""
+    config, model, rows = read_run(run)
+    if animate:
+        print(f"wrote {animate_snapshots(Path(run), config.epochs)}")
+    data = load_dataset(config.dataset, "test", data_dir or config.data_dir)
+    draw_run(Path(run), measure(model, data, config.binarize, config.seed), rows, config)

@@ -1,0 +1,353 @@
+"""Measure a finished run of level 3, section by section, and say what of it can be believed.
+
+A figure outside its bounds is no result but a mistake: it is reported as an error, not as a number, and the exit status
+is 1.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vae_common import cli
+from vae_common.config import RunConfig
+from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor, load_dataset
+from vae_common.errors import UsageError
+from vae_common.evaluation import PIXELS, Evaluation, chunks
+from vae_common.files import read_whole
+from vae_common.plots.style import save_figure
+from vae_common.randomness import generator
+from vae_common.run_folder import write_json
+from vae_measures import disentanglement as scores
+from vae_measures import probes, sample_quality
+from vae_measures.held_out import measure, posterior_means
+from vae_measures.importance_bounds import ROUNDING, check_bounds, error_of, measured_bounds
+from vae_measures.rate_parts import EstimateError, decompose, refuse_impossible
+from vae_plots.evaluation import classes_of_samples, factors_by_dimension, importance_bounds, nearest_images
+from vae_training import processes
+from vae_training.factory import build_model
+from vae_training.run_files import read_run
+
+CODES = 2000  # codes drawn for I(x; z)
+SHOWN = 20  # latent dimensions in the table, at the most
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, and what was measured of it on the test split: what every section starts from."""
+
+    folder: Path
+    config: RunConfig
+    model: nn.Module
+    measured: Evaluation  # or what stands for it where the model has no density q(z|x)
+    importance_samples: int
+    votes: int
+    device: torch.device
+
+    @cached_property
+    def train(self) -> ImageSet:
+        return load_dataset(self.config.dataset, "train", self.config.data_dir)
+
+    @property
+    def on(self) -> str:
+        """What every number of the test split is on."""
+        return f"{self.config.dataset} test, {len(self.measured.x):,} images, {PIXELS[self.config.binarize]}"
+
+    @property
+    def encoders(self) -> tuple:
+        """The run's encoder, and one of the same architecture with its initial weights, as functions of arrays."""
+        return tuple(posterior_means(model, self.device) for model in (self.model, build_model(self.config)))
+
+    def draw(self, name: str, figure) -> str:
+        return f"wrote {save_figure(figure, self.folder / 'figures' / f'{name}.png')}"
+
+
+# --- terms --------------------------------------------------------------------------------------------------------
+
+
+def terms(run: Run) -> tuple[str, dict]:
+    """recon, kl and elbo once more, the floor of recon, and whether they are possible at all."""
+    measured, config = run.measured, run.config
+    refuse_impossible(not np.isfinite(measured.recon).all(), f"recon is not finite for every image of {run.on}")
+    if run.model.has_posterior:
+        least = measured.kl.min()
+        refuse_impossible(
+            not least >= -ROUNDING, f"kl is {least:.4f} nats for an image of {run.on}, and no KL is below 0"
+        )
+    found, lines = measured.results(), [measured.summary()]
+    if config.likelihood == "bernoulli":
+        found["entropy_floor"] = floor = max(0.0, entropy_floor(measured.x))
+        refuse_impossible(
+            not measured.recon.mean() >= floor - ROUNDING,
+            f"recon is {measured.recon.mean():.2f} nats on {run.on}, and "
+            f"no decoder goes below {floor:.2f}, the entropy of those pixels",
+        )
+        of_pixels = "their own entropy" if floor else "as pixels of 0 and 1 have no entropy"
+        lines.append(f"  no decoder brings recon below {floor:.2f} on {PIXELS[config.binarize]}, {of_pixels}")
+    return "\n".join(lines), found
+
+
+# --- bounds -------------------------------------------------------------------------------------------------------
+
+
+def bounds(run: Run, found: Mapping[int, np.ndarray]) -> tuple[str, dict]:
+    """The table and the picture of L_K, from the bounds of each image."""
+    K, config, constant = run.importance_samples, run.config, run.model.recon_constant
+    elbo = -(run.measured.recon + run.measured.kl).astype(np.float64)
+    check_bounds(found, elbo)
+    mean = {k: float(bound.mean()) for k, bound in found.items()}
+    gain = {k: error_of(bound - found[1]) for k, bound in found.items()}
+    given = " given its label" if run.measured.conditional else ""
+    log_p = f"log p(x){given}" + (f" + {constant:.2f}" if constant else "")
+    lines = [
+        f"bounds   lower bounds of {log_p}, nats per image; {run.on}, {K:,} codes each",
+        "            value (standard error)   gain on L_1 (standard error)",
+    ]
+    for k, bound in found.items():
+        more = f"{mean[k] - mean[1]:14.2f} ({gain[k]:.2f})" if k > 1 else ""
+        lines.append(f"  L_{k:<6}{mean[k]:9.2f} ({error_of(bound):.2f}){more}")
+    most = f"{constant - mean[K]:.2f}, as recon leaves 392 ln(pi) out" if constant else "this"
+    nll = f"{-mean[K]:9.2f} ({error_of(found[K]):.2f})   = -L_{K}"
+    lines.append(f"  nll     {nll}; the true -log p(x){given} is at most {most}")
+    if config.binarize == "none" and config.likelihood == "bernoulli":
+        lines.append("  grey pixels have no likelihood under a Bernoulli: not comparable with pixels of 0 and 1")
+    lines.append(run.draw("importance-bounds", picture_of_bounds(run, log_p, mean, gain, elbo, error_of(found[K]))))
+    keys = {str(k): value for k, value in mean.items()}
+    results = {"nll": -mean[K], "nll_error": error_of(found[K]), "importance_samples": K, "importance_bounds": keys}
+    return "\n".join(lines), results
+
+
+def picture_of_bounds(run: Run, log_p: str, mean: dict, gain: dict, elbo: np.ndarray, error: float):
+    K = run.importance_samples
+    return importance_bounds(
+        list(mean), np.array(list(mean.values())), np.array(list(gain.values())), float(elbo.mean()),
+        f"Bounds of {log_p}: {run.on}",
+        f"{log_p} lies above all of them. KL(q(z|x) || p(z|x)) is what L_1 loses, so at the least what L_{K} gains on "
+        f"it. Bars: two standard errors of that gain, over the images; the values themselves have one of {error:.2f}, "
+        f"in which all K go up and down together. elbo and L_1 estimate the same, from one z an image and from {K}.",
+    )  # fmt: skip
+
+
+# --- codes --------------------------------------------------------------------------------------------------------
+
+
+def posteriors(run: Run, data: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """mu, logvar (N, Z) of all images of `data`."""
+    like, rng, parts = next(run.model.parameters()), generator(run.config.seed, "evaluation"), []
+    for chunk in chunks(len(data), 500):
+        x = torch.from_numpy(binarize(data.images[chunk], run.config.binarize, rng)).to(like)
+        with torch.no_grad():
+            parts.append(run.model.encode(x, torch.from_numpy(data.labels[chunk]).to(like.device)))
+    mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return mu, logvar
+
+
+def codes(run: Run) -> tuple[str, dict]:
+    """What the rate of each split consists of, and a row for each latent dimension."""
+    measured, seed = run.measured, run.config.seed
+    sets = {"test": (measured.mu, measured.logvar), "train": posteriors(run, run.train)}
+    parts = {name: decompose(*one, CODES, generator(seed, "evaluation", 2)) for name, one in sets.items()}
+    rows = {
+        "rate R": [f"{part.rate:.2f}" for part in parts.values()],
+        "  I(x; z)": [str(part.information) for part in parts.values()],
+        "    its bound, ln N": [f"{np.log(part.images):.2f}" for part in parts.values()],
+        "  KL(q(z) || p(z))": [str(part.aggregate_kl) for part in parts.values()],
+        "    total correlation": [str(part.total_correlation) for part in parts.values()],
+    }
+    lines = [
+        f"codes    R = I(x; z) + KL(q(z) || p(z)), nats per image; {run.on}",
+        " " * 24 + "".join(f"{f'{name}, N = {part.images:,}':>20}" for name, part in parts.items()),
+        *(f"  {name:22}" + "".join(f"{value:>20}" for value in row) for name, row in rows.items()),
+        "  (of these N images: where I(x; z) is near ln N, each code names its image, and more images would show more)",
+        dimensions(measured),
+        "  " + measured.collapse(),
+    ]
+    per_dim = {"posterior_std": measured.std.mean(axis=0).tolist(), "mu_variance": measured.mu.var(axis=0).tolist()}
+    return "\n".join(lines), {"information": {**{name: asdict(part) for name, part in parts.items()}, **per_dim}}
+
+
+def dimensions(measured: Evaluation) -> str:
+    """A row for each latent dimension, the largest KL first."""
+    kl, std, spread = measured.kl_per_dim, measured.std.mean(axis=0), measured.mu.var(axis=0)
+    order = np.argsort(-kl, kind="stable")
+    lines = ["  dimension   KL (nats)   std of q(z|x)   variance of mu"]
+    lines += [
+        f"{dim:11d}{kl[dim]:12.3f}{std[dim]:16.3f}{spread[dim]:17.3f}" + ("" if measured.active[dim] else "   not used")
+        for dim in order[:SHOWN]
+    ]
+    if len(order) > SHOWN:
+        lines.append(f"  and {len(order) - SHOWN} more, {kl[order[SHOWN:]].sum():.3f} nats together")
+    return "\n".join(lines)
+
+
+# --- probes, factors, samples -------------------------------------------------------------------------------------
+
+
+def probed(run: Run) -> tuple[str, dict]:
+    found = probes.probe(*run.encoders, run.train, run.measured.data, run.config.binarize, run.config.seed)
+    count = min(probes.MOST, len(run.train))
+    head = f"probes   classes told from the codes of {count:,} labelled training images; {run.on}"
+    return f"{head}\n{probes.table(found)}", {"probes": {"images": count, "accuracy": found}}
+
+
+def factors(run: Run) -> tuple[str, dict]:
+
+    name, binarization, votes = run.config.dataset, run.config.binarize, run.votes
+    rng = generator(run.config.seed, "evaluation", 2)
+    found = scores.report(DRAWN[name], *run.encoders, binarization, rng, votes=votes)
+    lines = [
+        f"factors  disentanglement, 0 to 1; {scores.POINTS:,} {name} drawn anew, {PIXELS[binarization]}; {votes} votes",
+        scores.table(found),
+        "  judge each by what it has over the untrained encoder; the first two have standard errors of up to "
+        f"{0.5 / (votes / 2) ** 0.5:.2f},\n  as they are of {votes // 2} votes: --votes takes more",
+        run.draw("factors", factors_by_dimension(found, name)),
+    ]
+    return "\n".join(lines), {"disentanglement": {"votes": votes, **found}}
+
+
+def samples(run: Run) -> tuple[str, dict]:
+    config, names = run.config, run.measured.data.class_names
+    found, arrays = sample_quality.report(run.measured, run.train, config.binarize, config.seed, run.device)
+    copies = arrays["copies"]
+    lines = [f"samples  {found['count']:,} samples of the prior; {run.on}", sample_quality.table(found)]
+    if copies.suspicious:
+        lines.append("  warning: more samples than chance allows lie next to a training image: it was learnt by heart.")
+    bars = classes_of_samples(
+        {"test images": arrays["shares"]["test"], "samples of the prior": arrays["shares"]["samples"]}, names,
+        f"Which classes the samples show: {config.dataset}, {PIXELS[config.binarize]}",
+        "A class that the model neglects has a short bar. The classifier names a class for anything, smears between "
+        "two classes as well, so look at the samples too.",
+    )  # fmt: skip
+    pairs = nearest_images(
+        arrays["samples"], arrays["train"], copies, "Samples of the prior above their nearest training images",
+        "Nearest of all training images by squared error. A copy shows no difference to the image beneath it; the "
+        f"closest of {found['count']:,} samples are above, so simple shapes are likely there.",
+    )  # fmt: skip
+    lines += [run.draw("sample-classes", bars), run.draw("nearest", pairs)]
+    return "\n".join(lines), {"sample_quality": found}
+
+
+SECTIONS = {"bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples}
+KEYS = {
+    "bounds": ("nll", "nll_error", "importance_samples", "importance_bounds"),
+    "codes": ("information",),
+    "probes": ("probes",),
+    "factors": ("disentanglement",),
+    "samples": ("sample_quality",),
+}
+
+
+def left_out(name: str, run: Run) -> str | None:
+    """Why this section says nothing of such a run; None where it does."""
+    model = run.model
+    if name == "factors" and run.config.dataset not in DRAWN:
+        return f"nobody knows the true factors of {run.config.dataset}"
+    if name == "samples" and not model.has_prior:
+        return f"an {model.title.lower()} has neither a posterior nor a prior"
+    if name in ("bounds", "codes") and not model.has_posterior:
+        if not model.has_prior:
+            return f"an {model.title.lower()} has neither a posterior nor a prior"
+        return (
+            f"the codes of a {model.title} are not drawn from a density; its elbo, with the learned prior, is a bound"
+        )
+    if name in ("probes", "factors") and not model.codes_are_vectors:
+        return f"the encoder of --model {run.config.model} does not give an image alone a vector"
+    return None
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def same_run(row: Mapping, measured, folder: Path) -> None:
+    """Raise UsageError unless recon, and what it is on, are what the run itself has recorded last; 0.1% of recon for
+    devices that round differently."""
+    found, recorded = float(measured.recon.mean()), row["recon"]
+    if (
+        any(row[name] != value for name, value in measured.on.items())
+        or not abs(found - recorded) <= 1e-3 * abs(recorded) + ROUNDING
+    ):
+        raise UsageError(
+            f"{folder}: recon is {found:.2f} on {len(measured.x):,} test images, and its metrics.jsonl ends with "
+            f"{recorded:.2f}, so the weights or the data are not those of the run; see --data-dir."
+        )
+
+
+def impossible(message: str) -> None:
+    """One line on stderr, in red where it is a terminal."""
+    line = f"impossible: {message}"
+    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+def evaluate_run(
+    run: str,
+    data_dir: str | None = None,
+    device: str = "auto",
+    importance_samples: int = 500,
+    votes: int = 320,
+    only: list[str] | None = None,
+) -> int:
+    """Carry out paper/evaluate.py RUN: all sections, or those named in `only`; returns the exit status.
+
+    Several processes share the terms and the bounds, the writer does the rest.
+    """
+    with processes.joined():
+        on = processes.own_device(cli.torch_device(device))
+        config, model, rows = read_run(run)
+        config = replace(config, data_dir=data_dir or config.data_dir)
+        test = processes.writer_first(lambda: load_dataset(config.dataset, "test", config.data_dir))
+        model.to(on, torch.float32).eval()
+        measured = measure(model, test, config.binarize, config.seed)
+        subject = Run(Path(run), config, model, measured, importance_samples, votes, on)
+        same_run([row for row in rows if row["split"] == "test"][-1], measured, subject.folder)
+        chosen = [name for name in SECTIONS if name in (only or SECTIONS)]
+        sections = dict(SECTIONS)
+        if "bounds" in chosen and left_out("bounds", subject) is None:
+            of_all = measured_bounds(model, test, config.binarize, config.seed, importance_samples)
+            sections["bounds"] = lambda subject: bounds(subject, of_all)
+        if not processes.is_writer():
+            return 0
+        return report(subject, {name: sections[name] for name in chosen})
+
+
+def report(subject: Run, sections: Mapping) -> int:
+    """Print the sections, and write what they found into evaluation.json; 1 where a figure is impossible."""
+    try:
+        text, found = terms(subject)
+    except EstimateError as error:
+        impossible(str(error))
+        return 1
+    print(text)
+    status = 0
+    for name, section in sections.items():
+        reason = left_out(name, subject)
+        if reason is not None:
+            print(f"\n{name:9}left out: {reason}")
+            continue
+        try:
+            text, keys = section(subject)
+        except EstimateError as error:
+            impossible(str(error))
+            status = 1
+            continue
+        print(f"\n{text}")
+        found.update(keys)
+    print()
+    write_json(subject.folder / "evaluation.json", {**earlier(subject.folder, sections), **found})
+    return status
+
+
+def earlier(folder: Path, chosen: Iterable[str]) -> dict:
+    """What evaluation.json already holds of other sections, and of training."""
+    try:
+        found = dict(json.loads(read_whole(folder / "evaluation.json")))
+    except (OSError, ValueError, TypeError):
+        return {}
+    for key in (key for name in chosen for key in KEYS[name]):
+        found.pop(key, None)
+    return found

@@ -1,0 +1,1 @@
+"""The pictures that only level 3 has: arrays and evaluations in, figures out."""

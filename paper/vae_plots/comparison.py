@@ -1,0 +1,68 @@
+"""An autoencoder, PCA and a VAE with as many numbers for an image, in pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae_common.evaluation import Evaluation
+from vae_common.plots import charts
+from vae_common.plots.style import save_figure
+from vae_common.randomness import generator
+from vae_measures.linear_code import LinearCode
+
+COLUMNS = 12  # images in a row of the pictures
+
+
+def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCode, seed: int) -> None:
+    """Draw reconstructions, samples, and the two clouds of codes into folder/figures."""
+    z = generator(seed, "figures").standard_normal((COLUMNS, ae.mu.shape[1]), dtype=np.float32)
+    pictures = {
+        "reconstructions": reconstructions(ae, vae, pca),
+        "samples": samples(ae, vae.decode, pca, z),
+        "codes-ae": latent(
+            ae,
+            "The codes of the autoencoder",
+            "Nothing sets their scale, where z ~ N(0, I) mostly lies within 2 of the origin",
+        ),
+        "codes-vae": latent(
+            vae, "The posterior means of the VAE", "The KL draws them to where z ~ N(0, I) falls, the circles"
+        ),
+    }
+    for name, figure in pictures.items():
+        print(f"wrote {save_figure(figure, folder / 'figures' / f'against-{name}.png')}")
+
+
+def reconstructions(ae: Evaluation, vae: Evaluation, pca: LinearCode) -> Figure:
+    x = ae.x[:COLUMNS]
+    rows = [x, pca.decode(pca.encode(x)), vae.decode(vae.mu[:COLUMNS]), ae.decode(ae.mu[:COLUMNS])]
+    return charts.image_grid(
+        np.concatenate(rows).clip(0, 1), COLUMNS, f"Test images from {ae.mu.shape[1]} numbers each",
+        row_labels=["original", "PCA", "VAE", "AE"],
+        caption="PCA adds and subtracts fixed images, which leaves shadows. The VAE, here at z = mu, gives up detail "
+        "for codes that can be sampled; the AE gives up nothing for that.",
+    )  # fmt: skip
+
+
+def samples(ae: Evaluation, decode_vae: Callable[..., np.ndarray], pca: LinearCode, z: np.ndarray) -> Figure:
+    fitted = ae.mu.mean(axis=0) + ae.mu.std(axis=0) * z
+    rows = [decode_vae(z), ae.decode(z), ae.decode(fitted.astype(np.float32)), pca.decode(pca.std * z)]
+    return charts.image_grid(
+        np.concatenate(rows).clip(0, 1), COLUMNS, "The same z ~ N(0, I), decoded by each",
+        row_labels=["VAE", "AE", "AE, z rescaled", "PCA, z rescaled"],
+        caption="Only the VAE was trained to have its codes there; the AE's decoder never saw such z. Rescaled: z is "
+        "given the mean and the standard deviation of the codes, which helps, but their cloud is no Gaussian.",
+    )  # fmt: skip
+
+
+def latent(measured: Evaluation, title: str, caption: str) -> Figure:
+    variance = measured.mu.var(axis=0)
+    dims = np.sort(np.argsort(-variance, kind="stable")[:2])
+    spread = f": the standard deviations are {variance[dims].max() ** 0.5:.1f} and {variance[dims].min() ** 0.5:.1f}."
+    shown = f" Shown: the two of {len(variance)} dimensions with the largest variance." if len(variance) > 2 else ""
+    mu = measured.mu[:, dims] if len(dims) == 2 else np.repeat(measured.mu, 2, axis=1)
+    return charts.latent_scatter(
+        mu, measured.data.labels, measured.data.class_names, title, [f"mu[{dim}]" for dim in np.resize(dims, 2)],
+        caption=caption + spread + shown,
+    )  # fmt: skip

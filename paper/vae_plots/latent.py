@@ -1,0 +1,178 @@
+"""What level 3 shows of the latent space and of the decoder: which arrays to look at, and what to see in them.
+
+A picture is a function of an evaluation and of a random generator that returns a Figure; its name is that of the file.
+Those that all levels share are in vae_common/plots/run_pictures.py, the drawing itself is in charts.py beside it.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from vae_common.evaluation import Evaluation
+from vae_common.plots import charts, run_pictures
+
+EMBEDDED = 700  # test images that t-SNE is given: its time grows faster than their number
+
+# --- what the latent space looks like -----------------------------------------------------------------------------
+
+
+def aggregate(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    dims, z = run_pictures.most_active(measured, 8), measured.z
+    dims = np.sort(dims) if len(dims) == 2 else dims
+    return charts.against_prior(
+        z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior",
+        caption="Samples from N(0, I) decode to good images where the codes of real images fill it. A gap or an "
+        "overhang is a place where the decoder was trained too little, or is never asked. Largest KL first.",
+    )  # fmt: skip
+
+
+def sigma(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return charts.sigma_per_dimension(
+        measured.std, "How precisely each latent coordinate is known",
+        caption="A small posterior sigma means the image fixes that coordinate; at 1 it says nothing about it.",
+    )  # fmt: skip
+
+
+def embedding(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    some = np.sort(rng.permutation(len(measured.mu))[:EMBEDDED])
+    mu = measured.mu.astype(np.float64)
+    pca = PCA(2, random_state=0).fit(mu)
+    neighbours = min(30.0, (len(some) - 1) / 3)
+    tsne = TSNE(perplexity=neighbours, init="pca", learning_rate="auto", random_state=0).fit_transform(mu[some])
+    share = pca.explained_variance_ratio_.sum()
+    return charts.projections(
+        {f"PCA: {share:.0%} of the variance": pca.transform(mu)[some], "t-SNE: who is near whom": tsne},
+        measured.data.labels[some], measured.data.class_names, f"The {mu.shape[1]} dimensions of mu seen in two",
+        caption=f"{len(some)} test images. PCA is a shadow: classes that overlap in it may lie apart. t-SNE keeps "
+        "neighbours together; its distances between clusters, and their sizes, mean nothing.",
+    )  # fmt: skip
+
+
+# --- what the decoder makes of it ---------------------------------------------------------------------------------
+
+
+def best_to_worst(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return ranked(
+        measured, measured.recon + measured.kl, "-elbo",
+        "The test images the model explains best, middling and worst",
+        "Simple shapes with little ink are cheap. The worst are rare: look whether they are badly drawn, or of a kind "
+        "the model has not learnt.",
+    )  # fmt: skip
+
+
+def ranked(measured: Evaluation, cost: np.ndarray, name: str, title: str, caption: str) -> Figure:
+    """Originals above reconstructions of the ten cheapest images by cost (N,), the ten around the median, the ten
+    dearest, with the cost beneath."""
+    places = ranks(cost)
+    z = measured.z[places]
+    return charts.reconstructions(
+        measured.x[places], measured.decode_like(z, places), cost[places], title, caption,
+        number=f"{name} (nats)", groups=("best", "median", "worst") if len(places) == 30 else (),
+    )  # fmt: skip
+
+
+def ranks(cost: np.ndarray, count: int = 10) -> np.ndarray:
+    """Numbers of the `count` cheapest images, the `count` around the median and the `count` dearest, rising."""
+    order = np.argsort(cost, kind="stable")
+    if len(order) < 3 * count:
+        return order
+    middle = (len(order) - count) // 2
+    return np.concatenate([order[:count], order[middle : middle + count], order[-count:]])
+
+
+def arithmetic(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    names, steps = measured.data.class_names, np.linspace(0, 1, 6)
+    strips, labels = [], []
+    for start, end in run_pictures.pairs_of_classes(measured, 4):
+        minus, plus = measured.data.labels[[start, end]]
+        direction = class_direction(measured.mu, measured.data.labels, plus, minus)
+        z = (measured.mu[start] + steps[:, None] * direction).astype(np.float32)
+        strips += [measured.x[[start]], measured.decode_like(z, start)]
+        labels.append(f"a {names[minus]} - mean {names[minus]} + mean {names[plus]}")
+    return charts.image_grid(
+        np.concatenate(strips), 1 + len(steps), "Arithmetic on classes", labels,
+        ["image", *(f"{step:.0%}" for step in steps)],
+        caption="To the code of one image is added the mean code of one class less the mean of its own, more of it "
+        "from left to right. The class changes; with enough dimensions slant and thickness stay.",
+    )  # fmt: skip
+
+
+def class_direction(mu: np.ndarray, labels: np.ndarray, plus: int, minus: int) -> np.ndarray:
+    """Mean code (Z,) of class `plus` less that of class `minus`."""
+    return mu[labels == plus].mean(axis=0) - mu[labels == minus].mean(axis=0)
+
+
+# --- conditional: the label is given, z is the style --------------------------------------------------------------
+
+
+def class_by_style(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    z = rng.standard_normal((8, measured.mu.shape[1]), dtype=np.float32)
+    return charts.image_grid(
+        each_class(measured, z), len(measured.data.class_names), "Ten classes, eight styles",
+        [f"z no. {k}" for k in range(1, 9)], measured.data.class_names,
+        caption="In a row z, drawn from N(0, I), stays the same and only the label changes: slant, width and "
+        "thickness go along the row, for the label says which class, and z how it is drawn.",
+    )  # fmt: skip
+
+
+def each_class(measured: Evaluation, z: np.ndarray) -> np.ndarray:
+    """Latents (M, Z) decoded as every class, (M * classes, 1, 28, 28), the classes of one z beside one another."""
+    classes = len(measured.data.class_names)
+    return measured.decode(np.repeat(z, classes, axis=0), np.tile(np.arange(classes), len(z)))
+
+
+def relabelled(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    names, firsts = measured.data.class_names, np.unique(measured.data.labels, return_index=True)[1]
+    own = measured.decode_like(measured.mu[firsts], firsts)
+    others = each_class(measured, measured.mu[firsts]).reshape(len(firsts), len(names), 1, 28, 28)
+    rows = np.concatenate([measured.x[firsts][:, None], own[:, None], others], axis=1)
+    return charts.image_grid(
+        rows.reshape(-1, 1, 28, 28), 2 + len(names), "The same z, another label",
+        [f"a {names[measured.data.labels[i]]}" for i in firsts], ["image", "own", *names],
+        caption="Test images, reconstructed with their own label, then with every label. Where the writing stays and "
+        "the class changes, z holds style alone.",
+    )  # fmt: skip
+
+
+def styles(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return run_pictures.scatter(
+        measured, "Where the encoder puts the test images, knowing their labels",
+        "The classes lie over one another: the label is given, so z need not say it, and holds the style. "
+        "An ellipse is the posterior of one image.",
+    )  # fmt: skip
+
+
+# --- autoencoder: codes, but no distribution of codes -------------------------------------------------------------
+
+
+def best_to_worst_by_recon(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return ranked(
+        measured, measured.recon, "recon", "The test images reconstructed best, middling and worst",
+        "Without noise and without a price on the code, images are copied more sharply than by a VAE of the same Z.",
+    )  # fmt: skip
+
+
+def decoded_noise(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
+    return charts.image_grid(
+        measured.decode(z), 16, "What an autoencoder makes of N(0, I)",
+        caption="Not a generative model: nothing in its training puts codes where N(0, I) is (their spread is "
+        f"{measured.mu.std(axis=0).mean():.1f}, not 1), so the decoder is asked about places between them.",
+    )  # fmt: skip
+
+
+def codes(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    return run_pictures.scatter(
+        measured, "Where the autoencoder puts the test images",
+        "Nothing draws the codes to the origin or to a scale of 1: compare the axes with those of a VAE.", prior=False,
+    )  # fmt: skip
+
+
+def between_images(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    pairs = run_pictures.pairs_of_classes(measured, 2)
+    ends = {run_pictures.between(measured, *pair): measured.mu[list(pair)] for pair in pairs}
+    return run_pictures.lerp_and_slerp(
+        measured, ends, "Between two test images",
+        "Halfway the decoder is asked about codes that no training image had: expect blends rather than digits.",
+    )  # fmt: skip

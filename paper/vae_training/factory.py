@@ -1,0 +1,74 @@
+"""The one place that knows which model a configuration means."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from conv_vae import ConvVAE, Decoder, Encoder
+from vae_common.config import RunConfig
+from vae_common.data import CLASS_NAMES
+from vae_common.spec import VAESpec
+from vae_models.autoencoder import Autoencoder
+from vae_models.beta_vae import BetaVAE, KLWeight
+from vae_models.code_prior import CodePrior
+from vae_models.conditional_vae import ConditionalVAE
+from vae_models.iwae import IWAE, ManySampleVAE
+from vae_models.linear_vae import LinearVAE
+from vae_models.mlp import LINEAR, MLP
+from vae_models.vq_vae import VQVAE
+from vae_training import processes
+
+ARCHITECTURES = {"conv": (Encoder, Decoder), "mlp": MLP, "linear": LINEAR}
+
+
+def build_model(config: RunConfig, steps_per_epoch: int = 1) -> nn.Module:
+    """The model that `config`, settled, describes, with seeded initial weights.
+
+    A model of the spec's architecture starts from the spec's weights, as levels 1 and 2 do.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = _construct(config, steps_per_epoch)
+    if follows_spec(model):
+        load_arrays(model, model.spec.init_params(config.seed))
+    return model
+
+
+def build_prior(config: RunConfig, vqvae: VQVAE) -> CodePrior:
+    """The prior over the codes of a trained VQ-VAE, with seeded initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return CodePrior(vqvae)
+
+
+def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
+    if config.model == "vqvae":
+        shared = {"batch_mean": processes.batch_mean, "batch_rows": processes.batch_rows}
+        return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook, **shared)
+    spec, architecture = VAESpec(config.latent_dim), ARCHITECTURES[config.architecture]
+    if config.model == "cvae":
+        return ConditionalVAE(spec, config.likelihood, classes=len(CLASS_NAMES[config.dataset]))
+    if config.model == "ae":
+        return Autoencoder(spec, config.likelihood, architecture)
+    if config.importance_samples > 1:
+        return IWAE(spec, config.likelihood, architecture, samples=config.importance_samples)
+    if config.mc_samples > 1:
+        return ManySampleVAE(spec, config.likelihood, architecture, samples=config.mc_samples)
+    ramp = config.anneal_epochs * steps_per_epoch
+    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity)
+    if config.architecture == "linear":
+        return LinearVAE(spec, config.likelihood, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+    if kl_weight == KLWeight(ramp=ramp):
+        return ConvVAE(spec, config.likelihood, architecture)
+    return BetaVAE(spec, config.likelihood, architecture, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+
+
+def follows_spec(model: nn.Module) -> bool:
+    """Whether the model's weights are those of the spec, which levels 1 and 2 read too."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return hasattr(model, "spec") and shapes == model.spec.shapes
+
+
+def load_arrays(model: nn.Module, params: dict[str, np.ndarray]) -> None:
+    """Put arrays into the model; names and shapes must be those of its state_dict."""
+    model.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in params.items()})
