@@ -11,7 +11,8 @@ import numpy as np
 
 import recorder
 from vae_common import cli
-from vae_common.data import generator, load_dataset
+from vae_common.data import load_dataset
+from vae_common.randomness import generator
 from vae_common.spec import shape_text
 from vae_common.weights import PRETRAINED, latent_dim_of, load_weights
 

@@ -112,7 +112,7 @@ def test_same_held_out_elbo_at_every_level(digits):
     """Whole test split, one seed: the three levels print the same number (float32, so equal to its rounding)."""
     from types import SimpleNamespace
 
-    from paper_run import measure
+    from vae_training.factory import measure
 
     args = SimpleNamespace(seed=0, binarize="dynamic", likelihood="bernoulli", batch_size=128)
     params = VAESpec(2).init_params(0)

@@ -11,12 +11,12 @@ import torch
 from sklearn.decomposition import PCA
 from torch.distributions import Bernoulli
 
-import autoencoder
 import quadrants
 import vae_paper
-from autoencoder import LinearCode
 from quadrants import QuadrantCVAE, estimates, given_pixels
 from vae_common.data import ImageSet, load_dataset
+from vae_models import autoencoder
+from vae_models.autoencoder import LinearCode
 
 # --- PCA ----------------------------------------------------------------------------------------------------------
 

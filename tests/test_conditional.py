@@ -15,11 +15,12 @@ from torch import nn
 from torch.distributions import Bernoulli
 
 import vae_paper
-from conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
 from conv_vae import ConvVAE
-from paper_run import label_worth, read_run
-from vae_common.data import ImageSet, batches, generator, load_dataset
+from vae_common.data import ImageSet, load_dataset
+from vae_common.randomness import batches, generator
 from vae_common.spec import VAESpec
+from vae_models.conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
+from vae_training.factory import label_worth, read_run
 
 Z, CLASSES = 3, 4
 
@@ -92,7 +93,7 @@ def test_training_reaches_the_weights_of_just_the_labels_that_occur(pair, batch)
 def test_the_number_of_classes_is_the_datas():
     flags = argparse.Namespace(**vars(vae_paper.build_parser().parse_args(["--model", "cvae", "--dataset", "sprites"])))
     vae_paper.fill_in(flags)
-    from paper_run import build_model
+    from vae_training.factory import build_model
 
     model = build_model(flags)
     assert model.encoder.conv1.weight.shape == (32, 1 + 3, 3, 3)

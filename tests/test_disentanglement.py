@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import disentanglement as dis
-import probes
 from vae_common import digits, figures, sprites
 from vae_common.data import ImageSet
+from vae_measures import disentanglement as dis
+from vae_measures import probes
 
 F, Z = 5, 7  # the factors of the sprites, and dimensions: never equal, so that a transposed array does not fit
 VOTES, POINTS = 200, 4000
@@ -380,9 +380,9 @@ def a_run(folder, dataset="sprites", model="vae"):
     import torch
 
     import vae_paper
-    from paper_run import build_model, save_model
     from vae_common import cli
-    from vae_common.measured import about
+    from vae_common.evaluation import about
+    from vae_training.factory import build_model, save_model
 
     args = vae_paper.build_parser().parse_args(["--dataset", dataset, "--model", model, "--latent-dim", "3"])
     args.out = str(folder)

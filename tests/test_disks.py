@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import probes
 import pytest
 
 import evaluate
 import latent_explorer
 import latent_figures
-import probes
 import rate_distortion
 import vae_common.data
 import vae_lowlevel

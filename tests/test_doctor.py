@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import doctor
-import doctor_invariants
 import vae_paper
-from autoencoder import Autoencoder
-from beta_vae import BetaVAE
-from conditional_vae import ConditionalVAE
 from conv_vae import ConvVAE
-from doctor import Subject, examine, first_failure, subject_of_model, subject_of_module
-from iwae import IWAE
-from linear_vae import LinearVAE
-from trunks import MLP
-from vae_common.cli import UsageError
+from vae_common.errors import UsageError
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
-from vq_vae import VQVAE
+from vae_doctor import invariants as doctor_invariants
+from vae_doctor import report as doctor
+from vae_doctor.report import Subject, examine, first_failure, subject_of_model, subject_of_module
+from vae_models.autoencoder import Autoencoder
+from vae_models.beta_vae import BetaVAE
+from vae_models.conditional_vae import ConditionalVAE
+from vae_models.iwae import IWAE
+from vae_models.linear_vae import LinearVAE
+from vae_models.mlp import MLP
+from vae_models.vq_vae import VQVAE
 
 N, Z = 60, 20
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import effective_beta as eb
-from beta_vae import BetaVAE, KLPrice
 from effective_beta import LossConvention, effective_beta, loss_scale
 from vae_common.spec import VAESpec
+from vae_models.beta_vae import BetaVAE, KLWeight
 
 B, Z, PIXELS = 5, 3, 784
 REDUCTIONS = [LossConvention(*kinds) for kinds in product(("sum", "mean"), repeat=4)]
@@ -58,7 +58,7 @@ def their_loss(convention, model, x, eps):
 
 
 def our_loss(model, x, y, eps, beta, likelihood):
-    model.price, model.likelihood = KLPrice(beta), likelihood
+    model.price, model.likelihood = KLWeight(beta), likelihood
     return model.objective(x, y, eps, step=0)["loss"]
 
 

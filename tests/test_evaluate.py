@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import disentanglement
 import evaluate
-import mutual_information
-import processes
 import vae_paper
 from conv_vae import ConvVAE
-from evaluate_figures import importance_bounds as picture
-from mutual_information import EstimateError
-from paper_run import build_model, build_prior, measure, save_model
 from vae_common import cli
 from vae_common.data import ImageSet, entropy_floor
 from vae_common.spec import VAESpec
+from vae_measures import disentanglement
+from vae_measures import rate_parts as mutual_information
+from vae_measures.rate_parts import EstimateError
+from vae_plots.evaluation import importance_bounds as picture
+from vae_training import processes
+from vae_training.factory import build_model, build_prior, measure, save_model
 
 CONFIG = Namespace(seed=0, binarize="dynamic", likelihood="bernoulli")
 
@@ -92,7 +92,8 @@ def test_importance_bounds_against_the_definition(values):
 def test_the_bounds_close_in_on_log_p_by_quadrature(few):
     """Z = 1: log p(x) = log of the integral of p(x|z) N(z; 0, 1), by the rectangle rule on a fine grid. The posterior
     of an untrained model is near the prior, so 500 draws leave little: the delta method's var(w) / 2K of it."""
-    from vae_common.data import binarize, generator
+    from vae_common.data import binarize
+    from vae_common.randomness import generator
 
     model, z = a_model(1), torch.linspace(-8, 8, 801)[:, None]
     x = torch.from_numpy(binarize(few.images, "dynamic", generator(0, "evaluation")))

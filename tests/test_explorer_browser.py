@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import paper_run
 import pytest
 from PIL import Image
 
 import latent_explorer
-import paper_run
 import vae_numpy
 from test_latent_explorer import HOSTILE, LOGITS, Page, hostile, make_run
 from vae_common import figures

@@ -15,18 +15,18 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
 import torch
+from paper_run import SETTINGS, build_model, build_prior, read_config
 from safetensors import safe_open
 
-import checkpoints
 import latent_figures
 import vae_lowlevel
 import vae_numpy
 import vae_paper
 from conv_vae import ConvVAE
-from paper_run import SETTINGS, build_model, build_prior, read_config
 from test_resume import MODELS
 from vae_common import cli, digits, files
 from vae_common.data import DatasetError, ImageSet, load_dataset

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image
 
-from vae_common import canvas, figures
+from vae_common.plots import figures
+from vae_common.plots import style as canvas
 
 EPS = np.finfo(np.float64).eps
 LONG = "What to see here is told at some length, so that it has to be broken into several lines beneath. " * 3

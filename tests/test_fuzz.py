@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-import vae_paper
 from checkpoints import load_checkpoint, save_checkpoint
 from paper_run import build_model, read_config, read_run, save_model
 from trainer import RunState, Settings
+from vae_common.measured import about
+
+import vae_paper
 from vae_common import cli, data
 from vae_common.data import DatasetError, ImageSet
-from vae_common.measured import about
 from vae_common.spec import VAESpec
 from vae_common.weights import WeightsError, load_weights, save_weights
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import recorder
-import trainer
 import vae_lowlevel
 from vae_common.data import ImageSet
 from vae_common.spec import VAESpec
+from vae_training import trainer
 
 SPEC = VAESpec(3)
 

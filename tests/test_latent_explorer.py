@@ -10,18 +10,18 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import paper_run
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from vae_common.measured import about
 
 import latent_explorer
-import paper_run
 import vae_numpy
 import vae_paper
 from vae_common import cli, figures
 from vae_common.data import ImageSet, binarize
-from vae_common.measured import about
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 

@@ -10,22 +10,23 @@ import torch
 from PIL import Image
 
 import latent_figures
-import trainer
 import vae_paper
-from autoencoder import AutoencoderMeasured
-from beta_vae import KLPrice
 from conv_vae import ConvVAE
 from test_figures import visible_texts
-from vae_common import canvas, figures, pictures
-from vae_common.cli import UsageError
 from vae_common.data import ImageSet, entropy_floor
-from vae_common.measured import Measured
+from vae_common.errors import UsageError
+from vae_common.evaluation import Evaluation
+from vae_common.plots import figures, pictures
+from vae_common.plots import style as canvas
 from vae_common.spec import VAESpec
+from vae_models.autoencoder import AutoencoderEvaluation
+from vae_models.beta_vae import KLWeight
+from vae_training import trainer
 
 RNG = np.random.default_rng
 
 
-def tiny(latent_dim: int, model: str = "vae", count: int = 60) -> Measured:
+def tiny(latent_dim: int, model: str = "vae", count: int = 60) -> Evaluation:
     """Something that could have been measured, skewed in each dimension; `measured.decode.asked` keeps its calls."""
     rng, weights = RNG(latent_dim), RNG(1).normal(size=(latent_dim + 10, 784))
     images = rng.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
@@ -43,7 +44,7 @@ def tiny(latent_dim: int, model: str = "vae", count: int = 60) -> Measured:
     eps = rng.standard_normal(mu.shape, dtype=np.float32)
     recon, kl = rng.uniform(80, 200, count), rng.uniform(2, 9, count)
     data = ImageSet("digits", "test", images, labels, tuple("0123456789"))
-    kind = AutoencoderMeasured if model == "ae" else Measured
+    kind = AutoencoderEvaluation if model == "ae" else Evaluation
     return kind(data, (images / 255).astype(np.float32), eps, recon, kl, mu, logvar, decode, model == "cvae")
 
 
@@ -237,7 +238,7 @@ def test_samples_of_a_conditional_model_have_a_label_each():
 def test_the_schedule_is_the_price_that_training_paid(anneal):
     args = settings(anneal=anneal)
     name, at, values = latent_figures.schedule_of(args)
-    price = KLPrice(args.beta, anneal, ramp=0.5 * 250)  # 250 steps an epoch: the 1,000 moments are the 1,000 steps
+    price = KLWeight(args.beta, anneal, ramp=0.5 * 250)  # 250 steps an epoch: the 1,000 moments are the 1,000 steps
     assert name == "beta" and np.allclose(at * 250, np.arange(1000))
     np.testing.assert_allclose(values, [price.beta_at(step) for step in range(1000)], atol=1e-12)
     fig = figures.schedule(at, values, name, history(), "t")
@@ -247,7 +248,7 @@ def test_the_schedule_is_the_price_that_training_paid(anneal):
 
 def test_the_capacity_is_drawn_over_the_kl():
     name, at, values = latent_figures.schedule_of(settings(capacity=25.0, beta=10.0, anneal_epochs=2))
-    price = KLPrice(10.0, capacity=25.0, ramp=500)
+    price = KLWeight(10.0, capacity=25.0, ramp=500)
     assert name == "C"
     np.testing.assert_allclose(values, [price.capacity_at(step) for step in range(1000)], atol=1e-12)
     (ax,) = figures.schedule(at, values, name, history(), "t").axes

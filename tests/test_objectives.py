@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.distributions import MultivariateNormal, Normal
 
-from autoencoder import Autoencoder
-from beta_vae import BetaVAE, KLPrice
 from conv_vae import ConvVAE
-from iwae import IWAE, ManySampleVAE, importance_bound, log_weights, sample_terms
-from linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
-from trunks import MLP, LinearDecoder, LinearEncoder
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
+from vae_models.autoencoder import Autoencoder
+from vae_models.beta_vae import BetaVAE, KLWeight
+from vae_models.iwae import IWAE, ManySampleVAE, importance_bound, log_weights, sample_terms
+from vae_models.linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
+from vae_models.mlp import MLP, LinearDecoder, LinearEncoder
 
 SPEC = VAESpec(3)
 
@@ -42,10 +42,10 @@ def a_batch(digits, samples=()):
 @pytest.mark.parametrize(
     ("price", "betas"),
     [
-        (KLPrice(4.0), {0: 4, 10: 4, 10**6: 4}),
-        (KLPrice(4.0, "linear", ramp=100), {0: 0, 25: 1, 50: 2, 99: 3.96, 100: 4, 101: 4, 10**6: 4}),
-        (KLPrice(4.0, "cyclical", ramp=100), {0: 0, 50: 2, 100: 4, 150: 4, 199: 4, 200: 0, 250: 2, 300: 4, 1150: 4}),
-        (KLPrice(4.0, "sigmoid", ramp=100), {0: 4 / (1 + math.e**6), 50: 2, 100: 4 / (1 + math.e**-6), 10**6: 4}),
+        (KLWeight(4.0), {0: 4, 10: 4, 10**6: 4}),
+        (KLWeight(4.0, "linear", ramp=100), {0: 0, 25: 1, 50: 2, 99: 3.96, 100: 4, 101: 4, 10**6: 4}),
+        (KLWeight(4.0, "cyclical", ramp=100), {0: 0, 50: 2, 100: 4, 150: 4, 199: 4, 200: 0, 250: 2, 300: 4, 1150: 4}),
+        (KLWeight(4.0, "sigmoid", ramp=100), {0: 4 / (1 + math.e**6), 50: 2, 100: 4 / (1 + math.e**-6), 10**6: 4}),
     ],
     ids=["none", "linear", "cyclical", "sigmoid"],
 )
@@ -55,14 +55,14 @@ def test_beta_at_given_steps(price, betas):
 
 def test_four_cycles_of_which_half_are_ramps():
     """Fu et al. 2019: M = 4 cycles, R = 0.5; an eighth of the run for each ramp."""
-    price = KLPrice(1.0, "cyclical", ramp=1000 / 8)
+    price = KLWeight(1.0, "cyclical", ramp=1000 / 8)
     betas = np.array([price.beta_at(step) for step in range(1000)])
     assert (betas == 0).sum() == 4
     assert (betas == 1).mean() == pytest.approx(0.5, abs=0.005)
 
 
 def test_capacity_rises_and_stays():
-    price = KLPrice(beta=10, capacity=25.0, ramp=50)
+    price = KLWeight(beta=10, capacity=25.0, ramp=50)
     assert [price.capacity_at(step) for step in (0, 10, 50, 80)] == [0, 5, 25, 25]
 
 
@@ -72,14 +72,14 @@ def test_capacity_rises_and_stays():
 def test_free_bits_takes_the_max_after_the_minibatch_mean():
     """Two images with KL 0 and 3 in one dimension: the mean 1.5 is over the floor of 1, so nothing is given."""
     kl = torch.tensor([[0.0], [3.0]])
-    assert KLPrice(free_bits=1.0)(kl.mean(dim=0), 0).item() == 1.5
+    assert KLWeight(free_bits=1.0)(kl.mean(dim=0), 0).item() == 1.5
     assert kl.clamp(min=1.0).mean().item() == 2.0  # what the max before the mean would have made of it
 
 
 @given(arrays(float, 5, elements=st.floats(0, 4)))
 def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
     kl = torch.tensor(kl, requires_grad=True)
-    (KLPrice(beta=2.0, free_bits=1.5)(kl, 0) + 0 * kl.sum()).backward()
+    (KLWeight(beta=2.0, free_bits=1.5)(kl, 0) + 0 * kl.sum()).backward()
     expected = torch.where(kl >= 1.5, 2.0, 0.0)
     assert torch.equal(kl.grad[kl != 1.5], expected[kl != 1.5].double())
 
@@ -87,7 +87,7 @@ def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
 @pytest.mark.parametrize(("kl", "slope"), [(3.0, -7.0), (12.0, 7.0)])
 def test_capacity_draws_the_kl_towards_c(kl, slope):
     per_dim = torch.tensor([kl / 2, kl / 2], requires_grad=True)
-    penalty = KLPrice(beta=7.0, capacity=10.0, ramp=1)(per_dim, step=100)
+    penalty = KLWeight(beta=7.0, capacity=10.0, ramp=1)(per_dim, step=100)
     penalty.backward()
     assert penalty.item() == 7 * abs(kl - 10)
     assert per_dim.grad.tolist() == [slope, slope]
@@ -97,8 +97,8 @@ def test_capacity_draws_the_kl_towards_c(kl, slope):
 
 NEUTRAL = {
     "beta 1": (BetaVAE, ()),
-    "annealing that is over": (lambda spec: BetaVAE(spec, price=KLPrice(1.0, "linear", ramp=0.5)), ()),
-    "free bits 0": (lambda spec: BetaVAE(spec, price=KLPrice(free_bits=0.0)), ()),
+    "annealing that is over": (lambda spec: BetaVAE(spec, price=KLWeight(1.0, "linear", ramp=0.5)), ()),
+    "free bits 0": (lambda spec: BetaVAE(spec, price=KLWeight(free_bits=0.0)), ()),
     "one sample": (ManySampleVAE, (1,)),
 }
 
@@ -121,7 +121,7 @@ def test_neutral_settings_give_the_plain_vae(name, digits):
 
 
 def test_beta_weighs_the_kl_and_reports_it_true(digits):
-    model = BetaVAE(SPEC, price=KLPrice(4.0)).double()
+    model = BetaVAE(SPEC, price=KLWeight(4.0)).double()
     terms = model.objective(*a_batch(digits), step=0)
     assert terms["loss"].item() == pytest.approx((terms["recon"] + 4 * terms["kl"]).item(), rel=1e-12)
     assert terms["elbo"].item() == pytest.approx(-(terms["recon"] + terms["kl"]).item(), rel=1e-12)
@@ -129,7 +129,7 @@ def test_beta_weighs_the_kl_and_reports_it_true(digits):
 
 def test_free_bits_reports_the_true_kl(digits):
     x, y, eps = a_batch(digits)
-    plain, floored = with_same_weights(ConvVAE(SPEC), BetaVAE(SPEC, price=KLPrice(free_bits=5.0)))
+    plain, floored = with_same_weights(ConvVAE(SPEC), BetaVAE(SPEC, price=KLWeight(free_bits=5.0)))
     terms = floored.objective(x, y, eps, 0)
     assert terms["kl"].item() == pytest.approx(plain.objective(x, y, eps, 0)["kl"].item(), rel=1e-12)
     assert terms["loss"].item() == pytest.approx((terms["recon"] + 3 * 5.0).item(), rel=1e-12)
@@ -154,7 +154,7 @@ def test_free_bits_of_the_model_holds_the_floor_against_the_minibatch_mean(digit
     kl = model.kl_terms(*model.encode(x)).detach()
     floor = float(kl.mean(dim=0).min() + kl.min()) / 2
     assert (kl < floor).any() and (kl.mean(dim=0) > floor).all()
-    model.price = KLPrice(free_bits=floor)
+    model.price = KLWeight(free_bits=floor)
     terms = model.objective(x, y, eps, 0)
     assert terms["loss"].item() == pytest.approx((terms["recon"] + kl.mean(dim=0).sum()).item(), rel=1e-12)
     before_the_mean = terms["recon"] + kl.clamp(min=floor).mean(dim=0).sum()
@@ -287,7 +287,7 @@ def test_ppca_log_likelihood_is_that_of_the_best_gaussian():
 def test_linear_beta_vae_is_gaussian_rate_distortion(beta):
     """At s2 = 0.3 the water stands at 0.15, 0.3, 0.9, 1.8 and 9: 3, 3, 3, 2 and 0 of the three components are used."""
     x, eigenvalues, _ = gaussian_images()
-    model = linear_model(fixed_s2=0.3)
+    model = linear_model(fixed_variance=0.3)
     recon, kl = minimise(model, x, beta)
     rate, squared_error, active = linear_rate_distortion(eigenvalues, LATENTS, 0.3, beta)
     constant = 8 * math.log(2 * math.pi * 0.3)

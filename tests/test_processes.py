@@ -20,13 +20,13 @@ import pytest
 import torch
 
 import latent_figures
-import processes
-import trainer
 import vae_paper
-from paper_run import build_model, build_prior, measure
-from trainer import RunState, Settings, train_step
-from vae_common.data import ImageSet, batches, load_dataset
+from vae_common.data import ImageSet, load_dataset
+from vae_common.randomness import batches
 from vae_common.weights import read_safetensors
+from vae_training import processes, trainer
+from vae_training.factory import build_model, build_prior, measure
+from vae_training.trainer import RunState, Settings, train_step
 
 MODELS = {
     "vae": ["--latent-dim", "3"],

@@ -12,15 +12,15 @@ from hypothesis.extra.numpy import arrays
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import evaluate
-import mutual_information
 import rate_distortion
-import trainer
 import vae_paper
-from linear_vae import linear_rate_distortion
-from mutual_information import EstimateError, decompose, log_densities, log_marginals
-from rate_distortion_figures import rate_distortion_plane
 from vae_common.data import binarize, load_dataset
 from vae_common.weights import read_safetensors
+from vae_measures import rate_parts as mutual_information
+from vae_measures.rate_parts import EstimateError, decompose, log_densities, log_marginals
+from vae_models.linear_vae import linear_rate_distortion
+from vae_plots.rate_distortion import rate_distortion_plane
+from vae_training import trainer
 
 FOUR = 4  # standard errors
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import conv_vae
-import trainer
 import vae_lowlevel
 import vae_numpy
 from vae_common.data import load_dataset
 from vae_common.spec import VAESpec
+from vae_training import trainer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

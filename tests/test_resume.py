@@ -5,15 +5,15 @@ import json
 import os
 import signal
 
+import checkpoints
 import numpy as np
 import pytest
 import torch
-
-import checkpoints
 import trainer
-import vae_paper
 from checkpoints import load_checkpoint
 from paper_run import build_model, read_config
+
+import vae_paper
 from vae_common.weights import read_safetensors
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import sample_quality as sq
-from evaluate_figures import classes_of_samples, nearest_images
 from synthetic_mnist import synthetic_images
 from vae_common.data import ImageSet, binarize
+from vae_measures import sample_quality as sq
+from vae_plots.evaluation import classes_of_samples, nearest_images
 
 
 def rng(seed=0) -> np.random.Generator:

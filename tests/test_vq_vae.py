@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
-import trainer
-import vq_figures
-from checkpoints import load_checkpoint, save_checkpoint
-from trainer import Interrupted, RunState, Settings, train
 from vae_common.data import ImageSet
-from vq_measured import measure_vq
-from vq_vae import VQVAE, CodePrior, code_shares, nearest_code, perplexity
+from vae_models.code_evaluation import measure_vq
+from vae_models.vq_vae import VQVAE, CodePrior, code_shares, nearest_code, perplexity
+from vae_plots import vq as vq_figures
+from vae_training import trainer
+from vae_training.checkpoints import load_checkpoint, save_checkpoint
+from vae_training.trainer import Interrupted, RunState, Settings, train
 
 EPS = np.finfo(float).eps
 CONFIG = argparse.Namespace(seed=0, binarize="none", likelihood="bernoulli", dataset="digits")

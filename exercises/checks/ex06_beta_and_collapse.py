@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import torch
+from beta_vae import KLPrice
 
 import effective_beta as calculator
-from beta_vae import KLPrice
 from checks.judging import Mismatch, Wrong, agree, agree_on_cases
 
 FORBIDDEN = ("beta_vae", "effective_beta", "conv_vae", "vae_paper", "linear_vae")  # they hold the answer

@@ -1,10 +1,10 @@
 """What exercise 7 asks for, compared with vae_common's entropy, level 3's mixture and the closed form of Gaussians."""
 
 import numpy as np
-
-from checks.judging import Wrong, agree_on_cases
 from linear_vae import linear_rate_distortion
 from mutual_information import log_densities as own_and_mixture
+
+from checks.judging import Wrong, agree_on_cases
 from vae_common.data import entropy_floor
 
 FORBIDDEN = ("vae_common", "mutual_information", "rate_distortion", "linear_vae", "evaluate")  # they hold the answer

@@ -1,10 +1,10 @@
 """What exercise 8 asks for, compared with level 3's bounds, torch, and an integral done by summing."""
 
+import iwae
 import numpy as np
 import torch
 
 import evaluate
-import iwae
 from checks.judging import Wrong, agree_on_cases
 
 FORBIDDEN = ("iwae", "evaluate")  # they hold the answer

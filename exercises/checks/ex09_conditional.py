@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import conditional_vae
 import numpy as np
 import torch
 
-import conditional_vae
 from checks.judging import Wrong, agree, agree_on_cases
 
 FORBIDDEN = ("conditional_vae", "vae_paper")  # they hold the answer

@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 import torch
-
 import vq_vae
+
 from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
 
 FORBIDDEN = ("vq_vae", "vae_paper", "sklearn", "scipy")  # they hold the answer

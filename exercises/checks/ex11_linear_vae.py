@@ -4,10 +4,10 @@ import contextlib
 
 import numpy as np
 import torch
+from linear_vae import linear_rate_distortion, ppca_log_likelihood
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from checks.judging import Mismatch, Wrong, agree, agree_on_cases, close, numbers, to_numpy
-from linear_vae import linear_rate_distortion, ppca_log_likelihood
 
 FORBIDDEN = ("linear_vae", "rate_distortion", "rate_distortion_figures", "conv_vae")  # they hold the answer
 PAGE = "11_linear_vae.md"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from doctor_invariants import INVARIANTS, Exam, Fails, Skip
+from doctor_subject import Subject, SubjectError
 from scipy import special, stats
 from torch.nn import functional as F
 
 import vae_numpy as right
 from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
-from doctor_invariants import INVARIANTS, Exam, Fails, Skip
-from doctor_subject import Subject, SubjectError
 
 FORBIDDEN = (
     *("vae_numpy", "vae_lowlevel", "conv_vae", "beta_vae", "iwae", "vq_vae"),  # they hold the answers

@@ -2,8 +2,8 @@
 
 The classifier is trained in the run, on the run's own data, and its 128 features stand in for an eye: which classes the
 samples show and how confidently, and how far their features are from those of test images. That distance has the form
-of the FID of Heusel et al. 2017, but neither its network nor its unit: it is comparable only within one classifier, so two
-others are measured with it, of training images (as good as a sample can be) and of noise.
+of the FID of Heusel et al. 2017, but neither its network nor its unit: it is comparable only within one classifier, so
+two others are measured with it, of training images (as good as a sample can be) and of noise.
 
 Copies are looked for in pixels. A test image is no copy, so where samples are nearer to the training images than to the
 test images, more often than chance has it, the model has learnt images by heart.

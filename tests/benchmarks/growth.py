@@ -55,10 +55,9 @@ def measure_shared(steps: int) -> dict[str, float]:
     """The same of level 3 in the processes that torchrun started; the clock on the wall, which all of them share."""
     import torch
 
-    import processes
-    import trainer
     from conv_vae import ConvVAE
     from vae_common.data import ImageSet
+    from vae_training import processes, trainer
 
     torch.manual_seed(0)
     settings = trainer.Settings(1, SHARED_BATCH)

@@ -15,12 +15,12 @@ import torch
 from torch.utils.data import DataLoader
 
 import timing
-import trainer
 import usual_way
 import vae_paper
-from paper_run import build_model, measure
 from vae_common import cli
 from vae_common.data import ImageSet, load_dataset
+from vae_training import trainer
+from vae_training.factory import build_model, measure
 
 QUALITY = 105.6  # -elbo in nats on grey MNIST, about where the reference ends
 BAR = 0.5  # seconds to QUALITY over those of the reference's ten epochs, at the most

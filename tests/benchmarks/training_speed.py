@@ -17,14 +17,14 @@ import torch
 from torch.utils.data import DataLoader
 
 import timing
-import trainer
 import usual_way
 import vae_lowlevel
 from conv_vae import ConvVAE, Decoder, Encoder
-from trunks import MLP
 from vae_common import cli
 from vae_common.data import ImageSet, load_dataset
 from vae_common.spec import Layer, VAESpec
+from vae_models.mlp import MLP
+from vae_training import trainer
 
 BAR = 1.6  # images per second over those of the usual way, at the least
 LEVELS_BAR = 0.9  # level 3 over level 2
