@@ -17,6 +17,7 @@ from test_latent_explorer import HOSTILE, LOGITS, Page, hostile, make_run
 from vae_common import figures
 from vae_common.data import ImageSet
 from vae_common.weights import PRETRAINED, load_weights
+from vae_explorer import builder
 
 pytestmark = pytest.mark.browser
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -427,7 +428,7 @@ def test_the_class_switch_of_a_conditional_model(opened, pages):
     flags = ("--model", "cvae", "--latent-dim", "3")
     page = opened(*flags)
     _, model, _ = paper_run.read_run(pages(*flags).parent)
-    latent_explorer.round_weights(model, "run")
+    builder.round_weights(model, "run")
     seen = []
     for y in (2, 7):
         page.click(f"#class-switch label:has([value='{y}'])")

@@ -24,10 +24,12 @@ from vae_common.data import ImageSet, binarize
 from vae_common.measured import about
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
+from vae_explorer import builder
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "paper" / "latent_explorer.js"
-TEMPLATE = ROOT / "paper" / "latent_explorer.html"
+EXPLORER = ROOT / "paper" / "vae_explorer"
+MODEL, SCRIPT = (EXPLORER / "model.js").read_text(encoding="utf-8"), builder.script()
+TEMPLATE = (EXPLORER / "template.html").read_text(encoding="utf-8")
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's JavaScript cannot run here")
 
@@ -105,11 +107,12 @@ def shipped_pages(tmp_path_factory) -> dict[int, Page]:
 def node(tmp_path_factory):
     """Call node(body, **given): the JavaScript `body`, which sees the model as `e` and JSON as `given`, its result."""
     folder = tmp_path_factory.mktemp("node")
+    (folder / "explorer.js").write_text(SCRIPT, encoding="utf-8")
 
     def call(body: str, **given):
         (folder / "given.json").write_text(json.dumps(given))
         (folder / "call.js").write_text(
-            f"const e = require({json.dumps(str(SCRIPT))});\n"
+            "const e = require('./explorer.js');\n"
             "const given = JSON.parse(require('fs').readFileSync(__dirname + '/given.json', 'utf8'));\n"
             "const full = (array) => Array.from(array, (v) => (Number.isFinite(v) ? v : String(v)));\n"
             f"const result = (() => {{{body}}})();\n"
@@ -238,7 +241,7 @@ def test_conditional_and_autoencoder_agree_with_level_3(page_of, node, small_dig
 
     page = page_of("--model", "cvae", "--latent-dim", "3")
     _, model, _ = paper_run.read_run(tmp_path / "run")
-    latent_explorer.round_weights(model, "run")
+    builder.round_weights(model, "run")
     assert page.data["classes"] == 10 and page.data["model"] == "cvae"
     eps = np.random.default_rng(3).standard_normal((10, 3), dtype=np.float32)
     found = node(
@@ -297,12 +300,12 @@ def test_binarized_pixels_are_cut_as_the_threshold_cuts_them(node, digits):
 
 @given(arrays(np.uint8, (3, 28, 28), elements=st.sampled_from([0, 0, 0, 1, 255])))
 def test_packed_images_come_back(images):
-    packed = b"".join(latent_explorer.pack(image) for image in images)
+    packed = b"".join(builder.pack(image) for image in images)
     assert unpack(packed) == images.ravel().tolist()
 
 
 def test_a_blank_image_is_packed_small():
-    assert latent_explorer.pack(np.zeros((1, 28, 28), np.uint8)) == bytes([0, 255, 0, 255, 0, 255, 0, 19])
+    assert builder.pack(np.zeros((1, 28, 28), np.uint8)) == bytes([0, 255, 0, 255, 0, 255, 0, 19])
 
 
 @needs_node
@@ -457,7 +460,7 @@ def test_the_policy_allows_this_script_and_this_style_and_nothing_else(shipped_p
     assert directives == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
     order = [tag for tag, _ in page.elements]
     assert order.index("meta") < order.index("style") and [tag for tag, _ in page.elements].count("script") == 2
-    assert script == SCRIPT.read_text(encoding="utf-8")
+    assert script == SCRIPT
 
 
 def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_pages):
@@ -466,13 +469,13 @@ def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_
         assert not [name for name in attributes if name.startswith("on")], tag
         assert "style" not in attributes and "src" not in attributes and tag not in ("link", "iframe", "object", "base")
         assert attributes.get("href", "#").startswith("#")
-    markup = TEMPLATE.read_text(encoding="utf-8") + SCRIPT.read_text(encoding="utf-8")
+    markup = TEMPLATE + SCRIPT
     assert not re.findall(r"https?:|//[a-z]+\.|url\(|@import|import\(", markup.replace("// ", ""))
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setTimeout\(['\"]|fetch\("
     )
-    assert not re.findall(forbidden, SCRIPT.read_text(encoding="utf-8"))
-    assert not re.findall("</script|<!--|<script", SCRIPT.read_text(encoding="utf-8"), re.I)
+    assert not re.findall(forbidden, SCRIPT)
+    assert not re.findall("</script|<!--|<script", SCRIPT, re.I)
 
 
 def too_large(model):
@@ -553,7 +556,7 @@ def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch,
 
 
 def colours() -> dict[str, dict[str, str]]:
-    style = re.search("<style>(.*?)</style>", TEMPLATE.read_text(encoding="utf-8"), re.S)[1]
+    style = re.search("<style>(.*?)</style>", TEMPLATE, re.S)[1]
     light, dark = re.findall(r":root \{(.*?)\}", style, re.S)
     schemes = [dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in (light, dark)]
     assert set(schemes[0]) == set(schemes[1])
@@ -580,7 +583,7 @@ def test_text_and_controls_have_contrast(scheme):
     pairs = [(c[text], c[ground]) for text in ("ink", "muted") for ground in ("paper", "surface", "sunken")]
     pairs += [(c["accent"], c["paper"]), (c["on-accent"], c["accent"]), (c["warm"], c["warm-surface"])]
     assert min(contrast(*pair) for pair in pairs) >= 4.5
-    drawn = re.search(rf"{scheme}: \[(.*?)\]", SCRIPT.read_text(encoding="utf-8"))[1]
+    drawn = re.search(rf"{scheme}: \[(.*?)\]", SCRIPT)[1]
     classes = re.findall("#[0-9a-f]{6}", drawn)
     assert len(set(classes)) == 10
     # a dot is never the only sign of a class: its name stands on the plane and in the list
@@ -588,7 +591,7 @@ def test_text_and_controls_have_contrast(scheme):
 
 
 def test_the_exercises_that_are_named_exist():
-    named = set(re.findall(r"exercises/(\w+\.md)", SCRIPT.read_text(encoding="utf-8")))
+    named = set(re.findall(r"exercises/(\w+\.md)", SCRIPT))
     there = {path.name for path in (ROOT / "exercises").glob("*.md")}
     assert len(named) >= 9 and named <= there, named - there
 
@@ -596,7 +599,7 @@ def test_the_exercises_that_are_named_exist():
 def test_the_sections_and_names_are_those_of_level_1():
     """The same functions in the same order, so that the two files can be read side by side."""
     wanted = re.findall(r"^def (\w+)|^# --- (\w+)", (ROOT / "numpy" / "vae_numpy.py").read_text(), re.M)
-    found = re.findall(r"^(?:function|const) (\w+)(?: =|\()|^// --- (\w+)", SCRIPT.read_text(encoding="utf-8"), re.M)
+    found = re.findall(r"^(?:function|const) (\w+)(?: =|\()|^// --- (\w+)", MODEL, re.M)
     wanted, found = (["".join(pair) for pair in pairs] for pairs in (wanted, found))
     shared = [name for name in wanted[: wanted.index("elbo_terms") + 1] if name in found]
     assert [name for name in found if name in shared] == shared
