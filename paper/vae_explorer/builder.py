@@ -71,9 +71,9 @@ def explorer_page(model, data: ImageSet, config: argparse.Namespace, name: str) 
     half = round_weights(model, name)
     with np.errstate(over="ignore", invalid="ignore"):  # a result that is not finite is refused by name
         measured = measure(model, data, config)
-        page = of_model(model, half, measured, config, name)
+        page = model_data(model, half, measured, config, name)
         room = MOST_BYTES - len(render(page)) - 200  # 200: the keys of what follows
-        return render(page | of_images(measured, room, name))
+        return render(page | image_data(measured, room, name))
 
 
 def script() -> str:
@@ -119,7 +119,7 @@ def round_weights(model, name: str) -> dict[str, np.ndarray]:
     return half
 
 
-def of_model(model, half: dict[str, np.ndarray], measured, config: argparse.Namespace, name: str) -> dict:
+def model_data(model, half: dict[str, np.ndarray], measured, config: argparse.Namespace, name: str) -> dict:
     """The model, its weights in float16, and what was measured of it on the whole test split.
 
     Raises UsageError when a measurement is not finite.
@@ -140,14 +140,14 @@ def of_model(model, half: dict[str, np.ndarray], measured, config: argparse.Name
         "classes": getattr(model, "classes", 0),
         "class_names": list(data.class_names) if data.labels is not None else [],
         "test": {"recon": recon, "kl": kl, "images": len(data)},
-        "price": [round(float(value), 4) for value in measured.kl_per_dim],
+        "kl_per_dim": [round(float(value), 4) for value in measured.kl_per_dim],
         "active": measured.active.tolist() if config.model != "ae" else [True] * latent_dim,
         "tensors": [[key, list(value.shape)] for key, value in half.items()],
         "weights": base64_of(b"".join(value.tobytes() for value in half.values())),
     }
 
 
-def of_images(measured, room: int, name: str) -> dict:
+def image_data(measured, room: int, name: str) -> dict:
     """Test images from the front of the split, as many as fit into `room` bytes, with their labels and codes.
 
     Raises UsageError when a code does not fit into float16.

@@ -84,13 +84,14 @@ function conv2d(x, weight, bias, stride = 2, padding = 1) {
           }
         }
       }
-      for (let o = 0; o < O; o++) y[(o * H_out + row) * W_out + column] = dot(weight, o * patch.length, patch) + bias[o];
+      const to = row * W_out + column;
+      for (let o = 0; o < O; o++) y[o * H_out * W_out + to] = dot(weight, o * patch.length, patch) + bias[o];
     }
   }
   return y;
 }
 
-/** x (C, H, W), weight (C, O, k, k), bias (O,) -> (O, H', W') with H' = (H - 1) stride - 2 padding + k + output_padding.
+/** x (C, H, W), weight (C, O, k, k), bias (O,) -> (O, H', W'), H' = (H - 1) stride - 2 padding + k + output_padding.
  *
  * The transpose of conv2d: each pixel is scattered into a patch, and patches add where they overlap. */
 function conv_transpose2d(x, weight, bias, stride = 2, padding = 1, output_padding = 1) {
@@ -149,7 +150,7 @@ const sigmoid = (x) => array(x.shape, x.map((value) => 0.5 * (1 + Math.tanh(0.5 
 
 const reshape = (x, ...shape) => array(shape, x.slice());
 
-/** A conditional model is also given its class y: as maps beside x, or as numbers beside z. Level 3: conditional_vae.py. */
+/** A conditional model is also given its class y, as maps beside x or numbers beside z: level 3, conditional_vae.py. */
 function beside(x, classes, y) {
   if (!classes) return x;
   const [C, ...sides] = x.shape, side = size_of(sides);

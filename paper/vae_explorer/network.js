@@ -13,9 +13,10 @@ function network_rows() {
   const rows = outputs.map(({ name, kind, h, relu }) => ({ name, h, relu, what: WHAT[kind] + (relu ? ", ReLU" : "") }));
   const unused = rows.find(({ name }) => name === "encoder.logvar");
   if (is_ae()) unused.what += "; an autoencoder does not use it";
+  const code = { name: "z", h: z, relu: false, what: is_ae() ? "z = mu" : WHAT.sampled };
   return [
     ["Encoder", [{ name: "x", h: x, relu: true, what: WHAT.given }, ...rows.slice(0, 5)]],
-    [is_ae() ? "The code" : "Reparameterization", [{ name: "z", h: z, relu: false, what: is_ae() ? "z = mu" : WHAT.sampled }]],
+    [is_ae() ? "The code" : "Reparameterization", [code]],
     ["Decoder", [...rows.slice(5), { name: "x_hat", h: sigmoid(x_logits), relu: true, what: WHAT.sigmoid }]],
   ];
 }
@@ -28,7 +29,8 @@ function draw_network() {
     const low = Math.min(...h), high = Math.max(...h), mean = h.reduce((sum, value) => sum + value, 0) / h.length;
     const zeros = h.reduce((count, value) => count + (value === 0), 0) / h.length;
     draw_maps(element(`maps-${name}`), h, Math.max(Math.abs(low), Math.abs(high)), !relu);
-    element(`stats-${name}`).textContent = `min ${number(low)}, mean ${number(mean)}, max ${number(high)}, zeros ${Math.round(100 * zeros)}%`;
+    element(`stats-${name}`).textContent =
+      `min ${number(low)}, mean ${number(mean)}, max ${number(high)}, zeros ${Math.round(100 * zeros)}%`;
   }
 }
 
@@ -36,11 +38,12 @@ function network_half([title, rows]) {
   const layers = rows.map(({ name, h, what }) => {
     const weight = params[`${name}.weight`], canvas = make("canvas", { className: "maps", id: `maps-${name}` });
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `The output of ${name}, shape ${shape_text(h.shape)}`);
-    const text = make("div", {}, make("h4", { textContent: name }), make("p", { className: "small", textContent: what }));
-    text.append(make("p", { className: "small mono", textContent: `output ${shape_text(h.shape)}` }));
-    if (weight) text.append(make("p", { className: "small mono", textContent: `weight ${shape_text(weight.shape)}` }));
-    const stats = make("p", { className: "small mono scale", id: `stats-${name}` });
+    describe(canvas, `The output of ${name}, shape ${shape_text(h.shape)}`);
+    const line = (className, textContent) => make("p", { className, textContent });
+    const text = make("div", {}, make("h4", { textContent: name }), line("small", what));
+    text.append(line("small mono", `output ${shape_text(h.shape)}`));
+    if (weight) text.append(line("small mono", `weight ${shape_text(weight.shape)}`));
+    const stats = Object.assign(line("small mono scale", ""), { id: `stats-${name}` });
     return make("div", { className: "layer" }, text, make("div", {}, canvas, stats));
   });
   return make("div", { className: "half" }, make("h3", { textContent: title }), ...layers);

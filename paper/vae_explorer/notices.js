@@ -1,4 +1,4 @@
-// --- 5: what to notice ----------------------------------------------------------------------------------------------
+// --- words: what to notice in each section, captions, and what was measured ------------------------------------------
 
 const EXERCISES = {
   space: "exercises/01_latent_space.md", path: "exercises/02_interpolation.md", convolution: "exercises/03_convolution.md",

@@ -1,6 +1,6 @@
-// === the page =======================================================================================================
+// === the page: what its sections share ==============================================================================
 
-let run, params, images; // what Python embedded: the settings and measurements, the weights, test images (784,) of uint8
+let run, params, images; // what Python embedded: settings and measurements, the weights, test images (784,) of uint8
 let state; // what the learner has chosen: a point, an image and its noise, two ends of a path
 const element = (id) => document.getElementById(id);
 const is_ae = () => run.model === "ae"; // no posterior, no noise: z = mu
@@ -24,12 +24,23 @@ function point_text(z) {
   return z.length === 1 ? shown : `(${shown}${z.length > 4 ? ", \u2026" : ""})`;
 }
 const class_name = (label) => run.class_names[label] ?? String(label);
+const label_of = (n) => (run.labels && n !== null ? run.labels[n] : null);
+const a_class = (label, unlabelled) => (label === null ? unlabelled : `a ${class_name(label)}`);
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const range = (count) => Array.from({ length: count }, (_, k) => k);
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children);
   return node;
+}
+
+const describe = (node, text) => node.setAttribute("aria-label", text);
+const on_click = (id, action) => element(id).addEventListener("click", action);
+
+/** Show those of the buttons as pressed that `pressed(button)` says. */
+function press(buttons, pressed) {
+  for (const button of buttons) button.setAttribute("aria-pressed", String(pressed(button)));
 }
 
 /** Call `work` once before the next frame, however often it is asked for. */
@@ -46,8 +57,50 @@ function announce(text) {
   last_words = setTimeout(() => (element("live").textContent = text), 400);
 }
 
-function normal() {
-  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+const zeros = () => array([run.latent_dim]);
+
+/** Noise ~ N(0, I), (Z,): Box & Muller 1958. */
+function standard_normal() {
+  const draw = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+  return array([run.latent_dim], range(run.latent_dim).map(draw));
+}
+
+/** Let a pointer drag over the canvas: `visit(x, y)` in pixels of its content, first at the press. */
+function on_drag(canvas, visit, press = () => {}) {
+  let dragging = null;
+  const follow = (event) => {
+    const box = canvas.getBoundingClientRect();
+    visit(event.clientX - box.left - canvas.clientLeft, event.clientY - box.top - canvas.clientTop);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    dragging = event.pointerId;
+    canvas.setPointerCapture(event.pointerId);
+    canvas.focus({ preventScroll: true });
+    event.preventDefault();
+    press();
+    follow(event);
+  });
+  canvas.addEventListener("pointermove", (event) => event.pointerId === dragging && follow(event));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (dragging = null));
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+/** Radio buttons for the class that a conditional model is given; nothing for other models. */
+function class_switch(id, chosen, change) {
+  const box = element(id);
+  box.hidden = !run.classes;
+  for (const y of range(run.classes)) {
+    const input = make("input", { type: "radio", name: id, value: String(y), checked: y === chosen });
+    input.addEventListener("change", () => change(y));
+    box.append(make("label", { className: "chip" }, input, make("span", { textContent: class_name(y) })));
+  }
+}
+
+function show_class(id, y) {
+  const input = element(id).querySelector(`input[value="${y}"]`);
+  if (input) input.checked = true;
 }
 
 // --- colours and pixels ---------------------------------------------------------------------------------------------
@@ -57,7 +110,7 @@ let theme;
 function read_theme() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const names = ["paper", "surface", "ink", "muted", "line", "accent", "handle", "image-0", "image-1", "negative", "positive"];
+  const names = ["surface", "ink", "muted", "accent", "handle", "image-0", "image-1", "negative", "positive"];
   theme = Object.fromEntries(names.map((name) => [name, colour(name)]));
   theme.sans = colour("sans");
   theme.classes = CLASS_COLOURS[DARK() ? "dark" : "light"];
@@ -65,6 +118,8 @@ function read_theme() {
   theme.minus = ramp(theme["image-0"], theme.negative);
   theme.plus = ramp(theme["image-0"], theme.positive);
 }
+
+const class_colour = (label) => theme.classes[label % theme.classes.length];
 
 /** 256 colours from one to another, as the RGBA bytes of ImageData. */
 function ramp(from, to) {
@@ -85,12 +140,12 @@ function put(image, values, width, left = 0, top = 0, scale = 1, signed = false)
 }
 
 /** Draw pixel means or grey values x (1, 28, 28), 0 to 1. */
-function draw_pixels(canvas, x, label) {
+function draw_pixels(canvas, x, text) {
   canvas.width = canvas.height = 28;
   const context = canvas.getContext("2d"), image = context.createImageData(28, 28);
   put(image, x, 28);
   context.putImageData(image, 0, 0);
-  if (label) canvas.setAttribute("aria-label", label);
+  if (text) describe(canvas, text);
 }
 
 /** The context of a canvas that is drawn in CSS pixels, sharp on every screen. */
@@ -102,4 +157,24 @@ function fitted(canvas) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   return { context, width, height };
+}
+
+function circle(context, x, y, radius) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+}
+
+/** Stroke the path with an edge in the colour of the ground, so that it shows on everything. */
+function outline(context, colour, width, edge) {
+  for (const [strokeStyle, lineWidth] of [[theme.surface, edge], [colour, width]]) {
+    Object.assign(context, { strokeStyle, lineWidth });
+    context.stroke();
+  }
+}
+
+/** Write text with such an edge, `lineWidth` of the context wide. */
+function write(context, text, x, y, colour) {
+  Object.assign(context, { strokeStyle: theme.surface, fillStyle: colour });
+  context.strokeText(text, x, y);
+  context.fillText(text, x, y);
 }

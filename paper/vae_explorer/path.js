@@ -9,7 +9,7 @@ function set_end(which, pixels, label) {
   const x = image_of(pixels, run.binary), y = run.classes ? label : null;
   state.ends[which] = { x, mu: encode(params, x, y)[0] };
   if (run.classes && which === 0) show_class("path-class", (state.y_path = label));
-  draw_pixels(element(`end-${which}`), x, `${which ? "To" : "From"}: ${run.labels && label !== null ? `a ${class_name(label)}` : "an image"}`);
+  draw_pixels(element(`end-${which}`), x, `${which ? "To" : "From"}: ${a_class(label, "an image")}`);
   if (state.ends.length === 2) schedule(draw_path);
 }
 
@@ -19,7 +19,7 @@ function another_end(which) {
   let n = (state.end_images[which] + 1) % count;
   for (let tries = 0; tries < count && !(differs(n) && n !== other); tries++) n = (n + 1) % count;
   state.end_images[which] = n;
-  set_end(which, images[n], run.labels ? run.labels[n] : null);
+  set_end(which, images[n], label_of(n));
 }
 
 function draw_path() {
@@ -36,7 +36,8 @@ function draw_path() {
 function draw_between() {
   const z = path_at(state.t), frame = Math.round(state.t * (FRAMES - 1));
   [...element("strip").children].forEach((canvas, k) => canvas.classList.toggle("here", k === frame));
-  draw_pixels(element("between"), sigmoid(decode(params, z, state.y_path)), `The image decoded at t = ${number(state.t)}`);
+  const x_hat = sigmoid(decode(params, z, state.y_path));
+  draw_pixels(element("between"), x_hat, `The image decoded at t = ${number(state.t)}`);
   element("t-text").textContent = number(state.t);
   element("between-text").textContent = `z = ${point_text(z)}, ${number(norm(z))} from the origin`;
   draw_path_plane();
@@ -47,30 +48,25 @@ function draw_path_plane() {
   draw_plane(element("path-plane"), (context, at, size) => {
     context.beginPath();
     for (const k of range(61)) context.lineTo(...at(path_at(k / 60)));
-    for (const [colour, width] of [[theme.surface, 6], [theme.ink, 2.2]]) {
-      Object.assign(context, { strokeStyle: colour, lineWidth: width, lineJoin: "round" });
-      context.stroke();
-    }
+    context.lineJoin = "round";
+    outline(context, theme.ink, 2.2, 6);
     for (const end of state.ends) {
-      context.beginPath();
-      context.arc(...at(end.mu), 5, 0, 2 * Math.PI);
+      circle(context, ...at(end.mu), 5);
       Object.assign(context, { fillStyle: theme.ink, strokeStyle: theme.surface, lineWidth: 2 });
       context.fill();
       context.stroke();
     }
-    draw_handle(context, at(path_at(state.t)), size, 7);
+    draw_handle(context, at(path_at(state.t)), 7);
   }, 0.45);
-  element("path-plane").setAttribute("aria-label", "The path on the latent plane");
+  describe(element("path-plane"), "The path on the latent plane");
 }
 
 function start_path() {
   element("strip").append(...range(FRAMES).map(() => make("canvas", { className: "pixels" })));
-  element("strip").setAttribute("aria-label", `${FRAMES} images decoded along the path`);
+  describe(element("strip"), `${FRAMES} images decoded along the path`);
   for (const which of [0, 1]) {
-    element(`another-${which}`).addEventListener("click", () => another_end(which));
-    element(`use-${which}`).addEventListener("click", () => {
-      set_end(which, state.pixels, run.classes ? state.y_image : state.image === null || !run.labels ? null : run.labels[state.image]);
-    });
+    on_click(`another-${which}`, () => another_end(which));
+    on_click(`use-${which}`, () => set_end(which, state.pixels, run.classes ? state.y_image : label_of(state.image)));
   }
   element("path-kind").hidden = run.latent_dim === 1; // on a line there is no sphere to go along
   for (const input of element("path-kind").querySelectorAll("input")) {
@@ -78,7 +74,6 @@ function start_path() {
   }
   element("t").addEventListener("input", (event) => ((state.t = Number(event.target.value)), schedule(draw_between)));
   class_switch("path-class", state.y_path, (y) => ((state.y_path = y), schedule(draw_path)));
-  state.end_images = [0, 0];
-  set_end(0, images[0], run.labels ? run.labels[0] : null);
+  set_end(0, images[0], label_of(0));
   another_end(1);
 }

@@ -1,6 +1,7 @@
 // --- the plane: two of the latent dimensions, shared by the three figures that show it ------------------------------
 
-const space = { dims: [0, 1], centre: [0, 0], half: 3, manifold: null, dots: new Map() };
+// The decoded plane is `manifold`; `job` is painting it, and `due` the timer of the next.
+const space = { dims: [0, 1], centre: [0, 0], half: 3, manifold: null, job: null, due: null, dots: new Map() };
 const mu_of = (n) => run.mu.subarray(n * run.latent_dim, (n + 1) * run.latent_dim);
 const coordinate = (z, n, axis) => (space.dims[axis] === null ? stacked(n) : z[space.dims[axis]]);
 
@@ -13,15 +14,17 @@ function stacked(n) {
 
 /** Choose the part of the plane that holds the test images and, where there is a prior, most of it. */
 function frame_plane() {
-  const [a, b] = space.dims.map((dim) => (dim === null ? [0] : range(images.length).map((n) => mu_of(n)[dim]).sort((p, q) => p - q)));
   const at = (values, share) => values[Math.round(share * (values.length - 1))];
-  const ends = [a, b].map((values) => [at(values, 0.002), at(values, 0.998)]);
+  const ends = space.dims.map((dim) => {
+    const values = dim === null ? [0] : range(images.length).map((n) => mu_of(n)[dim]).sort((p, q) => p - q);
+    return [at(values, 0.002), at(values, 0.998)];
+  });
   if (is_ae()) {
     space.centre = ends.map(([low, high]) => (low + high) / 2);
     space.half = Math.max(1e-3, 0.55 * Math.max(...ends.map(([low, high]) => high - low)));
   } else {
     space.centre = [0, 0];
-    space.half = Math.min(12, Math.max(3, 1.06 * Math.max(...ends.flat().map(Math.abs))));
+    space.half = clamp(1.06 * Math.max(...ends.flat().map(Math.abs)), 3, 12);
   }
 }
 
@@ -31,14 +34,14 @@ const to_pixel = (value, axis, size) => {
 };
 
 const from_pixel = (pixel, axis, size) => {
-  const place = Math.min(1, Math.max(0, pixel / size));
+  const place = clamp(pixel / size, 0, 1);
   return space.centre[axis] + space.half * (2 * (axis ? 1 - place : place) - 1);
 };
 
-/** z with the coordinates of the plane replaced. */
-function moved(z, across, up) {
-  const result = array(z.shape, z.slice());
-  [across, up].forEach((value, axis) => space.dims[axis] !== null && (result[space.dims[axis]] = value));
+/** z with the values of some dimensions replaced; null is no dimension. */
+function replaced(z, dims, values) {
+  const result = reshape(z, ...z.shape);
+  dims.forEach((dim, k) => dim !== null && (result[dim] = values[k]));
   return result;
 }
 
@@ -54,9 +57,9 @@ function paint_manifold() {
   const tile = (column, row) => {
     const key = space.dims[1] === null ? column : `${column},${row}`;
     if (!decoded.has(key)) {
-      const [across, up] = [column, row].map((k, axis) => from_pixel(k + 0.5, axis, TILES));
+      const place = [column, row].map((k, axis) => from_pixel(k + 0.5, axis, TILES));
       const image = context.createImageData(28, 28);
-      put(image, sigmoid(decode(params, moved(z, across, up), y)), 28);
+      put(image, sigmoid(decode(params, replaced(z, space.dims, place), y)), 28);
       decoded.set(key, image);
     }
     context.putImageData(decoded.get(key), 28 * column, 28 * row);
@@ -73,10 +76,10 @@ function paint_manifold() {
   step();
 }
 
-let settling;
-function repaint_manifold(soon = 150) {
-  clearTimeout(settling);
-  settling = setTimeout(paint_manifold, soon);
+/** Paint it anew once nothing has asked for that for so many milliseconds. */
+function repaint_manifold(milliseconds = 150) {
+  clearTimeout(space.due);
+  space.due = setTimeout(() => ((space.due = null), paint_manifold()), milliseconds);
 }
 
 /** The test images as dots, drawn once for each size and setting. */
@@ -89,12 +92,10 @@ function dots_of(size, ratio) {
   context.scale(ratio, ratio);
   const place = (n) => [0, 1].map((axis) => to_pixel(coordinate(mu_of(n), n, axis), axis, size));
   for (const n of range(images.length)) {
-    const label = run.labels ? run.labels[n] : 0;
-    const faint = state.alone !== null && label !== state.alone;
-    context.globalAlpha = faint ? 0.1 : 0.82;
-    context.fillStyle = run.labels ? theme.classes[label % theme.classes.length] : theme.accent;
-    context.beginPath();
-    context.arc(...place(n), radius, 0, 2 * Math.PI);
+    const label = label_of(n);
+    context.globalAlpha = state.alone !== null && label !== state.alone ? 0.1 : 0.82;
+    context.fillStyle = label === null ? theme.accent : class_colour(label);
+    circle(context, ...place(n), radius);
     context.fill();
   }
   context.globalAlpha = 1;
@@ -111,11 +112,8 @@ function name_classes(context, place, size) {
   for (const label of new Set(run.labels)) {
     if (state.alone !== null && label !== state.alone) continue;
     const places = range(images.length).filter((n) => run.labels[n] === label).map(place);
-    const at = [0, 1].map((axis) => middle(places.map((xy) => xy[axis]))), name = class_name(label).slice(0, 12);
-    context.strokeStyle = theme.surface;
-    context.strokeText(name, ...at);
-    context.fillStyle = theme.classes[label % theme.classes.length];
-    context.fillText(name, ...at);
+    const [x, y] = [0, 1].map((axis) => middle(places.map((xy) => xy[axis])));
+    write(context, class_name(label).slice(0, 12), x, y, class_colour(label));
   }
 }
 
@@ -144,8 +142,7 @@ function draw_prior(context, size) {
   Object.assign(context, { strokeStyle: theme.muted, lineWidth: 1 });
   context.setLineDash([4, 4]);
   for (const radius of [1, 2]) {
-    context.beginPath();
-    context.arc(to_pixel(0, 0, size), to_pixel(0, 1, size), (radius * size) / (2 * space.half), 0, 2 * Math.PI);
+    circle(context, to_pixel(0, 0, size), to_pixel(0, 1, size), (radius * size) / (2 * space.half));
     context.stroke();
   }
   context.setLineDash([]);
@@ -154,47 +151,44 @@ function draw_prior(context, size) {
 function draw_ticks(context, size) {
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((width) => space.half / width < 4) ?? space.half / 2;
   Object.assign(context, { font: `11px ${theme.sans}`, textBaseline: "middle", lineWidth: 3, lineJoin: "round" });
-  const write = (text, x, y, align) => {
-    Object.assign(context, { textAlign: align, strokeStyle: theme.surface, fillStyle: theme.muted });
-    context.strokeText(text, x, y);
-    context.fillText(text, x, y);
-  };
+  const label = (text, x, y, textAlign) => write(Object.assign(context, { textAlign }), text, x, y, theme.muted);
   space.dims.forEach((dim, axis) => {
     if (dim === null) return;
     const low = space.centre[axis] - space.half;
     for (let tick = Math.ceil(low / step) * step; tick < low + 1.93 * space.half; tick += step) {
       const at = to_pixel(tick, axis, size);
       if (at < 26 || at > size - 26) continue;
-      if (axis) write(number(tick, step < 1 ? 1 : 0), 7, at, "left");
-      else write(number(tick, step < 1 ? 1 : 0), at, size - 10, "center");
+      const text = number(tick, step < 1 ? 1 : 0);
+      if (axis) label(text, 7, at, "left");
+      else label(text, at, size - 10, "center");
     }
-    if (axis) write(`z[${dim}]`, 7, 12, "left");
-    else write(`z[${dim}]`, size - 7, size - 10, "right");
+    if (axis) label(`z[${dim}]`, 7, 12, "left");
+    else label(`z[${dim}]`, size - 7, size - 10, "right");
   });
 }
 
 /** A ring where the point is, in a colour that no class has. */
-function draw_handle(context, [x, y], size, radius = 8) {
+function draw_handle(context, [x, y], radius) {
+  circle(context, x, y, radius);
+  outline(context, theme.handle, 3, 6);
+}
+
+function draw_crosshair(context, [x, y], size) {
   Object.assign(context, { strokeStyle: theme.ink, lineWidth: 1, globalAlpha: 0.35 });
   context.beginPath();
-  if (radius === 8) {
-    context.moveTo(0, y);
-    context.lineTo(size, y);
-    context.moveTo(x, 0);
-    context.lineTo(x, size);
-  }
+  context.moveTo(0, y);
+  context.lineTo(size, y);
+  context.moveTo(x, 0);
+  context.lineTo(x, size);
   context.stroke();
   context.globalAlpha = 1;
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
-  for (const [colour, width] of [[theme.surface, 6], [theme.handle, 3]]) {
-    Object.assign(context, { strokeStyle: colour, lineWidth: width });
-    context.stroke();
-  }
 }
 
 function draw_planes() {
-  draw_plane(element("latent-plane"), (context, at, size) => draw_handle(context, at(state.z), size));
+  draw_plane(element("latent-plane"), (context, at, size) => {
+    draw_crosshair(context, at(state.z), size);
+    draw_handle(context, at(state.z), 8);
+  });
   draw_posterior_plane();
   draw_path_plane();
 }

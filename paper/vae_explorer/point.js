@@ -7,18 +7,23 @@ function set_z(z) {
   announce(`z = ${point_text(z)}`);
 }
 
+/** Go to a z that is on another plane, where there are more dimensions than two. */
+function jump(z) {
+  set_z(z);
+  if (run.latent_dim > 2) repaint_manifold();
+}
+
 function draw_point() {
   const x_logits = decode(params, state.z, state.y);
   const broken = !x_logits.every(Number.isFinite);
   draw_pixels(element("decoded"), sigmoid(x_logits), `The image decoded at z = ${point_text(state.z)}`);
   element("z-text").textContent = `z = ${point_text(state.z)}` + (broken ? ": the logits are not finite" : "");
   const [n, distance] = nearest_image(state.z);
-  const name = run.labels ? `a ${class_name(run.labels[n])}` : `no. ${n}`;
+  const name = a_class(label_of(n), `no. ${n}`);
   draw_pixels(element("nearest"), image_of(images[n], false), `Nearest test image, ${name}`);
   element("nearest-text").textContent = `Nearest test image: ${name}, its mu ${number(distance)} away`;
-  element("latent-plane").setAttribute(
-    "aria-label", `Latent plane, the point is at z = ${point_text(state.z)}. Arrow keys move it, with Shift further, Home returns to the origin.`,
-  );
+  const keys = "Arrow keys move it, with Shift further, Home returns to the origin.";
+  describe(element("latent-plane"), `Latent plane, the point is at z = ${point_text(state.z)}. ${keys}`);
   for (const { dim, input, output } of state.sliders) {
     input.value = state.z[dim];
     output.textContent = number(state.z[dim]);
@@ -37,52 +42,26 @@ function nearest_image(z) {
   return [best, Math.sqrt(least)];
 }
 
-/** Let a pointer drag over the canvas: `visit(x, y, event)` in pixels of its content, first at the press. */
-function on_drag(canvas, visit, press = () => {}) {
-  let dragging = null;
-  const follow = (event) => {
-    const box = canvas.getBoundingClientRect();
-    visit(event.clientX - box.left - canvas.clientLeft, event.clientY - box.top - canvas.clientTop, event);
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    dragging = event.pointerId;
-    canvas.setPointerCapture(event.pointerId);
-    canvas.focus({ preventScroll: true });
-    event.preventDefault();
-    press();
-    follow(event);
-  });
-  canvas.addEventListener("pointermove", (event) => event.pointerId === dragging && follow(event));
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (dragging = null));
-}
-
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-
-function start_plane() {
+function start_point() {
   const canvas = element("latent-plane");
-  on_drag(canvas, (x, y) => set_z(moved(state.z, from_pixel(x, 0, canvas.clientWidth), from_pixel(y, 1, canvas.clientHeight))));
+  const move = (place) => set_z(replaced(state.z, space.dims, place));
+  on_drag(canvas, (x, y) => move([from_pixel(x, 0, canvas.clientWidth), from_pixel(y, 1, canvas.clientHeight)]));
   canvas.addEventListener("keydown", (event) => {
-    if (event.key === "Home") set_z(array([run.latent_dim]));
+    if (event.key === "Home") jump(zeros());
     else if (ARROWS[event.key]) {
       const step = space.half * (event.shiftKey ? 0.1 : 0.02);
       const now = space.dims.map((dim) => (dim === null ? 0 : state.z[dim]));
-      const edge = (value, axis) => Math.min(space.centre[axis] + space.half, Math.max(space.centre[axis] - space.half, value));
-      set_z(moved(state.z, ...now.map((value, axis) => edge(value + step * ARROWS[event.key][axis], axis))));
+      const inside = (value, axis) => clamp(value, space.centre[axis] - space.half, space.centre[axis] + space.half);
+      move(now.map((value, axis) => inside(value + step * ARROWS[event.key][axis], axis)));
     } else return;
     event.preventDefault();
   });
-  element("random-z").addEventListener("click", () => {
-    set_z(array([run.latent_dim], range(run.latent_dim).map(normal)));
-    if (run.latent_dim > 2) repaint_manifold();
-  });
-  element("origin-z").addEventListener("click", () => {
-    set_z(array([run.latent_dim]));
-    if (run.latent_dim > 2) repaint_manifold();
-  });
+  on_click("random-z", () => jump(standard_normal()));
+  on_click("origin-z", () => jump(zeros()));
   element("random-z").hidden = is_ae(); // no prior to draw from
   for (const name of ["manifold", "dots", "prior"]) {
-    element(`show-${name}`).addEventListener("change", (event) => ((state[name] = event.target.checked), schedule(draw_planes)));
+    const box = element(`show-${name}`);
+    box.addEventListener("change", () => ((state[name] = box.checked), schedule(draw_planes)));
   }
   element("prior-chip").hidden = is_ae() || run.latent_dim === 1;
   start_legend();
@@ -97,13 +76,12 @@ function start_legend() {
   for (const label of [...new Set(run.labels)].sort((p, q) => p - q)) {
     const mark = make("span", { className: "dot" });
     mark.dataset.label = label;
-    const chip = make("button", { type: "button", className: "chip" }, mark, make("span", { textContent: class_name(label) }));
+    const name = make("span", { textContent: class_name(label) });
+    const chip = make("button", { type: "button", className: "chip" }, mark, name);
     chip.setAttribute("aria-pressed", "false");
     chip.addEventListener("click", () => {
       state.alone = state.alone === label ? null : label;
-      for (const other of element("legend").querySelectorAll("button")) {
-        other.setAttribute("aria-pressed", String(other === chip && state.alone !== null));
-      }
+      press(element("legend").querySelectorAll("button"), (other) => other === chip && state.alone !== null);
       schedule(draw_planes);
     });
     element("legend").append(chip);
@@ -111,34 +89,22 @@ function start_legend() {
 }
 
 function colour_legend() {
-  for (const mark of document.querySelectorAll(".dot")) {
-    mark.style.backgroundColor = theme.classes[mark.dataset.label % theme.classes.length];
-  }
+  for (const mark of document.querySelectorAll(".dot")) mark.style.backgroundColor = class_colour(mark.dataset.label);
 }
 
-/** Radio buttons for the class that a conditional model is given; nothing for other models. */
-function class_switch(id, chosen, change) {
-  const box = element(id);
-  box.hidden = !run.classes;
-  for (const y of range(run.classes)) {
-    const input = make("input", { type: "radio", name: id, value: String(y), checked: y === chosen });
-    input.addEventListener("change", () => change(y));
-    box.append(make("label", { className: "chip" }, input, make("span", { textContent: class_name(y) })));
-  }
+/** How much a dimension holds over the test images: its KL, or the variance of an autoencoder's code. */
+function content_text(dim) {
+  const content = number(run.kl_per_dim[dim]);
+  return is_ae() ? `variance ${content}` : `${content} nats`;
 }
-
-function show_class(id, y) {
-  const input = element(id).querySelector(`input[value="${y}"]`);
-  if (input) input.checked = true;
-}
-
-const price_text = (dim) => (is_ae() ? `variance ${number(run.price[dim])}` : `${number(run.price[dim])} nats`);
 
 function start_axes() {
   element("axes").hidden = run.latent_dim <= 2;
   for (const axis of [0, 1]) {
     const select = element(`axis-${axis}`);
-    for (const dim of run.order) select.append(make("option", { value: String(dim), textContent: `z[${dim}], ${price_text(dim)}` }));
+    for (const dim of run.order) {
+      select.append(make("option", { value: String(dim), textContent: `z[${dim}], ${content_text(dim)}` }));
+    }
     select.value = String(space.dims[axis]);
     select.addEventListener("change", () => {
       const dim = Number(select.value), other = space.dims[1 - axis];
@@ -157,20 +123,19 @@ function change_plane() {
 }
 
 function start_sliders() {
-  const by = is_ae() ? "variance of mu" : "KL";
-  element("sliders-title").textContent = run.latent_dim === 1 ? "The one dimension" : `One dimension at a time, largest ${by} first`;
+  element("sliders-title").textContent = run.latent_dim === 1
+    ? "The one dimension" : `One dimension at a time, largest ${is_ae() ? "variance of mu" : "KL"} first`;
   state.sliders = run.order.map((dim, rank) => {
     const means = range(images.length).map((n) => mu_of(n)[dim]), margin = is_ae() ? 0 : 3;
     const [low, high] = [Math.min(-margin, ...means), Math.max(margin, ...means)];
-    const input = make("input", { type: "range", min: low.toFixed(2), max: high.toFixed(2), step: "0.01", id: `z-${dim}` });
+    const bounds = { min: low.toFixed(2), max: high.toFixed(2), step: "0.01" };
+    const input = make("input", { type: "range", ...bounds, id: `z-${dim}` });
     const output = make("output", { className: "mono" });
     const name = make("label", { htmlFor: input.id }, make("span", { className: "mono", textContent: `z[${dim}] ` }));
-    name.append(make("span", { className: "price", textContent: run.active[dim] ? price_text(dim) : "inactive" }));
+    name.append(make("span", { className: "content", textContent: run.active[dim] ? content_text(dim) : "inactive" }));
     const row = make("div", { className: run.active[dim] ? "slider" : "slider inactive" }, name, input, output);
     input.addEventListener("input", () => {
-      const z = array(state.z.shape, state.z.slice());
-      z[dim] = Number(input.value);
-      set_z(z);
+      set_z(replaced(state.z, [dim], [Number(input.value)]));
       if (!space.dims.includes(dim)) repaint_manifold();
     });
     element(rank < NAMED ? "sliders" : "more-sliders").append(row);

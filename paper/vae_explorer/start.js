@@ -22,13 +22,13 @@ function start() {
   params = read_params(run.tensors, run.weights);
   images = read_images(run.images, run.image_count);
   run.mu = floats_of(run.mu);
-  run.order = range(run.latent_dim).sort((p, q) => run.price[q] - run.price[p]);
+  run.order = range(run.latent_dim).sort((p, q) => run.kl_per_dim[q] - run.kl_per_dim[p]);
   space.dims = run.latent_dim === 1 ? [0, null] : run.order.slice(0, 2).sort((p, q) => p - q);
-  const y = run.classes ? run.labels[0] : null;
+  const y = run.classes ? run.labels[0] : null; // the class that a conditional model is given
   state = {
-    z: array([run.latent_dim]), y, alone: null, manifold: true, dots: true, prior: true, sliders: [],
-    y_image: y, eps: array([run.latent_dim]), samples: [], posterior: null, cursor: [14, 14], keyboard: false, first_thumb: 0,
-    ends: [], path: "lerp", t: 0.5, y_path: y, network_seen: false,
+    z: zeros(), y, alone: null, manifold: true, dots: true, prior: true, sliders: [],
+    y_image: y, eps: zeros(), samples: [], posterior: null, cursor: [14, 14], keyboard: false, first_thumb: 0,
+    ends: [], end_images: [0, 0], path: "lerp", t: 0.5, y_path: y, network_seen: false,
   };
   Object.assign(explorer, { run, params, images, state, space });
   globalThis.explorer = explorer; // for the browser's console: explorer.decode(explorer.params, explorer.state.z)
@@ -38,7 +38,7 @@ function start() {
   write_notices();
   write_collapse();
   frame_plane();
-  start_plane();
+  start_point();
   colour_legend();
   draw_point();
   draw_planes();
