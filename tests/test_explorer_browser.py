@@ -261,7 +261,7 @@ def test_dragging_decodes_the_place_under_the_pointer(opened, params):
     assert f"a {page.array('explorer.run.labels')[nearest]:.0f}," in page.text("nearest-text")
 
 
-@pytest.mark.slow  # for its own sake: speed is measured where nothing else runs
+@pytest.mark.slow  # a speed: to be measured where nothing else runs
 def test_a_drag_leaves_time_for_60_frames_a_second(opened):
     """All that the page does for one step of a drag, in the frame after it: decoding, and drawing three planes."""
     page = opened(*SHIPPED)
