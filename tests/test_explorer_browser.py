@@ -1,6 +1,5 @@
 """The explorer page in a real browser, opened from disk with the network off: Debian's Chromium, driven by Selenium."""
 
-import json
 import re
 import shutil
 import time
@@ -13,10 +12,11 @@ from PIL import Image
 
 import latent_explorer
 import vae_numpy
-from test_latent_explorer import HOSTILE, LOGITS, Page, hostile, make_run
+from test_latent_explorer import HOSTILE, LOGITS, Page, collapse, first, hostile, make_run
 from vae_common import figures
-from vae_common.data import ImageSet
+from vae_common.data import ImageSet, binarize
 from vae_common.weights import PRETRAINED, load_weights
+from vae_explorer import builder
 
 pytestmark = pytest.mark.browser
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,6 +26,7 @@ FLAGS = (  # as root in a closed machine: no sandbox, and no look-ups of its own
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
 DESKTOP, PHONE = (1280, 900), (390, 844)
+PATIENCE = 300  # seconds; a condition is met at once where nothing else runs
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def browser(tmp_path_factory):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_network_conditions(offline=True, latency=0, throughput=0)
-    driver.set_script_timeout(120)
+    driver.set_script_timeout(PATIENCE)
     yield driver
     driver.quit()
 
@@ -66,11 +67,15 @@ class Opened:
     def __call__(self, body: str, *given):
         return self.driver.execute_script(body, *given)
 
-    def until(self, condition: str, seconds: float = 60):
-        end = time.monotonic() + seconds
+    def until(self, condition: str):
+        end = time.monotonic() + PATIENCE
         while not self(f"return Boolean({condition})"):
             assert time.monotonic() < end, f"never: {condition}; {self.driver.get_log('browser')}"
             time.sleep(0.05)
+
+    def until_painted(self):
+        """Wait until the whole plane is decoded, and no other decoding of it is due."""
+        self.until("explorer.space.manifold && !explorer.space.job && !explorer.space.due")
 
     def settle(self):
         """Wait until what was asked for has been drawn: two frames."""
@@ -80,10 +85,33 @@ class Opened:
     def find(self, selector: str):
         return self.driver.find_element("css selector", selector)
 
-    def click(self, selector: str):
+    def show(self, selector: str):
         self("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", selector)
+
+    def show_network(self):
+        self("document.getElementById('network').scrollIntoView()")
+        self.until("document.querySelectorAll('#network .layer').length === 12")
+        self.settle()
+
+    def click(self, selector: str):
+        self.show(selector)
         self.find(selector).click()
         self.settle()
+
+    def set(self, id: str, value: float, event: str = "input"):
+        """Give a slider or a list another value, as a hand does."""
+        self(
+            """const [id, value, event] = arguments, node = document.getElementById(id);
+            node.value = value;
+            node.dispatchEvent(new Event(event));""", id, value, event,
+        )  # fmt: skip
+        self.settle()
+
+    def hidden(self, id: str) -> bool:
+        return self("return document.getElementById(arguments[0]).hidden", id)
+
+    def texts(self, selector: str) -> list[str]:
+        return self("return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)", selector)
 
     def text(self, id: str) -> str:
         return self("return document.getElementById(arguments[0]).textContent", id)
@@ -101,23 +129,25 @@ class Opened:
 
     def terms(self) -> list[float]:
         """The numbers shown: recon, kl, -elbo."""
-        shown = self("return [...document.querySelectorAll('#terms dd')].map((node) => node.textContent)")
-        return [float(text.replace("\u2212", "-")) for text in shown]
+        return [float(text.replace("\u2212", "-")) for text in self.texts("#terms dd")]
 
     def drag(self, id: str, *points: tuple[float, float]):
-        """Press at the first point, given as shares of the width and height, and move through the others."""
+        """Press at the first point, given as shares of the width and height, and move through the others.
+
+        Each move is drawn before the next: a busy browser takes several within a frame for one.
+        """
         from selenium.webdriver import ActionChains
 
-        self("document.getElementById(arguments[0]).scrollIntoView({ block: 'center' })", id)
+        self.show(f"#{id}")
         node = self.find(f"#{id}")
-        width, height = self(
-            "const c = document.getElementById(arguments[0]); return [c.offsetWidth, c.offsetHeight]", id
-        )
-        at = [(round((x - 0.5) * width), round((y - 0.5) * height)) for x, y in points]
-        actions = ActionChains(self.driver, duration=30).move_to_element_with_offset(node, *at[0]).click_and_hold()
-        for x, y in at[1:]:
-            actions.move_to_element_with_offset(node, x, y)
-        actions.release().perform()
+        body = "const node = document.getElementById(arguments[0]); return [node.offsetWidth, node.offsetHeight]"
+        width, height = self(body, id)
+        for k, (x, y) in enumerate(points):
+            place = round((x - 0.5) * width), round((y - 0.5) * height)
+            actions = ActionChains(self.driver, duration=30).move_to_element_with_offset(node, *place)
+            (actions if k else actions.click_and_hold()).perform()
+            self.settle()
+        ActionChains(self.driver).release().perform()
         self.settle()
 
     def keys(self, *keys: str, held: str | None = None):
@@ -148,8 +178,7 @@ def pages(tmp_path_factory, digits):
                     assert latent_explorer.main(list(flags)) == 0
                     written[key] = folder / f"runs/pretrained-z{flags[-1]}/explorer.html"
                 else:
-                    few = data or ImageSet("digits", "test", digits.images[:60], digits.labels[:60], digits.class_names)
-                    patch.setattr("vae_common.data.load_dataset", lambda *args: few)
+                    patch.setattr("vae_common.data.load_dataset", lambda *args: data or first(60, digits))
                     run = make_run(folder / f"run-{len(written)}", *flags, change=change)
                     assert latent_explorer.main([str(run)]) == 0
                     written[key] = run / "explorer.html"
@@ -209,21 +238,9 @@ def test_the_forward_pass_agrees_with_level_1_on_100_test_images(opened, params,
         return arguments[0].map((eps, n) => one(eps, n).map((part) => Array.from(part)));""",
         eps.tolist(),
     )  # fmt: skip
-    x = digits.images[:100].astype(np.float32) / np.float32(255)
-    expected = vae_numpy.forward(params, x, eps)
+    expected = vae_numpy.forward(params, binarize(digits.images[:100], "none"), eps)
     for part, wanted, tolerance in zip(zip(*found, strict=True), expected, (LOGITS, 2e-5, 2e-5), strict=True):
         np.testing.assert_allclose(np.reshape(part, wanted.shape), wanted, rtol=0, atol=tolerance)
-    decode_ms, paint = page(
-        """const { params, decode, array } = explorer, times = [];
-        for (let k = 0; k < 60; k++) {
-          const start = performance.now();
-          decode(params, array([2]));
-          times.push(performance.now() - start);
-        }
-        const [paint] = performance.getEntriesByName("first-contentful-paint");
-        return [times.sort((p, q) => p - q)[30], paint.startTime];"""
-    )  # fmt: skip
-    print(f"decode of one image {decode_ms:.1f} ms (median of 60), first paint {paint:.0f} ms")
 
 
 def test_dragging_decodes_the_place_under_the_pointer(opened, params):
@@ -244,10 +261,11 @@ def test_dragging_decodes_the_place_under_the_pointer(opened, params):
     assert f"a {page.array('explorer.run.labels')[nearest]:.0f}," in page.text("nearest-text")
 
 
+@pytest.mark.slow  # a speed: to be measured where nothing else runs
 def test_a_drag_leaves_time_for_60_frames_a_second(opened):
-    """Printed, not asserted: a busy machine is no slower page."""
+    """All that the page does for one step of a drag, in the frame after it: decoding, and drawing three planes."""
     page = opened(*SHIPPED)
-    page.until("!explorer.space.job")
+    page.until_painted()
     milliseconds = page.driver.execute_async_script(
         """const done = arguments[0], canvas = document.getElementById("latent-plane"), busy = [];
         const box = canvas.getBoundingClientRect();
@@ -256,7 +274,8 @@ def test_a_drag_leaves_time_for_60_frames_a_second(opened):
         canvas.setPointerCapture = () => {}; // there is no real pointer
         send("pointerdown", 100);
         const frame = () => {
-          const start = performance.now();
+          let start;
+          requestAnimationFrame(() => (start = performance.now())); // before what the page asks for, and after it
           send("pointermove", 100 + 3 * busy.length);
           requestAnimationFrame(() => {
             busy.push(performance.now() - start);
@@ -266,15 +285,15 @@ def test_a_drag_leaves_time_for_60_frames_a_second(opened):
             done(busy.sort((p, q) => p - q));
           });
         };
-        frame();"""
+        requestAnimationFrame(() => requestAnimationFrame(frame));"""
     )  # fmt: skip
-    print(f"one step of a drag, with its frame: median {milliseconds[30]:.1f} ms, 90% below {milliseconds[54]:.1f} ms")
-    assert len(milliseconds) == 60
+    print(f"one step of a drag: median {milliseconds[30]:.1f} ms, 90% below {milliseconds[54]:.1f} ms")
+    assert milliseconds[0] < 1000 / 60  # the fastest: whatever else the machine does only adds to it
 
 
 def test_the_whole_plane_is_decoded_beneath_the_dots(opened, params):
     page = opened(*SHIPPED)
-    page.until("explorer.space.manifold && !explorer.space.job")
+    page.until_painted()
     half = page("return explorer.space.half")
     for column, row in [(0, 0), (14, 0), (7, 7), (3, 11)]:
         red = page(
@@ -330,16 +349,13 @@ def check_posterior(page: Opened, params, pixels: np.ndarray) -> None:
     expected = [recon[0], kl[0], recon[0] + kl[0]]
     np.testing.assert_allclose(page.terms(), expected, rtol=2e-5, atol=0.0051)  # shown with two decimals
     np.testing.assert_allclose(page.picture("reconstruction"), vae_numpy.sigmoid(x_logits)[0, 0], rtol=0, atol=ONE_GREY)
-    rows = page(
-        "return [...document.querySelectorAll('#posterior tr')].map((row) => [...row.cells].map((c) => c.textContent))"
-    )
-    for name, *numbers, _ in rows:
+    cells = np.reshape(page.texts("#posterior :is(th, td)"), (mu.shape[1], 5))
+    for name, *numbers, _ in cells.tolist():
         k = int(name[2:-1])
         std = np.exp(0.5 * logvar[0, k])
         kl_k = 0.5 * (mu[0, k] ** 2 + std**2 - 1 - logvar[0, k])
         shown = [float(text.replace("\u2212", "-")) for text in numbers]
         np.testing.assert_allclose(shown, [mu[0, k], std, kl_k], rtol=0, atol=0.0051)
-    assert len(rows) == mu.shape[1]
 
 
 def test_picking_an_image_and_resampling_eps(opened, params, digits):
@@ -364,6 +380,7 @@ def test_picking_an_image_and_resampling_eps(opened, params, digits):
 
 def test_eps_is_standard_normal(opened):
     page = opened("--latent-dim", "64")
+    page("let k = 1; Math.random = () => (k = (k * 48271) % 2147483647) / 2147483647")  # the same numbers each time
     drawn = []
     for _ in range(30):
         page("document.getElementById('resample').click()")
@@ -376,12 +393,10 @@ def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
     page = opened(*SHIPPED)
     one, other = page("return explorer.state.end_images")
     assert digits.labels[one] != digits.labels[other]
-    x = digits.images[[one, other]].astype(np.float32) / np.float32(255)
-    ends, _ = vae_numpy.encode(params, x)
+    ends, _ = vae_numpy.encode(params, binarize(digits.images[[one, other]], "none"))
     for kind, path in (("lerp", figures.lerp), ("slerp", figures.slerp)):
         page.click(f"#path-kind label:has([value={kind}])")
-        page("const t = document.getElementById('t'); t.value = 0.25; t.dispatchEvent(new Event('input'))")
-        page.settle()
+        page.set("t", 0.25)
         z = path(*ends, np.array([0.25]))[0]
         np.testing.assert_allclose(page.picture("between"), decoded(params, z), rtol=0, atol=ONE_GREY + 1e-3)
         assert f"{np.linalg.norm(z):.2f} from the origin" in page.text("between-text")
@@ -396,9 +411,8 @@ def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
 
 def test_the_network_shows_every_layer_with_its_shape(opened, params):
     page = opened(*SHIPPED)
-    page("document.getElementById('network').scrollIntoView()")
-    page.until("document.querySelectorAll('#network .layer').length === 12")
-    shown = page("return [...document.querySelectorAll('#network .layer')].map((row) => row.textContent)")
+    page.show_network()
+    shown = page.texts("#network .layer")
     x = (page.array("explorer.state.pixels") / np.float32(255)).reshape(1, 1, 28, 28)
     eps = page.array("explorer.state.eps")[None]
     layers = {layer.name: (layer, h) for layer, h in vae_numpy.layer_by_layer(params, x, eps)}
@@ -427,15 +441,14 @@ def test_the_class_switch_of_a_conditional_model(opened, pages):
     flags = ("--model", "cvae", "--latent-dim", "3")
     page = opened(*flags)
     _, model, _ = paper_run.read_run(pages(*flags).parent)
-    latent_explorer.round_weights(model, "run")
+    builder.round_weights(model, "run")
     seen = []
     for y in (2, 7):
         page.click(f"#class-switch label:has([value='{y}'])")
         assert page("return explorer.state.y") == y
         with torch.no_grad():
-            wanted = torch.sigmoid(
-                model.decode(torch.from_numpy(page.array("explorer.state.z"))[None], torch.tensor([y]))
-            )
+            z = torch.from_numpy(page.array("explorer.state.z"))[None]
+            wanted = torch.sigmoid(model.decode(z, torch.tensor([y])))
         np.testing.assert_allclose(page.picture("decoded"), wanted[0, 0].numpy(), rtol=0, atol=ONE_GREY)
         seen.append(wanted)
     assert (seen[0] - seen[1]).abs().max() > 1e-3
@@ -450,51 +463,29 @@ def test_the_class_switch_of_a_conditional_model(opened, pages):
 
 def test_an_autoencoder_has_a_code_and_no_posterior(opened):
     page = opened("--model", "ae", "--latent-dim", "2")
-    assert page("return document.getElementById('noise').hidden && document.getElementById('random-z').hidden")
-    assert page("return [...document.querySelectorAll('#terms dt')].map((node) => node.textContent)") == [
-        *("recon, nats", "squared error per pixel")
-    ]
+    assert page.hidden("noise") and page.hidden("random-z")
+    assert page.texts("#terms dt") == ["recon, nats", "squared error per pixel"]
     np.testing.assert_array_equal(page.array("explorer.state.posterior.z"), page.array("explorer.state.posterior.mu"))
 
 
 def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
     page = opened(*("--pretrained", "--latent-dim", "20"))
-    order = page(
-        "return [...document.querySelectorAll('.slider input[id^=z-]')].map((node) => Number(node.id.slice(2)))"
-    )
-    kl, active = page("return [explorer.run.price, explorer.run.active]")
+    dims = "return [...document.querySelectorAll(arguments[0])].map((node) => Number(node.id.slice(2)))"
+    order, greyed = page(dims, ".slider input[id^=z-]"), page(dims, ".slider.inactive input")
+    kl, active = page("return [explorer.run.kl_per_dim, explorer.run.active]")
     assert order == sorted(range(20), key=lambda k: -kl[k])
-    greyed = page(
-        "return [...document.querySelectorAll('.slider.inactive input')].map((node) => Number(node.id.slice(2)))"
-    )
     assert sorted(greyed) == [k for k in range(20) if not active[k]]
     assert page("return explorer.space.dims") == sorted(order[:2])
-    page(
-        "const s = document.getElementById('axis-0'); s.value = arguments[0]; s.dispatchEvent(new Event('change'))",
-        str(order[4]),
-    )
+    page.set("axis-0", order[4], "change")
     page.drag("latent-plane", (0.5, 0.5), (0.75, 0.5))
     z = page.array("explorer.state.z")
     assert z[order[4]] > 1 and np.count_nonzero(np.abs(z) > 0.1) == 1
-    page(
-        "const s = document.getElementById(arguments[0]); s.value = 1.5; s.dispatchEvent(new Event('input'))",
-        f"z-{order[0]}",
-    )
-    page.settle()
-    assert page.array("explorer.state.z")[order[0]] == 1.5
+    page.set(f"z-{order[0]}", 1.5)
+    z = page.array("explorer.state.z")
+    assert z[order[0]] == 1.5
     params = load_weights(PRETRAINED / "digits-z20.safetensors")
-    np.testing.assert_allclose(
-        page.picture("decoded"), decoded(params, page.array("explorer.state.z")), rtol=0, atol=ONE_GREY
-    )
-    page.until("explorer.space.manifold && !explorer.space.job")
-
-
-def collapse(model) -> None:
-    """The posterior is the prior whatever the image, as after training with too high a price."""
-    for layer in (model.encoder.mu, model.encoder.logvar):
-        layer.weight.data.zero_()
-        layer.bias.data.zero_()
-    model.decoder.fc1.weight.data.zero_()
+    np.testing.assert_allclose(page.picture("decoded"), decoded(params, z), rtol=0, atol=ONE_GREY)
+    page.until_painted()
 
 
 def test_a_collapsed_model_is_called_so(opened):
@@ -514,7 +505,7 @@ def test_a_collapsed_model_is_called_so(opened):
 )
 def test_markup_in_names_is_shown_and_does_not_run(flags, opened, digits):
     page = opened(*flags, data=hostile(digits), name=f"hostile {flags}", size=PHONE)
-    shown = page("return [...document.querySelectorAll('#legend button')].map((node) => node.textContent)")
+    shown = page.texts("#legend button")
     assert set(shown) <= set(HOSTILE) and len(shown) > 5 and HOSTILE[0] in shown
     page.click("#legend button")
     page.drag("latent-plane", (0.5, 0.5), (0.3, 0.7))
@@ -524,7 +515,7 @@ def test_markup_in_names_is_shown_and_does_not_run(flags, opened, digits):
 
 
 def test_the_policy_holds_in_the_browser(browser, pages):
-    page = browser.last_page = Opened(browser, pages(*SHIPPED))
+    browser.last_page, page = None, Opened(browser, pages(*SHIPPED))  # what it adds is for no other test
     page(
         """const script = document.createElement("script");
         script.textContent = "window.pwned = 1";
@@ -538,22 +529,24 @@ def test_the_policy_holds_in_the_browser(browser, pages):
         "const done = arguments[0]; fetch('https://example.org/').then(() => done(true), () => done(false))"
     )
     assert fetched is False and page("return window.pwned") is None
-    refused = " ".join(page.errors())
-    assert refused.count("Content Security Policy") >= 3 and "script-src" in refused and "img-src" in refused
-    browser.last_page = None
+    refused, end = "", time.monotonic() + PATIENCE
+    while refused.count("Content Security Policy") < 3:
+        assert time.monotonic() < end, f"refused only: {refused}"
+        refused += " ".join(page.errors())
+    assert "script-src" in refused and "img-src" in refused
 
 
-@pytest.mark.parametrize(
-    "flags", [("--latent-dim", "1"), ("--latent-dim", "64"), ("--model", "ae", "--latent-dim", "1")]
-)
+MANY = [("--latent-dim", "1"), ("--latent-dim", "64"), ("--model", "ae", "--latent-dim", "1")]
+
+
+@pytest.mark.parametrize("flags", MANY, ids=" ".join)
 def test_one_and_many_dimensions(flags, opened):
     page = opened(*flags, size=PHONE)
     page.until("explorer.space.manifold")
     page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
     assert np.isfinite(page.array("explorer.state.z")).all()
     page.click("#resample") if "ae" not in flags else page.click("#next-image")
-    page("document.getElementById('network').scrollIntoView()")
-    page.until("document.querySelectorAll('#network .layer').length === 12")
+    page.show_network()
     for size in (PHONE, DESKTOP):
         page.look(size)
         page.settle()
@@ -561,9 +554,8 @@ def test_one_and_many_dimensions(flags, opened):
 
 
 def test_a_run_without_labels(opened, digits):
-    data = ImageSet("digits", "test", digits.images[:40], None, ())
-    page = opened("--latent-dim", "2", data=data, name="no labels")
-    assert page("return document.getElementById('legend').hidden")
+    page = opened("--latent-dim", "2", data=first(40, digits, labels=False), name="no labels")
+    assert page.hidden("legend")
     assert "Nearest test image: no. " in page.text("nearest-text")
     for id in ("next-image", "another-0", "use-1", "random-z"):
         page.click(f"#{id}")
@@ -629,8 +621,7 @@ def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened
 
 def test_every_control_and_picture_has_a_name(opened):
     page = opened("--model", "cvae", "--latent-dim", "3")
-    page("document.getElementById('network').scrollIntoView()")
-    page.until("document.querySelectorAll('#network .layer').length === 12")
+    page.show_network()
     nameless = page(
         """const labelled = (node) => [...(node.labels ?? [])].some((label) => label.textContent.trim());
         const named = (node) => node.textContent.trim() || labelled(node) || node.hasAttribute("aria-labelledby")
@@ -639,16 +630,9 @@ def test_every_control_and_picture_has_a_name(opened):
           .map((node) => node.outerHTML)"""
     )
     assert nameless == []
-    assert (
-        page("return document.documentElement.lang") == "en"
-        and page("return document.querySelectorAll('h1').length") == 1
-    )
-    assert (
-        page(
-            "const ids = [...document.querySelectorAll('[id]')].map((n) => n.id); return ids.length - new Set(ids).size"
-        )
-        == 0
-    )
+    assert page("return document.documentElement.lang") == "en" and len(page.texts("h1")) == 1
+    ids = page("return [...document.querySelectorAll('[id]')].map((node) => node.id)")
+    assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
@@ -656,7 +640,7 @@ def test_every_control_and_picture_has_a_name(opened):
 def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp_path):
     page = opened(*SHIPPED, size=size, scheme=scheme)
     page("scrollTo(0, 0)")
-    page.until("explorer.space.manifold")
+    page.until_painted()
     wide = page(
         """const width = document.documentElement.clientWidth;
         const shown = (node) => node.getClientRects().length && node.getBoundingClientRect().right > width + 0.5;
@@ -682,18 +666,15 @@ def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp
 
 def test_a_change_of_the_colour_scheme_redraws(opened):
     page = opened(*SHIPPED)
-    corner = """const context = document.getElementById("decoded").getContext("2d");
-      return Array.from(context.getImageData(0, 0, 1, 1).data.slice(0, 3));"""
-    assert min(page(corner)) > 200
-    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    page.until("explorer.space.manifold && !explorer.space.job")
-    assert max(page(corner)) < 60
+    corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3)"
+    assert page.array(corner).min() > 200
+    page.look(scheme="dark")
+    page.until(f"{corner}.every((value) => value < 60)")
 
 
 def test_switches_of_the_plane(opened):
     page = opened(*SHIPPED)
-    page.until("explorer.space.manifold && !explorer.space.job")
+    page.until_painted()
     ink = "const c = document.getElementById('latent-plane'); return c.toDataURL()"
     seen = {page(ink)}
     switches = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")]
@@ -716,4 +697,4 @@ def test_the_page_says_which_data_its_numbers_are_on(opened, pages):
     data = Page(pages(*SHIPPED).read_text(encoding="utf-8")).data
     text = page.text("about")
     assert "2,000 test images" in text and f"recon {data['test']['recon']:.2f}" in text
-    assert json.dumps(data["title"]) == '"VAE"' and page.driver.title.startswith("VAE, Z = 2")
+    assert data["title"] == "VAE" and page.driver.title.startswith("VAE, Z = 2")

@@ -1,0 +1,1 @@
+"""The explorer page: its template, the network and the page in JavaScript, and what puts a trained model inside."""
