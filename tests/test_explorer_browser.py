@@ -6,17 +6,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import paper_run
 import pytest
 from PIL import Image
 
 import latent_explorer
 import vae_numpy
 from test_latent_explorer import HOSTILE, LOGITS, Page, collapse, first, hostile, make_run
-from vae_common import figures
 from vae_common.data import ImageSet, binarize
+from vae_common.plots import charts as figures
 from vae_common.weights import PRETRAINED, load_weights
 from vae_explorer import builder
+from vae_training import factory as paper_run
 
 pytestmark = pytest.mark.browser
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,21 +10,21 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import paper_run
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from vae_common.measured import about
 
 import latent_explorer
 import vae_numpy
 import vae_paper
 from vae_common import cli, figures
 from vae_common.data import ImageSet, binarize
+from vae_common.evaluation import about
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 from vae_explorer import builder
+from vae_training import factory as paper_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLORER = ROOT / "paper" / "vae_explorer"

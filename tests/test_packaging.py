@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("numpy", "pytorch_lowlevel", "paper")
 MODULES = sorted(path.stem for source in SOURCES for path in (ROOT / source).glob("*.py"))
-SHARED = sorted(f"vae_common/{path.name}" for path in (ROOT / "numpy" / "vae_common").glob("*.py"))
+PACKAGES = sorted(path.parent for source in SOURCES for path in (ROOT / source).glob("*/__init__.py"))
+PACKAGE_NAMES = {package.name for package in PACKAGES}
+SHARED = sorted(f"{package.name}/{path.name}" for package in PACKAGES for path in package.glob("*.py"))
 GENERIC = {"models", "utils", "helpers", "common", "data", "train", "test", "tests", "main", "config"}
 
 
@@ -45,7 +47,7 @@ def test_no_module_hides_another():
     roots = [path for source in SOURCES for path in (ROOT / source).iterdir()]
     files = {path.stem: path for path in roots if path.suffix == ".py"}
     files |= {path.name: path / "__init__.py" for path in roots if (path / "__init__.py").exists()}
-    assert len(files) == len(MODULES) + 1 and "vae_common" in files
+    assert len(files) == len(MODULES) + len(PACKAGES) and set(files) >= PACKAGE_NAMES
     assert not set(files) & (set(sys.stdlib_module_names) | GENERIC)
     for name, path in files.items():
         found = find_spec(name)
@@ -65,7 +67,7 @@ def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
     names = {text.partition(">=")[0].replace("scikit-learn", "sklearn") for text in declared}
     names.add("PIL")  # pillow, without which matplotlib and torchvision do not install
     imported = set.union(*(imported_packages(path) for source in SOURCES for path in (ROOT / source).rglob("*.py")))
-    assert imported - set(sys.stdlib_module_names) - {*MODULES, "vae_common"} <= names
+    assert imported - set(sys.stdlib_module_names) - {*MODULES, *PACKAGE_NAMES} <= names
 
 
 # --- the wheel ----------------------------------------------------------------------------------------------------
@@ -85,7 +87,8 @@ def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = [name for name in file.namelist() if ".dist-info/" not in name]
     data = sorted(path.name for path in (ROOT / "numpy" / "vae_common" / "pretrained").iterdir())
-    pages = [path.name for kind in ("html", "js") for path in (ROOT / "paper").glob(f"*.{kind}")]
+    explorer = ROOT / "paper" / "vae_explorer"
+    pages = [f"vae_explorer/{path.name}" for kind in ("html", "js") for path in explorer.glob(f"*.{kind}")]
     shipped = [f"vae_common/pretrained/{name}" for name in data]
     assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *pages])
     assert {"digits-z2.safetensors", "digits-z20.safetensors"} <= set(data)
@@ -96,7 +99,7 @@ def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
 def test_the_installed_wheel_imports_without_the_repository(wheel, tmp_path):
     target = tmp_path / "installed"
     python("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
-    modules = [*MODULES, "vae_common", *(name[:-3].replace("/", ".") for name in SHARED)]
+    modules = [*MODULES, *PACKAGE_NAMES, *(name[:-3].replace("/", ".") for name in SHARED)]
     # -I keeps the working directory and PYTHONPATH out; an editable install's folders are taken off the path.
     code = (
         "import importlib, sys\n"

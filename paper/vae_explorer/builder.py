@@ -3,7 +3,6 @@
 The page needs no server and no network, and its Content-Security-Policy allows none.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -14,8 +13,14 @@ from string import Template
 
 import numpy as np
 
-from vae_common import cli
+from conv_vae import ConvVAE
+from vae_common.cli import counted
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet
+from vae_common.errors import UsageError
+from vae_common.evaluation import Evaluation
+from vae_measures.held_out import measure
+from vae_training.factory import follows_spec, load_arrays
 
 HERE = Path(__file__).parent
 # Of these the page's one script is made, in this order: the network, what all sections share, the sections, the start.
@@ -23,54 +28,28 @@ SCRIPTS = ("model", "page", "plane", "point", "image", "path", "network", "notic
 MOST_BYTES = 5_000_000  # of the page; what the weights leave goes to test images
 IMAGES = range(12, 1001)  # at least so many test images (at Z > 240 they exceed MOST_BYTES by 1%), and at most
 
-# --- which models have a page, and their titles -------------------------------------------------------------------
+# --- the page -----------------------------------------------------------------------------------------------------
 
 
-def refuse_other_models(model, name: str) -> None:
+def refuse_other_models(model: ConvVAE, name: str) -> None:
     """Raise UsageError unless the page can compute the model: the spec's network, with or without a class."""
-    from conditional_vae import ConditionalVAE
-    from paper_run import follows_spec
-
-    if not (follows_spec(model) or isinstance(model, ConditionalVAE)):
-        raise cli.UsageError(
-            f"{name}: the explorer knows the spec's network only, with --model vae, ae or cvae and --trunk conv; "
+    if not (follows_spec(model) or model.conditional):
+        raise UsageError(
+            f"{name}: the explorer knows the spec's network only, of --model vae, ae or cvae with --architecture conv; "
             "name such a run."
         )
 
 
-def title_of(model, config: argparse.Namespace) -> str:
-    """What the page calls the model: "VAE", "beta-VAE, beta = 4", "IWAE, K = 5", ..."""
-    kind = type(model).__name__
-    if kind == "BetaVAE":
-        parts = [f"beta = {config.beta:g}"] if config.beta != 1 else []
-        parts += [f"free bits {config.free_bits:g}"] if config.free_bits else []
-        parts += [f"capacity {config.capacity:g}"] if config.capacity is not None else []
-        parts += [f"{config.anneal} annealing"] if config.anneal != "none" else []
-        return ", ".join(["beta-VAE", *parts])
-    names = {
-        "Autoencoder": "Autoencoder",
-        "ConditionalVAE": "Conditional VAE",
-        "IWAE": f"IWAE, K = {config.importance_samples}",
-        "ManySampleVAE": f"VAE, {config.mc_samples} samples",
-    }
-    return names.get(kind, "VAE")
-
-
-# --- the page -----------------------------------------------------------------------------------------------------
-
-
-def explorer_page(model, data: ImageSet, config: argparse.Namespace, name: str) -> str:
+def explorer_page(model: ConvVAE, data: ImageSet, config: RunConfig, name: str) -> str:
     """The page of a trained model, measured on the test split `data`; `name` is what error messages call the run.
 
     The model's weights are rounded to float16 in place. Raises UsageError when the page cannot show the model, or when
     a weight or a measurement is not finite in it.
     """
-    from paper_run import measure
-
     refuse_other_models(model, name)
     half = round_weights(model, name)
     with np.errstate(over="ignore", invalid="ignore"):  # a result that is not finite is refused by name
-        measured = measure(model, data, config)
+        measured = measure(model, data, config.binarize, config.seed)
         page = model_data(model, half, measured, config, name)
         room = MOST_BYTES - len(render(page)) - 200  # 200: the keys of what follows
         return render(page | image_data(measured, room, name))
@@ -100,18 +79,16 @@ def source_hash(source: str) -> str:
 # --- its data: the model, then images -----------------------------------------------------------------------------
 
 
-def round_weights(model, name: str) -> dict[str, np.ndarray]:
+def round_weights(model: ConvVAE, name: str) -> dict[str, np.ndarray]:
     """Round the model's weights to float16, in place, so that every number is of the weights in the page; return them.
 
     Raises UsageError when a weight is beyond the range of float16.
     """
-    from paper_run import load_arrays
-
     with np.errstate(over="ignore"):
         half = {key: value.numpy().astype("<f2") for key, value in model.state_dict().items()}
     for key, value in half.items():
         if not np.isfinite(value).all():
-            raise cli.UsageError(
+            raise UsageError(
                 f"{name}: expected weights within +-65504, the range of float16, found others in {key!r}; "
                 "train again with a smaller --lr."
             )
@@ -119,20 +96,20 @@ def round_weights(model, name: str) -> dict[str, np.ndarray]:
     return half
 
 
-def model_data(model, half: dict[str, np.ndarray], measured, config: argparse.Namespace, name: str) -> dict:
+def model_data(model: ConvVAE, half: dict[str, np.ndarray], measured: Evaluation, config: RunConfig, name: str) -> dict:
     """The model, its weights in float16, and what was measured of it on the whole test split.
 
     Raises UsageError when a measurement is not finite.
     """
     recon, kl = float(measured.recon.mean()), float(measured.kl.mean())
     if not np.isfinite([recon, kl, *measured.kl_per_dim]).all():
-        raise cli.UsageError(f"{name}: recon or kl of the test split is not finite; train again with a smaller --lr.")
+        raise UsageError(f"{name}: recon or kl of the test split is not finite; train again with a smaller --lr.")
     data, latent_dim = measured.data, measured.mu.shape[1]
     return {
         "model": config.model,
-        "title": title_of(model, config),
+        "title": model.title,
         "dataset": data.name,
-        "trained": f"trained for {cli.counted(config.epochs, 'epoch')} on {data.name}",
+        "trained": f"trained for {counted(config.epochs, 'epoch')} on {data.name}",
         "latent_dim": latent_dim,
         "likelihood": config.likelihood,
         "binary": config.binarize != "none",
@@ -141,13 +118,13 @@ def model_data(model, half: dict[str, np.ndarray], measured, config: argparse.Na
         "class_names": list(data.class_names) if data.labels is not None else [],
         "test": {"recon": recon, "kl": kl, "images": len(data)},
         "kl_per_dim": [round(float(value), 4) for value in measured.kl_per_dim],
-        "active": measured.active.tolist() if config.model != "ae" else [True] * latent_dim,
+        "active": measured.active.tolist(),
         "tensors": [[key, list(value.shape)] for key, value in half.items()],
         "weights": base64_of(b"".join(value.tobytes() for value in half.values())),
     }
 
 
-def image_data(measured, room: int, name: str) -> dict:
+def image_data(measured: Evaluation, room: int, name: str) -> dict:
     """Test images from the front of the split, as many as fit into `room` bytes, with their labels and codes.
 
     Raises UsageError when a code does not fit into float16.
@@ -159,7 +136,7 @@ def image_data(measured, room: int, name: str) -> dict:
     with np.errstate(over="ignore"):
         mu = measured.mu[:count].astype("<f2")
     if not np.isfinite(mu).all():
-        raise cli.UsageError(f"{name}: expected finite codes of the test images, found others; train anew.")
+        raise UsageError(f"{name}: expected finite codes of the test images, found others; train anew.")
     return {
         "image_count": count,
         "images": base64_of(b"".join(packed[:count])),
@@ -177,7 +154,7 @@ def pack(image: np.ndarray) -> bytes:
             packed += bytes([pixel]) * count
         else:
             full, rest = divmod(count, 255)
-            packed += bytes([0, 255]) * full + bytes([0, rest])[: 2 * bool(rest)]
+            packed += bytes([0, 255]) * full + (bytes([0, rest]) if rest else b"")
     return bytes(packed)
 
 

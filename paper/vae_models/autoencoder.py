@@ -47,6 +47,11 @@ class AutoencoderEvaluation(Evaluation):
         return self.mu.var(axis=0)
 
     @property
+    def active(self) -> np.ndarray:
+        """Nothing draws a dimension to a prior, so all (Z,) are used."""
+        return np.ones(self.mu.shape[1], bool)
+
+    @property
     def mse(self) -> float:
         """Squared error per pixel, mean over the images."""
         return float(((self.decode(self.mu) - self.x) ** 2).mean())
