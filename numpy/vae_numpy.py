@@ -11,18 +11,12 @@ goes out. Kingma & Welling 2014, "Auto-Encoding Variational Bayes", https://arxi
 """
 
 import sys
-import time
 from collections.abc import Mapping
 
 import numpy as np
 
-from vae_common import cli, evaluation
+from vae_common import cli
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, load_dataset
-from vae_common.run_folder import make_run_folder, write_metrics
-from vae_common.spec import VAESpec
-from vae_common.walkthrough import follow_first_image
-from vae_common.weights import chosen_weights, latent_dim_of
 
 Array = np.ndarray
 Params = Mapping[str, Array]
@@ -171,40 +165,25 @@ def elbo_terms(
     return recon, gaussian_kl(mu, logvar)
 
 
-# --- no training: level 2 goes on from here with gradients. The command line measures trained weights -------------
+# --- no training: level 2 goes on from here with gradients. The command measures trained weights on a test split --
 
 
-def evaluate(params: Params, data: ImageSet, config: RunConfig) -> evaluation.Evaluation:
-    """The held-out ELBO, with one sampled z per image and seeded noise."""
-
-    def terms(x: Array, eps: Array) -> tuple[Array, ...]:
-        x_logits, mu, logvar = forward(params, x, eps)
-        return *elbo_terms(x, x_logits, mu, logvar, config.likelihood), mu, logvar
-
-    return evaluation.evaluate(
-        terms, lambda z: sigmoid(decode(params, z)), data, latent_dim_of(params), config, config.batch_size
-    )
+def measure(params: Params, x: Array, eps: Array, likelihood: str) -> tuple[Array, ...]:
+    """What is measured of images, one row for each: recon, kl (B,), mu, logvar (B, Z)."""
+    x_logits, mu, logvar = forward(params, x, eps)
+    return *elbo_terms(x, x_logits, mu, logvar, likelihood), mu, logvar
 
 
-def run(config: RunConfig) -> None:
-    """Measure trained weights on the test split, follow one image through the network, draw."""
-    start = time.perf_counter()
-    params, plane = chosen_weights(config.weights, config.latent_dim)
-    test = load_dataset(config.dataset, "test", config.data_dir)
-    folder = make_run_folder(config, "numpy")
-    print(VAESpec(latent_dim_of(params)).summary())
-    measured = evaluate(params, test, config)
-    primitives = {"conv": conv2d, "deconv": conv_transpose2d, "linear": linear}
-    follow_first_image(params, primitives, reparameterize, measured)
-    write_metrics(folder / "metrics.jsonl", [measured.row(0, time.perf_counter() - start)])
-    print(f"wrote {folder / 'metrics.jsonl'}\n\n{measured.summary()}")
-    draw = cli.later("vae_common.plots.run_pictures", "draw_level_1")
-    draw(folder, measured, evaluate(plane, test, config) if plane is not None else None, config.seed)
+def pixels(params: Params, z: Array) -> Array:
+    """Latents z (B, Z) -> the mean of p(x|z), in [0, 1]: what a picture shows."""
+    return sigmoid(decode(params, z))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__.splitlines()[0], *RunConfig.settings("numpy"))
-    return cli.run(parser, argv, lambda **typed: run(RunConfig(**typed)))
+    primitives = {"conv": conv2d, "deconv": conv_transpose2d, "linear": linear}
+    show = cli.later("vae_common.weights_shown", "show_weights")  # imports matplotlib
+    return cli.run(parser, argv, lambda **typed: show(RunConfig(**typed), measure, pixels, primitives, reparameterize))
 
 
 if __name__ == "__main__":

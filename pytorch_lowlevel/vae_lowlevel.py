@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from vae_common import cli, evaluation  # isort: skip  (before torch, whose threads it tells how long to spin)
 import numpy as np
 import torch
 from torch import Tensor, sigmoid
 from torch.nn.functional import conv2d, conv_transpose2d, linear, relu
 from tqdm import tqdm
 
-from vae_common import cli, evaluation
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize, load_dataset
 from vae_common.errors import check_finite

@@ -1,18 +1,54 @@
-"""One image followed through the network, layer by layer, as the spec's table tells it."""
+"""What level 1 does with trained weights: measure them on a test split, follow one image through the network, draw."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from vae_common.evaluation import Evaluation
+from vae_common.config import RunConfig
+from vae_common.data import load_dataset
+from vae_common.evaluation import Evaluation, evaluate
+from vae_common.plots.run_pictures import draw_level_1
+from vae_common.run_folder import make_run_folder, write_metrics
 from vae_common.spec import Layer, VAESpec, shape_text
-from vae_common.weights import latent_dim_of
+from vae_common.weights import chosen_weights, latent_dim_of
+
+Params = Mapping[str, np.ndarray]
+Function = Callable[..., np.ndarray]
+
+
+def show_weights(
+    config: RunConfig,
+    measure: Callable[..., tuple[np.ndarray, ...]],
+    pixels: Function,
+    primitives: Mapping[str, Function],
+    reparameterize: Function,
+) -> None:
+    """Carry out numpy/vae_numpy.py with the functions of the model, as that file defines them."""
+    start = time.perf_counter()
+    params, plane = chosen_weights(config.weights, config.latent_dim)
+    test = load_dataset(config.dataset, "test", config.data_dir)
+    folder = make_run_folder(config, "numpy")
+
+    def evaluation_of(params: Params) -> Evaluation:
+        return evaluate(
+            lambda x, eps: measure(params, x, eps, config.likelihood),
+            lambda z: pixels(params, z),
+            test, latent_dim_of(params), config, config.batch_size,
+        )  # fmt: skip
+
+    print(VAESpec(latent_dim_of(params)).summary())
+    measured = evaluation_of(params)
+    follow_first_image(params, primitives, reparameterize, measured)
+    write_metrics(folder / "metrics.jsonl", [measured.row(0, time.perf_counter() - start)])
+    print(f"wrote {folder / 'metrics.jsonl'}\n\n{measured.summary()}")
+    draw_level_1(folder, measured, evaluation_of(plane) if plane is not None else None, config.seed)
 
 
 def layer_by_layer(
-    params: Mapping[str, np.ndarray],
-    primitives: Mapping[str, Callable[..., np.ndarray]],
-    reparameterize: Callable[..., np.ndarray],
+    params: Params,
+    primitives: Mapping[str, Function],
+    reparameterize: Function,
     x: np.ndarray,
     eps: np.ndarray,
 ) -> Iterator[tuple[Layer, np.ndarray]]:
@@ -33,9 +69,9 @@ def layer_by_layer(
 
 
 def follow_first_image(
-    params: Mapping[str, np.ndarray],
-    primitives: Mapping[str, Callable[..., np.ndarray]],
-    reparameterize: Callable[..., np.ndarray],
+    params: Params,
+    primitives: Mapping[str, Function],
+    reparameterize: Function,
     measured: Evaluation,
 ) -> None:
     """Print what happens to the first image of an evaluation on its way through the network."""
