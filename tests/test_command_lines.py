@@ -220,12 +220,12 @@ def test_overwrite_leaves_what_is_no_run_alone(runs, config, tmp_path, capsys):
         (tmp_path / "config.json").write_text(config)
     argv = small_run("numpy", runs.cwd / "data", runs.folder["paper"] / "weights.safetensors")
     argv += ["--out", str(tmp_path), "--overwrite"]
-    (tmp_path / "checkpoint.pt").write_text("mine")
+    (tmp_path / "checkpoint.safetensors").write_text("mine")
     before = everything_in(tmp_path)
     assert vae_numpy.main(argv) == 2
-    assert "--overwrite replaces a run, and this folder holds checkpoint.pt" in capsys.readouterr().err
+    assert "--overwrite replaces a run, and this folder holds checkpoint.safetensors" in capsys.readouterr().err
     assert everything_in(tmp_path) == before
-    (tmp_path / "checkpoint.pt").unlink()
+    (tmp_path / "checkpoint.safetensors").unlink()
     assert vae_numpy.main(argv) == 0
     assert (tmp_path / "figures" / "holiday.png").read_text() == "mine"
 
@@ -327,7 +327,8 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(runs, tmp_path, level
     assert process.returncode == 130
     assert err.strip() == "interrupted; files already reported are whole."
     whole = {f"runs/{level}/{name}" for name in ("config.json", "metrics.jsonl")}
-    assert files_in(tmp_path) - {"runs/paper/checkpoint.pt", "runs/paper/checkpoint-previous.pt"} == whole
+    checkpoints = {f"runs/paper/checkpoint{which}.safetensors" for which in ("", "-previous")}
+    assert files_in(tmp_path) - checkpoints == whole
     assert json.loads((tmp_path / "runs" / level / "config.json").read_text())["level"] == level
     assert len(read_rows(tmp_path / "runs" / level / "metrics.jsonl")) >= 4
 
@@ -503,7 +504,7 @@ def test_a_loss_that_explodes_is_told_with_a_remedy(bad, tmp_path, monkeypatch, 
     argv = [*MNIST, str(bad / "data"), "--epochs", "1", "--batch-size", batch_size, "--lr", "1000"]
     status = MODULE[level].main(argv)
     assert_refused(status, capsys.readouterr().err, "--lr")
-    expected = ("config.json", "metrics.jsonl", "checkpoint.pt", "checkpoint-previous.pt")
+    expected = ("config.json", "metrics.jsonl", "checkpoint.safetensors", "checkpoint-previous.safetensors")
     assert files_in(tmp_path) <= {f"runs/{level}/{name}" for name in expected}
     metrics = tmp_path / "runs" / level / "metrics.jsonl"
     assert not metrics.exists() or [row["split"] for row in read_rows(metrics)] == ["train"]

@@ -12,6 +12,7 @@ import torch
 
 import vae_paper
 from vae_common import cli
+from vae_common.weights import read_safetensors
 
 ENVIRONMENT = {**os.environ}
 
@@ -94,20 +95,12 @@ def content(path: Path) -> object:
         return without_seconds(json.loads(path.read_text()))
     if path.suffix == ".jsonl":
         return [without_seconds(json.loads(line)) for line in path.read_text().splitlines()]
-    if path.suffix == ".pt":
-        saved = torch.load(path, weights_only=True)
-        states = {key: flat(saved.pop(key)) for key in ("model", "optimizer")}
-        return without_seconds(saved), states
+    if "checkpoint" in path.name:
+        metadata, arrays = read_safetensors(path)
+        return without_seconds(json.loads(metadata["state"])), {name: one.tobytes() for name, one in arrays.items()}
     if path.suffix == ".txt":
         return re.sub(r" +[\d.]+ s\b", " _ s", path.read_text())
     return path.read_bytes()
-
-
-def flat(value: object) -> object:
-    """Tensors as bytes, which can be compared."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy().tobytes()
-    return {key: flat(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def assert_same_bytes(commands: tuple, folder: Path) -> int:

@@ -1,6 +1,5 @@
 """Disks that are full, or cannot be written: a small one is mounted, which takes root on Linux; skipped elsewhere."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import probes
 import pytest
 
 import evaluate
 import latent_explorer
 import latent_figures
+from vae_measures import probes
 import rate_distortion
 import vae_common.data
 import vae_lowlevel
 import vae_numpy
 import vae_paper
 from synthetic_mnist import write_mnist
+from test_resume import assert_same_run
 from vae_common import digits as drawn_digits
 
 MIB = 2**20
@@ -79,21 +79,6 @@ def told(run: Callable[[], int], reason: str, capsys) -> str:
     return said
 
 
-def without_seconds(folder: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
-def assert_same_run(found: Path, expected: Path) -> None:
-    """The same files; what holds seconds, or where it lies, is compared without them."""
-    one, two = files_of(found), files_of(expected)
-    assert one.keys() == two.keys()
-    for name in one:
-        if not name.endswith((".json", ".jsonl", "checkpoint.pt", "checkpoint-previous.pt")):
-            assert one[name] == two[name], name
-    assert without_seconds(found) == without_seconds(expected)
-
-
 # --- a full disk --------------------------------------------------------------------------------------------------
 
 FULL = "No space left on device"
@@ -127,13 +112,14 @@ def train_with_room_for(size: int, disk: Disk, whole: Path, capsys) -> bool:
 
 
 def sizes(whole: Path, count: int) -> np.ndarray:
-    """From one page to all that the run takes: at the least two checkpoints, the third as it is written."""
-    pages = sum(-(-path.stat().st_size // 4096) for path in whole.rglob("*") if path.is_file())
+    """From one page to more than the run ever takes: its files, and a third checkpoint as it is written."""
+    written = [*whole.rglob("*.*"), whole / "checkpoint.safetensors"]
+    pages = sum(-(-path.stat().st_size // 4096) for path in written)
     return np.linspace(4096, (pages + 200) * 4096, count, dtype=int) // 4096 * 4096
 
 
 def test_a_disk_that_gets_full_ends_a_run_that_goes_on_when_there_is_room(disk, whole, capsys):
-    checkpoint = (whole / "checkpoint.pt").stat().st_size
+    checkpoint = (whole / "checkpoint.safetensors").stat().st_size
     assert [train_with_room_for(int(n * checkpoint), disk, whole, capsys) for n in (0.01, 0.5, 1.5, 4)] == [1, 1, 1, 0]
 
 

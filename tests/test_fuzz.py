@@ -18,21 +18,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import load_checkpoint, save_checkpoint
-from paper_run import build_model, read_config, read_run, save_model
-from trainer import RunState, Settings
-from vae_common.measured import about
 
 import vae_paper
+from vae_training.checkpoints import load_checkpoint, save_checkpoint
+from vae_training.factory import build_model, read_config, read_run, save_model
+from vae_training.trainer import RunState, Settings
 from vae_common import cli, data
-from vae_common.data import DatasetError, ImageSet
+from vae_common.data import ImageSet
+from vae_common.errors import DatasetError
+from vae_common.evaluation import about
 from vae_common.spec import VAESpec
 from vae_common.weights import WeightsError, load_weights, save_weights
 
 REFUSALS = (cli.UsageError, WeightsError, DatasetError)
 SAMPLE, ALL = 12, 220  # damaged inputs of each kind
 MEMORY = 400 * 2**20  # bytes that reading one damaged file may add to this process, torch's and libraries' caches too
-SECONDS = 20  # one input; a whole file takes a hundredth of a second
+SECONDS = 120  # for one input, on a machine that has other work too; a whole file takes a hundredth of a second
 
 HUGE = (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFFFFFFFFFFFFF, 10**12)
 
@@ -128,7 +129,7 @@ def run(tmp_path_factory) -> Path:
         value.grad = torch.zeros_like(value)
     state.optimizer.step()
     state.step, state.rows = 1, rows
-    save_checkpoint(state, folder / "checkpoint.pt")
+    save_checkpoint(state, folder / "checkpoint.safetensors")
     save_model(state.model, "vae", folder / "weights.safetensors")
     return folder
 
@@ -170,7 +171,7 @@ def read_progress(path: Path) -> None:
 
 def prepare(kind: str, run: Path, folder: Path, monkeypatch):
     """(the file to damage, how, what reads it), in `folder`."""
-    for name in ("config.json", "metrics.jsonl", "weights.safetensors", "checkpoint.pt"):
+    for name in ("config.json", "metrics.jsonl", "weights.safetensors", "checkpoint.safetensors"):
         (folder / name).write_bytes((run / name).read_bytes())
     if kind == "weights":
         return save_weights(VAESpec(2).init_params(0), folder / "spec.safetensors"), damaged, read_weights
@@ -196,7 +197,7 @@ def prepare(kind: str, run: Path, folder: Path, monkeypatch):
         return folder / ".progress.json", damaged_json, read_progress
     name = {"config": "config.json", "metrics": "metrics.jsonl", "run's weights": "weights.safetensors"}.get(kind)
     if name is None:
-        return folder / "checkpoint.pt", damaged, read_checkpoint
+        return folder / "checkpoint.safetensors", damaged, read_checkpoint
     return folder / name, damaged if "weights" in kind else damaged_json, read_folder
 
 

@@ -939,13 +939,14 @@ def test_a_named_folder_may_be_new_or_empty(tmp_path):
 
 
 def test_overwrite_removes_the_files_of_a_run_and_no_others(tmp_path):
-    of_a_run = ("metrics.jsonl", "weights.safetensors", "checkpoint.pt", "evaluation.json", "figures/old.png")
+    of_a_run = ("metrics.jsonl", "weights.safetensors", "evaluation.json", "figures/old.png")
+    of_a_run += ("checkpoint.safetensors", "prior-checkpoint-previous.safetensors", "checkpoint.pt")
     others = (
         "mine.txt",
         "figures/mine.txt",
         "figures/deeper/mine.png",
         "weights.safetensors.backup",
-        "a-checkpoint.pt",
+        "a-checkpoint.safetensors",
     )
     cli.make_run_folder(run_args(out=str(tmp_path)), "paper")
     for name in (*of_a_run, *others):

@@ -4,16 +4,20 @@ import errno
 import json
 import os
 import signal
+import stat
+from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
-import trainer
-from checkpoints import load_checkpoint
-from paper_run import build_model, read_config
+from torch import nn
 
+from vae_training import checkpoints
+from vae_training import trainer
 import vae_paper
+from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
+from vae_training.trainer import RunState, Settings
+from vae_common.errors import UsageError
 from vae_common.weights import read_safetensors
 
 
@@ -23,25 +27,54 @@ def no_pictures(monkeypatch):
 
 
 FLAGS = ["--epochs", "3", "--batch-size", "32", "--binarize", "dynamic"]
+SMALL = [*FLAGS, "--trunk", "mlp", "--latent-dim", "2"]
 
 
-def interrupt_at(monkeypatch, step, number=signal.SIGINT):
-    """Ctrl-C, or another signal, during the step that ends as number `step`, counted from 1."""
+def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT, model: str = "Module") -> None:
+    """Ctrl-C, or another signal, during the step that ends as number `step`, from 1, of a model of that class."""
     original = trainer.train_step
 
     def train_step(state, *args):
         values = original(state, *args)
-        if state.step == step:
+        if state.step == step and model in [kind.__name__ for kind in type(state.model).__mro__]:
             signal.raise_signal(number)
         return values
 
     monkeypatch.setattr(trainer, "train_step", train_step)
 
 
-def without_seconds(folder) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+def without_seconds(rows: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
+
+def content(path: Path) -> object:
+    """What two runs with the same settings have in common: all but seconds that were measured, and where they lie."""
+    if path.suffix == ".json":
+        row = json.loads(path.read_text())
+        return {name: value for name, value in row.items() if name not in ("seconds", "out", "overwrite", "resume")}
+    if path.suffix == ".jsonl":
+        return without_seconds([json.loads(line) for line in path.read_text().splitlines()])
+    if "checkpoint" in path.name:
+        metadata, arrays = read_safetensors(path)
+        rest = json.loads(metadata["state"])
+        return {**rest, "rows": without_seconds(rest["rows"])}, {name: one.tobytes() for name, one in arrays.items()}
+    return path.read_bytes()
+
+
+def assert_same_run(found: Path, expected: Path, but: str = "nothing") -> None:
+    """The same files with the same content, but for those with `but` in their names."""
+    names, others = ({str(path.relative_to(run)) for path in run.rglob("*.*")} for run in (found, expected))
+    assert names == others
+    for name in names:
+        if but not in name:
+            assert content(found / name) == content(expected / name), name
+
+
+def step_of(path: Path) -> int:
+    return json.loads(read_safetensors(path)[0]["state"])["step"]
+
+
+# --- the same run -------------------------------------------------------------------------------------------------
 
 MODELS = {
     "vae": ["--latent-dim", "3"],
@@ -56,12 +89,12 @@ MODELS = {
     "ae": ["--model", "ae"],
     "vqvae": ["--model", "vqvae", "--codes", "16"],
 }
+QUICK = ("vae", "beta", "ae")  # one that depends on the step, one with weights without a gradient; vqvae is below
+CASES = [("vae", 3), ("vae", 5), *((model, 8) for model in QUICK)]  # within an epoch, at its end, within the second
+CASES += [pytest.param(model, 8, marks=pytest.mark.slow) for model in MODELS if model not in QUICK]
 
 
-@pytest.mark.parametrize(
-    ("model", "step"),
-    [("vae", 3), ("vae", 5), *((model, 8) for model in MODELS)],  # within an epoch, at its end, within the second
-)
+@pytest.mark.parametrize(("model", "step"), CASES)
 def test_interrupted_and_resumed_equals_uninterrupted(model, step, small_digits, monkeypatch, tmp_path, capsys):
     whole, broken, flags = tmp_path / "whole", tmp_path / "broken", [*FLAGS, *MODELS[model]]
     assert vae_paper.main([*flags, "--out", str(whole)]) == 0
@@ -71,57 +104,29 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, step, small_digits,
     assert f"interrupted after step {step}; go on with --resume {broken}" in capsys.readouterr().err
     assert not (broken / "weights.safetensors").exists()
     assert vae_paper.main(["--resume", str(broken)]) == 0
-    expected, found = (read_safetensors(folder / "weights.safetensors")[1] for folder in (whole, broken))
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
-    assert without_seconds(broken) == without_seconds(whole)
+    assert_same_run(broken, whole)
 
 
-@pytest.mark.parametrize("step", [4, 5])
-def test_interrupted_in_the_second_phase(step, small_digits, monkeypatch, tmp_path):
+@pytest.mark.parametrize("step", [4, pytest.param(5, marks=pytest.mark.slow)])
+def test_interrupted_in_the_second_phase(step, small_digits, monkeypatch, tmp_path, capsys):
     """The prior of a VQ-VAE is trained after it; the run goes on where it was, without training the first again."""
-    whole, broken, flags = tmp_path / "whole", tmp_path / "broken", [*FLAGS, *MODELS["vqvae"], "--prior-epochs", "2"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags = [*FLAGS, *MODELS["vqvae"], "--epochs", "2", "--prior-epochs", "2"]
     assert vae_paper.main([*flags, "--out", str(whole)]) == 0
-    original, taken = trainer.train_step, []
     with monkeypatch.context() as patched:
-
-        def train_step(state, *args):
-            values = original(state, *args)
-            taken.append(state.step)
-            if len(taken) == 15 + step:
-                signal.raise_signal(signal.SIGINT)
-            return values
-
-        patched.setattr(trainer, "train_step", train_step)
+        interrupt_at(patched, step, model="CodePrior")
         assert vae_paper.main([*flags, "--out", str(broken)]) == 130
-        assert len(taken) == 15 + step
-        assert vae_paper.main(["--resume", str(broken)]) == 0
-        assert len(taken) == 15 + 10
-    for name in ("weights.safetensors", "prior-weights.safetensors"):
-        expected, found = (read_safetensors(folder / name)[1] for folder in (whole, broken))
-        for key in expected:
-            np.testing.assert_array_equal(found[key], expected[key])
-
-
-@pytest.mark.parametrize(
-    "flag",
-    [["--lr", "1e-4"], ["--epochs", "4"], ["--epochs", "10"], ["--seed", "0"], ["--out", "elsewhere"], ["--overwrite"]],
-)  # 10 and 0 are the defaults: typed, they are no less a wish
-def test_resume_keeps_the_settings_of_the_run(flag, small_digits, tmp_path, capsys):
-    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    assert vae_paper.main(["--resume", str(tmp_path / "run"), *flag]) == 2
-    assert f"{flag[0]} cannot be given with --resume" in capsys.readouterr().err
-
-
-def test_resume_without_a_checkpoint_is_refused(tmp_path, capsys):
-    assert vae_paper.main(["--resume", str(tmp_path / "nothing")]) == 2
-    assert "config.json: expected the settings of a run" in capsys.readouterr().err
+    capsys.readouterr()
+    assert vae_paper.main(["--resume", str(broken)]) == 0
+    said = capsys.readouterr().out
+    assert f"resuming {broken} after 10 steps" in said and f"resuming {broken} after {step} steps" in said
+    assert_same_run(broken, whole)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_starts_again(small_digits, monkeypatch, tmp_path, capsys):
     """It is killed, so nothing is written; what it had done is done again from the same weights, those of --weights."""
-    flags = [*FLAGS, "--latent-dim", "3"]
-    assert vae_paper.main([*flags, "--epochs", "1", "--seed", "1", "--out", str(tmp_path / "first")]) == 0
+    flags = ["--epochs", "1", "--latent-dim", "3"]
+    assert vae_paper.main([*flags, "--seed", "1", "--out", str(tmp_path / "first")]) == 0
     flags = [*flags, "--weights", str(tmp_path / "first" / "weights.safetensors")]
     assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
     with monkeypatch.context() as patched:
@@ -134,28 +139,96 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again(small_digits,
             vae_paper.main([*flags, "--out", str(tmp_path / "broken")])
     assert vae_paper.main(["--resume", str(tmp_path / "broken")]) == 0
     assert f"resuming {tmp_path / 'broken'} after 0 steps" in capsys.readouterr().out
-    expected, found = (read_safetensors(tmp_path / run / "weights.safetensors")[1] for run in ("whole", "broken"))
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_a_finished_run_without_its_checkpoint_is_refused(small_digits, tmp_path, capsys):
-    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    (tmp_path / "run" / "checkpoint.pt").unlink()
-    assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 2
-    assert "checkpoint.pt: expected the checkpoint of this run" in capsys.readouterr().err
+def test_a_run_killed_after_its_last_checkpoint_and_before_its_metrics(small_digits, tmp_path):
+    for name in ("whole", "broken"):
+        assert vae_paper.main([*SMALL, "--out", str(tmp_path / name)]) == 0
+    metrics = tmp_path / "broken" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
+    assert vae_paper.main(["--resume", str(tmp_path / "broken")]) == 0
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_a_checkpoint_runs_no_code(small_digits, tmp_path, capsys):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "exploded"), "w"))
+@pytest.fixture
+def ended(small_digits, monkeypatch, tmp_path, capsys):
+    """A run that SIGTERM ended after step 12, with two checkpoints: steps 10, 12; and beside it the whole run."""
+    assert vae_paper.main([*SMALL, "--out", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 12, signal.SIGTERM)
+        assert vae_paper.main([*SMALL, "--out", str(tmp_path / "run")]) == 143
+    said = capsys.readouterr().err
+    assert f"interrupted after step 12; go on with --resume {tmp_path / 'run'}" in said
+    assert step_of(tmp_path / "run" / "checkpoint.safetensors") == 12
+    assert step_of(tmp_path / "run" / "checkpoint-previous.safetensors") == 10
+    return tmp_path / "run"
 
-    assert vae_paper.main(["--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    torch.save({"model": Bomb()}, tmp_path / "run" / "checkpoint.pt")
-    assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 2
-    assert "checkpoint.pt: expected the checkpoint of this run" in capsys.readouterr().err
-    assert not (tmp_path / "exploded").exists()
+
+@pytest.mark.parametrize("damage", ["none", "flipped bit", "gone"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(damage, ended, capsys):
+    path = ended / "checkpoint.safetensors"
+    if damage == "flipped bit":
+        path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 3))
+    elif damage == "gone":
+        path.unlink()
+    assert vae_paper.main(["--resume", str(ended)]) == 0
+    said = capsys.readouterr()
+    assert f"resuming {ended} after {12 if damage == 'none' else 10} steps" in said.out
+    if damage == "none":
+        assert said.err == ""
+    else:
+        assert said.err.startswith(f"note: {path} is damaged (") and len(said.err.splitlines()) == 1
+    assert_same_run(ended, ended.with_name("whole"), but="previous")
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def told(argv: list[str], capsys) -> str:
+    """The one sentence with which the command ends."""
+    capsys.readouterr()
+    assert vae_paper.main(argv) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.fixture
+def finished(small_digits, tmp_path) -> Path:
+    assert vae_paper.main([*SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    return tmp_path / "run"
+
+
+def test_resume_keeps_the_settings_of_the_run(finished, capsys):
+    """10 and 0 are the defaults: typed, they are no less a wish."""
+    for flag in ("--lr 1e-4", "--epochs 4", "--epochs 10", "--seed 0", "--out elsewhere", "--overwrite"):
+        said = told(["--resume", str(finished), *flag.split()], capsys)
+        assert f"{flag.split()[0]} cannot be given with --resume" in said
+
+
+def test_resume_without_what_a_run_needs_is_refused(finished, capsys):
+    assert "config.json: expected the settings of a run" in told(["--resume", str(finished / "nothing")], capsys)
+    (finished / "checkpoint.safetensors").unlink()
+    assert "checkpoint.safetensors: expected the checkpoint of this run" in told(["--resume", str(finished)], capsys)
+
+
+def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, capsys):
+    (finished / "checkpoint.safetensors").rename(finished / "checkpoint.pt")
+    weights = finished / "weights.safetensors"
+    begin = f"{finished / 'checkpoint.pt'}: an earlier version wrote it, which this one cannot read; begin the run anew"
+    assert f"{begin}, from what it learned with --weights {weights}.\n" in told(["--resume", str(finished)], capsys)
+    weights.unlink()
+    (finished / "metrics.jsonl").unlink()
+    assert f"{begin}.\n" in told(["--resume", str(finished)], capsys)
+
+
+def test_the_checkpoint_of_another_model_is_refused(finished, capsys):
+    assert vae_paper.main(["--epochs", "1", "--latent-dim", "2", "--out", str(finished.with_name("conv"))]) == 0
+    (finished / "checkpoint.safetensors").write_bytes(
+        (finished.with_name("conv") / "checkpoint.safetensors").read_bytes()
+    )
+    assert "found none that can be read (Error(s) in loading state_dict" in told(["--resume", str(finished)], capsys)
 
 
 def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_digits, monkeypatch, tmp_path, capsys):
@@ -168,122 +241,158 @@ def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_
         return original(state, *args)
 
     monkeypatch.setattr(trainer, "train_step", train_step)
-    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "run")]) == 2
-    assert "recon became nan at step 7; try a smaller --lr than 0.002" in capsys.readouterr().err
-    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert saved["step"] == 5 and all(torch.isfinite(value).all() for value in saved["model"].values())
+    said = told([*SMALL, "--out", str(tmp_path / "run")], capsys)
+    assert "recon became nan at step 7; try a smaller --lr than 0.002" in said
+    _, arrays = read_safetensors(tmp_path / "run" / "checkpoint.safetensors")
+    assert step_of(tmp_path / "run" / "checkpoint.safetensors") == 5
+    assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-# --- what is kept on disk -----------------------------------------------------------------------------------------
+# --- the file -----------------------------------------------------------------------------------------------------
 
 
-def weights_of(folder) -> bytes:
-    return (folder / "weights.safetensors").read_bytes()
+class Tiny(nn.Module):
+    """Weights of which one has a gradient, and buffers of the dtypes that a model may have, with no axes too."""
+
+    objective = None
+
+    def __init__(self, value: float = 0.0):
+        super().__init__()
+        self.moved, self.idle = nn.Parameter(torch.tensor([value, 2.0])), nn.Parameter(torch.tensor(value))
+        for dtype in (torch.float16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool):
+            self.register_buffer(str(dtype).removeprefix("torch."), torch.tensor(1.7 * value, dtype=dtype))
 
 
-@pytest.fixture
-def ended(small_digits, monkeypatch, tmp_path, capsys):
-    """A run of three epochs, and the same run that SIGTERM ended after step 12, with two checkpoints: steps 10, 12."""
-    flags = [*FLAGS, "--trunk", "mlp", "--latent-dim", "2"]
-    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 12, signal.SIGTERM)
-        assert vae_paper.main([*flags, "--out", str(tmp_path / "run")]) == 143
-    assert f"interrupted after step 12; go on with --resume {tmp_path / 'run'}" in capsys.readouterr().err
-    return tmp_path / "run"
+def tiny_state(steps: int = 0) -> RunState:
+    """The state of a run after so many steps, with numbers that are not easily written in decimals."""
+    state = RunState.start(Tiny(steps / 3), Settings())
+    for step in range(steps):
+        state.model.moved.grad = torch.tensor([0.1, -3.0]) / (step + 1)
+        state.optimizer.step()
+    state.step, state.sums = steps, {"recon": 0.1 + 0.2, "kl": 5e-324, "loss": -0.0} if steps else {}
+    state.rows = [{"epoch": 1, "seconds": 1 / 3, "elbo": -1.7976931348623157e308, "of": 'ü"\\'}] * (steps > 1)
+    return state
 
 
-def test_sigterm_finishes_the_step_and_says_how_to_go_on(ended):
-    assert torch.load(ended / "checkpoint.pt", weights_only=True)["step"] == 12
-    assert torch.load(ended / "checkpoint-previous.pt", weights_only=True)["step"] == 10
-    assert vae_paper.main(["--resume", str(ended)]) == 0
-    assert weights_of(ended) == weights_of(ended.with_name("whole"))
+def tensors_of(state: RunState) -> dict[str, torch.Tensor]:
+    adam = state.optimizer.state_dict()["state"]
+    return state.model.state_dict() | {f"{n} {name}": value for n in adam for name, value in adam[n].items()}
 
 
-def flip(file, at):
-    whole = bytearray(file.read_bytes())
-    whole[at] ^= 16
-    file.write_bytes(whole)
+def assert_same_state(found: RunState, expected: RunState) -> None:
+    assert repr((found.step, found.sums, found.rows)) == repr((expected.step, expected.sums, expected.rows))
+    one, two = tensors_of(found), tensors_of(expected)
+    assert one.keys() == two.keys() and len(two) == (11 if expected.step else 8)
+    for name, value in two.items():
+        assert (one[name].dtype, one[name].shape) == (value.dtype, value.shape), name
+        assert one[name].numpy().tobytes() == value.numpy().tobytes(), name
 
 
-DAMAGES = {
-    "empty": lambda file: file.write_bytes(b""),
-    "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 8192 * 4096]),
-    "a bit of a weight": lambda file: flip(file, file.stat().st_size // 3),
-    "gone": lambda file: file.unlink(),
-}
+def flipped(whole: bytes, at: int) -> bytes:
+    """With one bit of the byte at `at` flipped."""
+    changed = bytearray(whole)
+    changed[at] ^= 1 << at % 8
+    return bytes(changed)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(damage, ended, capsys):
-    DAMAGES[damage](ended / "checkpoint.pt")
-    capsys.readouterr()
-    assert vae_paper.main(["--resume", str(ended)]) == 0
-    said = capsys.readouterr()
-    assert said.err.count("checkpoint.pt is damaged") == 1 and len(said.err.splitlines()) == 1
-    assert f"resuming {ended} after 10 steps" in said.out
-    assert weights_of(ended) == weights_of(ended.with_name("whole"))
-    assert without_seconds(ended) == without_seconds(ended.with_name("whole"))
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_all_of_the_state_comes_back(steps, tmp_path):
+    saved = tiny_state(steps)
+    save_checkpoint(saved, tmp_path / "a")
+    read = load_checkpoint(tiny_state(2), tmp_path / "a")
+    assert_same_state(read, saved)
+    save_checkpoint(read, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-def test_two_damaged_checkpoints_are_refused(ended, capsys):
-    for name in ("checkpoint.pt", "checkpoint-previous.pt"):
-        DAMAGES["truncated"](ended / name)
-    capsys.readouterr()
-    assert vae_paper.main(["--resume", str(ended)]) == 2
-    said = capsys.readouterr().err
-    assert "checkpoint.pt: expected the checkpoint of this run" in said and len(said.splitlines()) == 1
+def test_the_last_two_are_kept_and_what_is_on_the_disk_is_never_written_to(tmp_path):
+    path, states = tmp_path / "a.safetensors", [tiny_state(steps) for steps in range(4)]
+    for number, state in enumerate(states):
+        links = [(file, tmp_path / f"{number} {file.name}", file.read_bytes()) for file in tmp_path.glob("a*")]
+        for file, link, _ in links:
+            os.link(file, link)
+        save_checkpoint(state, path)
+        assert all(link.read_bytes() == whole for _, link, whole in links)
+        assert_same_state(load_checkpoint(tiny_state(), path), state)
+        if number:
+            assert_same_state(load_checkpoint(tiny_state(), previous(path)), states[number - 1])
 
 
-def state_of(folder):
-    config = read_config(folder)
-    return trainer.RunState.start(build_model(config, 5), trainer.Settings(config.epochs, config.batch_size))
+def test_a_flipped_bit_in_any_byte_and_any_cut_is_noticed(tmp_path):
+    path, state = tmp_path / "a.safetensors", tiny_state()
+    save_checkpoint(tiny_state(3), path)
+    whole = path.read_bytes()
+    damages = [flipped(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 16)]
+    for damaged in damages:
+        path.unlink()  # to write a new file is faster than to write over one
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"a\.safetensors: expected the checkpoint of this run"):
+            load_checkpoint(state, path)
+    print(f"{len(damages):,} damaged checkpoints, all told")
 
 
-@pytest.mark.slow  # a few hundred files are written and read
-def test_truncated_at_every_4_kib(ended, capsys):
-    whole = (ended / "checkpoint.pt").read_bytes()
-    state = state_of(ended)
-    for length in range(0, len(whole), 4096):
-        (ended / "checkpoint.pt").unlink()
-        (ended / "checkpoint.pt").write_bytes(whole[:length])
-        assert load_checkpoint(state, ended / "checkpoint.pt").step == 10
-        assert capsys.readouterr().err.count("is damaged") == 1
-    assert load_checkpoint(state, ended / "checkpoint.pt").step == 10  # it was replaced by the previous one
+def test_a_damaged_file_is_replaced_by_the_one_before_it(tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    for steps in (2, 3):
+        save_checkpoint(tiny_state(steps), path)
+    path.write_bytes(flipped(path.read_bytes(), -1))
+    assert_same_state(load_checkpoint(tiny_state(), path), tiny_state(2))
+    said = f"note: {path} is damaged (its version or its checksum is wrong); going on from the checkpoint before it.\n"
+    assert capsys.readouterr().err == said
+    assert_same_state(load_checkpoint(tiny_state(), path), tiny_state(2))
     assert capsys.readouterr().err == ""
-    print(f"{len(range(0, len(whole), 4096))} truncated checkpoints, all told")
 
 
-@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_a_full_disk_leaves_a_whole_checkpoint(call, small_digits, monkeypatch, tmp_path, capsys):
-    """The disk is full from the second checkpoint on, or fails at that moment; once there is room, the run goes on."""
-    flags, run = [*FLAGS, "--trunk", "mlp", "--latent-dim", "3"], tmp_path / "run"
-    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    for steps in (2, 3):
+        save_checkpoint(tiny_state(steps), path)
+    whole = path.read_bytes()
 
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    original, saved = checkpoints.save_checkpoint, []
+    with monkeypatch.context() as patched, pytest.raises(PermissionError):
+        patched.setattr(Path, "open", refuse)
+        load_checkpoint(tiny_state(), path)
+    assert path.read_bytes() == whole
+
+
+def full(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("number", [1, 2])  # of the copy of the earlier checkpoint, and of the new one
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_refuses_leaves_a_whole_checkpoint(call, number, tmp_path, monkeypatch):
+    path, original, taken = tmp_path / "a.safetensors", getattr(os, call), []
+    save_checkpoint(tiny_state(1), path)
+
+    def refuse(*args):
+        of_a_folder = call == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
+        taken.extend([] if of_a_folder else [call])
+        return full() if len(taken) == number else original(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left on device"):
+        patched.setattr(os, call, refuse)
+        save_checkpoint(tiny_state(2), path)
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert_same_state(load_checkpoint(tiny_state(), path), tiny_state(1))
+
+
+def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(small_digits, monkeypatch, tmp_path, capsys):
+    original, run = checkpoints.save_checkpoint, tmp_path / "run"
+    assert vae_paper.main([*SMALL, "--out", str(tmp_path / "whole")]) == 0
     with monkeypatch.context() as patched:
 
         def save(state, path):
-            saved.append(state.step)
-            if len(saved) == 2 and call == "write":
-                patched.setattr("builtins.open", lambda path, mode="r", *args: Full() if "w" in mode else None)
-            elif len(saved) == 2:
-                patched.setattr(os, call, full)
+            if state.step == 10:
+                patched.setattr(os, "fsync", full)
             original(state, path)
 
-        class Full:
-            __enter__ = lambda self: self  # noqa: E731
-            __exit__ = lambda self, *args: None  # noqa: E731
-            write = full
-
         patched.setattr(checkpoints, "save_checkpoint", save)
-        assert vae_paper.main([*flags, "--out", str(run)]) == 2
-    said = capsys.readouterr().err
-    assert "No space left on device" in said and "checkpoint" in said and len(said.splitlines()) == 1
-    assert not list(run.glob(".*.tmp"))
-    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 5
+        said = told([*SMALL, "--out", str(run)], capsys)
+    assert "No space left on device" in said and "checkpoint" in said
+    assert not list(run.glob(".*.tmp")) and step_of(run / "checkpoint.safetensors") == 5
     assert vae_paper.main(["--resume", str(run)]) == 0
-    assert weights_of(run) == weights_of(tmp_path / "whole")
+    assert_same_run(run, tmp_path / "whole")

@@ -418,11 +418,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind, step, digits, monkey
             signal.raise_signal(signal.SIGINT)
         return values
 
-    whole = train_from(build(0), data, tmp_path / "whole.pt")
+    whole = train_from(build(0), data, tmp_path / "whole.safetensors")
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "train_step", train_step)
-        assert train_from(build(0), data, tmp_path / "broken.pt").step == step
-    resumed = train_from(build(1), data, tmp_path / "broken.pt")  # seed 1: all that counts is in the checkpoint
+        assert train_from(build(0), data, tmp_path / "broken.safetensors").step == step
+    resumed = train_from(build(1), data, tmp_path / "broken.safetensors")  # seed 1: all is in the checkpoint
     assert whole.step == resumed.step == 6
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name

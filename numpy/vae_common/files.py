@@ -56,11 +56,6 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     return path
 
 
-def temporary_name(path: Path) -> Path:
-    """A new name beside `path`, for what is to be renamed to it."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-
-
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files in `folder` whose writers were killed: a living one holds a lock on its file.
 
@@ -76,7 +71,7 @@ def remove_leftovers(folder: Path) -> None:
 def _begin(path: Path) -> tuple[Path, int | None]:
     """Make an empty temporary file for `path`; its name, and the handle that locks it (None where there is no lock)."""
     while True:
-        temporary = temporary_name(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
             os.close(lock)
@@ -96,10 +91,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # some network disks cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot
             raise
     finally:
         os.close(handle)
@@ -144,24 +136,6 @@ def load_arrays(file: BinaryIO, most: Mapping[str, int]) -> dict[str, np.ndarray
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in most}
-
-
-def check_archive(file: BinaryIO) -> None:
-    """Raise an error, of almost any kind, unless `file` is a whole zip archive as torch.save and np.savez write it.
-
-    Nothing is compressed, so all parts together are no longer than the file, whatever their headers promise; and the
-    checksum of each part is right, which torch.load does not look at. `file` is left at its start.
-    """
-    size = file.seek(0, os.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
-        parts = archive.infolist()
-        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not stored or sum(part.file_size for part in parts) > size:
-            raise ValueError("its parts are longer than the file")
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the checksum of its part {damaged!r} is wrong")
-    file.seek(0)
 
 
 # --- one writer ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from vae_plots.run import draw_run
 from vae_plots.snapshots import add_snapshot
 from vae_training import processes
 from vae_training.autocast import autocast_refusal
-from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
+from vae_training.checkpoints import has_checkpoint, load_checkpoint, previous, save_checkpoint
 from vae_training.factory import build_model, build_prior, follows_spec, load_arrays
 from vae_training.run_files import save_model
 from vae_training.trainer import Interrupted, RunState, steps_per_epoch, train
@@ -99,7 +99,8 @@ def carry_out(config: RunConfig, folder: Path | None, threads: int | None) -> No
     else:
         config, folder = processes.from_writer(lambda: new_folder(config, device))
     model = build_model(config, steps_per_epoch(len(data), config.batch_size)).to(device)
-    if config.weights is not None and not (folder / "checkpoint.safetensors").exists():
+    begun = resume and has_checkpoint(folder)
+    if config.weights is not None and not begun:
         load_arrays(model, load_weights(config.weights, config.latent_dim))
 
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
@@ -150,6 +151,8 @@ def fit(
     state = RunState.start(model, config)
     if resume and (checkpoint.exists() or metrics.exists()):
         load_checkpoint(state, checkpoint)
+        if state.rows and processes.is_writer():
+            write_metrics(metrics, state.rows)  # it is written after the checkpoint, unless the run is killed there
     if resume and (state.step or not phase):
         print(f"resuming {folder} after {state.step:,} steps")
     if state.step == 0 and processes.is_writer():

@@ -1,19 +1,24 @@
-"""The state of a run on disk: `checkpoint.pt`, and the one before it, for the day when the newer is damaged."""
+"""The state of a run on disk: `checkpoint.safetensors`, and the one before it, for the day when the newer is damaged.
 
-import contextlib
-import os
-import pickletools
+It holds the tensors of the model, `model/NAME`, and what Adam keeps of each parameter, `step/NAME`, `exp_avg/NAME` and
+`exp_avg_sq/NAME`; in its metadata the rest as JSON, and a checksum, which a safetensors file does not have of its own.
+"""
+
+import hashlib
+import json
 import sys
-import zipfile
-from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vae_common.errors import UsageError
-from vae_common.files import check_archive, read_whole, temporary_name, write_atomically
+from vae_common.files import check_size, write_atomically
+from vae_common.weights import read_safetensors, write_safetensors
 from vae_training import processes
 from vae_training.trainer import RunState
+
+ADAM = ("step", "exp_avg", "exp_avg_sq")  # what torch's Adam keeps of a parameter
 
 
 def previous(path: Path) -> Path:
@@ -21,27 +26,33 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run in `folder` has come to a checkpoint. Raises UsageError for one that an earlier version wrote."""
+    found, old, weights = (folder / name for name in ("checkpoint.safetensors", "checkpoint.pt", "weights.safetensors"))
+    if old.exists() and not found.exists():
+        remedy = f", from what it learned with --weights {weights}" if weights.exists() else ""
+        raise UsageError(f"{old}: an earlier version wrote it, which this one cannot read; begin the run anew{remedy}.")
+    return found.exists()
+
+
 def save_checkpoint(state: RunState, path: Path) -> None:
     """Write all of `state` to `path`; what was there becomes the previous checkpoint. At every moment one is whole.
 
     Raises OSError when the disk refuses; what was at `path` is then still there.
     """
-    saved = {
-        "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "sums": state.sums,
-        "rows": state.rows,
-    }
-    whole = BytesIO()  # first in memory: torch.save reports a full disk as almost anything
-    torch.save(saved, whole)
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    for name, parameter in state.model.named_parameters():
+        if parameter in state.optimizer.state:  # else it has had no gradient
+            tensors |= {f"{kind}/{name}": state.optimizer.state[parameter][kind] for kind in ADAM}
+    arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
+    rest = json.dumps({"step": state.step, "sums": state.sums, "rows": state.rows})
     if path.exists():
         _copy(path, previous(path))
-    write_atomically(path, lambda file: file.write(whole.getbuffer()))
+    write_safetensors(arrays, _metadata(arrays, rest), path)
 
 
 def load_checkpoint(state: RunState, path: Path) -> RunState:
-    """Put what `save_checkpoint` wrote back into `state`; the files are read without running code from them.
+    """Put what `save_checkpoint` wrote back into `state`.
 
     A damaged file is replaced by the previous checkpoint, and a note says so. Raises UsageError when neither can be
     read, or they are of another model.
@@ -50,8 +61,8 @@ def load_checkpoint(state: RunState, path: Path) -> RunState:
         return _load(state, path)
     except (PermissionError, MemoryError):  # of the machine; the file may be whole
         raise
-    except Exception as error:  # torch reports a damaged file as almost any exception
-        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    except Exception as error:  # of a file, or of a model that it does not fit
+        reason = " ".join(str(error.__cause__ or error).split())[:200].rstrip(".")
     try:
         _load(state, previous(path))
     except Exception as error:
@@ -66,56 +77,34 @@ def load_checkpoint(state: RunState, path: Path) -> RunState:
 
 
 def _load(state: RunState, path: Path) -> RunState:
-    whole = BytesIO(read_whole(path))  # once, so that what is checked is what is read
-    check_archive(whole)
-    _check_names(whole)
-    saved = torch.load(whole, map_location="cpu", weights_only=True)
-    step, sums, rows = int(saved["step"]), dict(saved["sums"]), list(saved["rows"])
-    parameters = list(state.model.parameters())
-    for number, moments in saved["optimizer"]["state"].items():
-        shape = tuple(parameters[number].shape)
-        if {name: tuple(value.shape) for name, value in moments.items()} != {
-            "step": (), "exp_avg": shape, "exp_avg_sq": shape,
-        }:  # fmt: skip
-            raise ValueError("its optimizer is of another model")
-    if not all(_is_plain(value) for terms in (sums, *rows) for value in terms.values()):
-        raise ValueError("its metrics are no numbers")
-    state.model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.step, state.sums, state.rows = step, sums, rows
+    check_size(path)
+    path.open("rb").close()  # where it may not be read, this says so; safetensors would say that it is not there
+    metadata, arrays = read_safetensors(path)
+    rest = metadata.get("state", "")
+    if metadata != _metadata(arrays, rest):
+        raise ValueError("its version or its checksum is wrong")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    adam = {
+        number: {kind: tensors.pop(f"{kind}/{name}") for kind in ADAM}
+        for number, (name, _) in enumerate(state.model.named_parameters())
+        if f"step/{name}" in tensors
+    }
+    state.model.load_state_dict({name.removeprefix("model/"): value for name, value in tensors.items()})
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": adam})
+    rest = json.loads(rest)
+    state.step, state.sums, state.rows = rest["step"], rest["sums"], rest["rows"]
     return state
 
 
-def _is_plain(value: object) -> bool:
-    """Whether this is a number, a word, or a list of numbers: lists of lists may unfold to any length."""
-    values = value if isinstance(value, list) else [value]
-    return all(isinstance(one, int | float) for one in values) or isinstance(value, str)
-
-
-def _check_names(whole: BytesIO) -> None:
-    """Raise ValueError when what torch.load is to build is anything but tensors in dicts.
-
-    With weights_only it runs no foreign code, but calls, for instance, bytearray(10**12).
-    """
-    with zipfile.ZipFile(whole) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        found = {argument for code, argument, _ in pickletools.genops(archive.read(name)) if "GLOBAL" in code.name}
-    whole.seek(0)
-    allowed = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"}
-    for name in found - allowed:
-        if not (name and name.startswith("torch ") and name.endswith("Storage")):
-            raise ValueError(f"it holds {name}")
+def _metadata(arrays: dict[str, np.ndarray], rest: str) -> dict[str, str]:
+    """What the file says besides its arrays: the rest of the state, as JSON, and the SHA-256 of all of it."""
+    checksum = hashlib.sha256(rest.encode())
+    for name, array in sorted(arrays.items()):
+        checksum.update(f"{name} {array.dtype} {array.shape}".encode())
+        checksum.update(np.ascontiguousarray(array))
+    return {"format": "paper-checkpoint", "version": "1", "state": rest, "sha256": checksum.hexdigest()}
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Give the file at `source` to `target` too, atomically: by a second name, or where a disk has none by a copy."""
-    temporary = temporary_name(target)
-    try:
-        os.link(source, temporary)
-        os.replace(temporary, target)
-    except OSError:  # also where another process took the name, which it cannot find locked, for a leftover
-        whole = source.read_bytes()
-        write_atomically(target, lambda file: file.write(whole))
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # os.replace leaves it where both are one file already
+    whole = source.read_bytes()
+    write_atomically(target, lambda file: file.write(whole))
