@@ -189,30 +189,9 @@ OPERATORS = {
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
 }
-NAMES_LIKE = {
-    "sum": "mean",
-    "mean": "sum",
-    "max": "min",
-    "min": "max",
-    "maximum": "minimum",
-    "minimum": "maximum",
-    "argmax": "argmin",
-    "argmin": "argmax",
-    "log1p": "log",
-    "expm1": "exp",
-    "log": "log1p",
-    "exp": "expm1",
-    "sqrt": "square",
-    "square": "sqrt",
-    "sin": "cos",
-    "cos": "sin",
-    "zeros": "ones",
-    "ones": "zeros",
-    "any": "all",
-    "all": "any",
-    "var": "std",
-    "std": "var",
-}
+PAIRS = ("sum mean", "max min", "maximum minimum", "argmax argmin", "log1p log", "expm1 exp", "sqrt square", "sin cos",
+         "zeros ones", "any all", "var std")  # fmt: skip
+NAMES_LIKE = {one: other for pair in map(str.split, PAIRS) for one, other in (pair, pair[::-1])}
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import vae_lowlevel as lowlevel
-from checks.judging import Given, Mismatch, agree, agree_on_cases, close, numbers, to_numpy, tolerance
+from checks.judging import Given, Mismatch, agree, agree_on_cases, close, numbers, one_array, tolerance
 from vae_common.spec import VAESpec
 
 FORBIDDEN = ("vae_numpy", "vae_lowlevel", "conv_vae", "torch")  # they hold the answer, and autograd gives it
@@ -32,19 +32,6 @@ def posteriors(rng, *shapes):
 
 
 SHAPES = (((3,), (7, 3)), ((1,), (5, 1)), ((4,), (1, 4)))
-
-
-def one_array(function):
-    """The function, with a list or tuple that it returns made an array of."""
-
-    def call(*args, **kwargs):
-        answer = function(*args, **kwargs)
-        if isinstance(answer, (list, tuple)):
-            with contextlib.suppress(Exception):  # else it is refused as what it is
-                return np.array([to_numpy(row) for row in answer])
-        return answer
-
-    return call
 
 
 def agree_on_rows(work, name, right, cases, mistakes, read):

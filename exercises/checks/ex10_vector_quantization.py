@@ -92,7 +92,7 @@ def part_straight_through(work, rng):
     """straight_through: forward the code, backward as if it were not there"""
     for shape, dtype in (((3, 5, 2), torch.float64), ((1, 4, 1), torch.float64), ((5, 1, 3), torch.float32)):
         z_e, e = tensors(rng, *shape, dtype)
-        inputs = str(dtype).removeprefix("torch.")
+        inputs = str(dtype)
         z_q = is_tensor("straight_through(z_e, e)", work.straight_through(z_e, e))
         mistakes = {"That is z_e. Forward, the decoder has to get the code itself.": z_e}
         agree("straight_through(z_e, e): the value", z_q, e, mistakes=mistakes, read="straight-through", inputs=inputs)
@@ -123,7 +123,7 @@ def part_vq_loss(work, rng):
         z_e, e = tensors(rng, *shape, dtype)
         with torch.no_grad():
             apart, right = 2 * (z_e - e), losses(z_e, e, beta)
-        inputs = str(dtype).removeprefix("torch.")
+        inputs = str(dtype)
         loss = is_tensor("vq_loss(z_e, e)", work.vq_loss(z_e, e, *([beta] if beta != 0.25 else [])))
         squared = right / (1 + beta)
         values = {
@@ -137,9 +137,8 @@ def part_vq_loss(work, rng):
             "beta is missing in front of the commitment.": 2 * squared,
             "That is the codebook's term alone; the commitment is missing.": squared,
         }
-        if shape[0] > 1:
-            agree(f"vq_loss(z_e, e, beta={beta})", loss, right, mistakes=values, read="the-maths", inputs=inputs)
-        agree(f"vq_loss(z_e, e, beta={beta})", loss, right, read="the-maths", inputs=inputs)
+        mistakes = values if shape[0] > 1 else {}
+        agree(f"vq_loss(z_e, e, beta={beta})", loss, right, mistakes=mistakes, read="the-maths", inputs=inputs)
         swapped = "The two stop-gradients are exchanged: the codebook's term stops at z_e, the commitment at e."
         unstopped = "Both terms pull on both sides: a stop-gradient (detach) is missing."
         for name, tensor, expected, other in (("z_e", z_e, beta * apart, apart), ("e", e, -apart, -beta * apart)):

@@ -160,6 +160,7 @@ def overwritten(d_y, x, weight, stride, padding):
 
 
 def agree_on_layer(name, function, grads, cases, mistakes):
+    """`agree_on_each` of a convolution's three derivatives, and once with its default arguments."""
     read = "back-through-a-convolution"
     agree_on_each(OF_A_LAYER, name, function, grads, cases, mistakes, read)
     case = [cases[0][argument] for argument in ("d_y", "x", "weight")]

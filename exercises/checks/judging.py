@@ -312,14 +312,35 @@ def agree_on_each(
     """
     cases = list(cases)
     for i in order or range(len(names)):
-        got, expected = (one_of(names, name, answer, i) for answer in (function, right))
-        of_value = lambda _, *case, i=i: mistakes(right(*case), *case)[i]  # noqa: E731
-        agree_on_cases(f"{names[i]} of {name}", got, expected, cases, of_value, read)
+        agree_on_cases(
+            f"{names[i]} of {name}",
+            one_of(names, name, function, i),
+            one_of(names, name, right, i),
+            cases,
+            lambda _, *case, i=i: mistakes(right(*case), *case)[i],
+            read,
+        )
 
 
 def one_of(names: Sequence[str], name: str, function: Callable, index: int, read: str = "") -> Callable:
-    """The learner's function `name`, which must return as many values as there are `names`: the one at `index`."""
+    """The function `name`, which must return as many values as there are `names`, with the one at `index` as answer."""
     return lambda *args: values_of(names, name, function(*args), read)[index]
+
+
+def one_array(function: Callable) -> Callable:
+    """The function, with a list or tuple that it returns made an array of."""
+
+    def array_of(rows):
+        return np.array([array_of(row) for row in rows]) if isinstance(rows, (list, tuple)) else to_numpy(rows)
+
+    def call(*args, **kwargs):
+        answer = function(*args, **kwargs)
+        if isinstance(answer, (list, tuple)):
+            with contextlib.suppress(Exception):  # else it is refused as what it is
+                return array_of(answer)
+        return answer
+
+    return call
 
 
 def values_of(names: Sequence[str], name: str, answer, read: str = "") -> Sequence:
