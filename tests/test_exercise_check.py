@@ -235,6 +235,7 @@ def test_every_part_has_its_line_and_the_first_failure_its_paragraph():
     lines = verdict.text.splitlines()
     assert [line[:12] for line in lines[:6]] == ["  wrong     "] * 2 + ["  right     "] * 2 + ["  to write  "] * 2
     assert verdict.text.count("expected") == 1 and "not yet written" not in verdict.text
+    assert verdict.text.endswith("  read      exercises/03_convolution.md#the-maths")
     assert verdict.at == "conv_size"
 
 

@@ -13,6 +13,7 @@ refused. known_answers/<exercise>.py holds
 import ast
 import collections
 import copy
+import functools
 import importlib
 import re
 import signal
@@ -55,6 +56,13 @@ def with_change(name: str, old: str, new: str) -> str:
     return solution.replace(old, new)
 
 
+@functools.cache
+def sections(page: str) -> set[str]:
+    """The sections of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", (EXERCISES / page).read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 class TimeIsUp(BaseException):
     pass
 
@@ -75,6 +83,8 @@ def verdict(name: str, text: str, seed: int = 0) -> Verdict:
             warnings.simplefilter("ignore")  # a learner sees them; a wrong answer may well cause some
             found = judge(check_of(name), text.encode(), source("starter", name).encode(), path, seed)
             assert "The check itself failed" not in found.text, found.text
+            linked = re.findall(r"exercises/(\S+\.md)#(\S+)", found.text)
+            assert [link for link in linked if link[1] not in sections(link[0])] == []
             return found
     except TimeIsUp:
         return Verdict(False, "time is up")
