@@ -102,7 +102,7 @@ def part_same_direction(work, rng):
         "rounding above 1: np.clip it before arccos.)"
     )
     norm = "The direction stays, but the norm still goes from that of z0 to that of z1."
-    for Z in (1, 3, 20) * 10:  # often enough for a cosine that rounding puts above 1
+    for Z in (1, 3, 20) * 30:  # often enough for a cosine that rounding puts above 1
         z0, factor, t = rng.normal(size=Z), float(rng.uniform(1.5, 3)), np.linspace(0, 1, 5)
         what, path = "slerp(z0, z1, t), both in one direction", work.slerp(z0, factor * z0, t)
         try:
