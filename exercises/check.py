@@ -114,7 +114,7 @@ def hint(number: str, name: str) -> int:
     Then come those for what is not right yet, then the rest.
     """
     checked = importlib.import_module(f"checks.{name}")
-    hints, functions = checked.HINTS, {judging.function_of(part.__doc__.strip()) for part in checked.PARTS}
+    hints, functions = checked.HINTS, set(map(judging.function_of, judging.parts(checked)))
     entry = read_progress().get(number, {})
     given = [i for i in entry.get("hints", []) if type(i) is int and i in range(len(hints))]
     left = [i for i in range(len(hints)) if i not in given]

@@ -14,7 +14,6 @@ import pytest
 import evaluate
 import latent_explorer
 import latent_figures
-from vae_measures import probes
 import rate_distortion
 import vae_common.data
 import vae_lowlevel
@@ -23,6 +22,7 @@ import vae_paper
 from synthetic_mnist import write_mnist
 from test_resume import assert_same_run
 from vae_common import digits as drawn_digits
+from vae_measures import probes
 
 MIB = 2**20
 

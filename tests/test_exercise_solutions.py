@@ -2,12 +2,18 @@
 
 Checks run in this process, which is quick; tests/test_exercise_check.py runs them as a learner does. A mutant is the
 solution with one small change: another operator, a constant one off, a mean for a sum, a sign. Nearly all must be
-refused; a check module may list in EQUIVALENT the changes that make no difference, each with the reason.
+refused. known_answers/<exercise>.py holds
+
+- WRONG: plausible wrong answers, as (old, new, says): the solution with `old` replaced by `new`, and a part of what
+  must be said of it;
+- ALSO_RIGHT: other right answers, as (old, new);
+- EQUIVALENT: the mutants that make no difference, each with the reason.
 """
 
 import ast
 import collections
 import copy
+import functools
 import importlib
 import re
 import signal
@@ -24,7 +30,7 @@ EXERCISES = Path(__file__).parents[1] / "exercises"
 if str(EXERCISES) not in sys.path:
     sys.path.insert(0, str(EXERCISES))
 
-from checks.judging import Verdict, judge  # noqa: E402
+from checks.judging import Verdict, function_of, judge, parts  # noqa: E402
 
 NAMES = sorted(path.stem for path in (EXERCISES / "checks").glob("ex*.py"))
 SECONDS = 20  # what a learner's code is given too; a mutant may loop for ever
@@ -37,6 +43,24 @@ def source(kind: str, name: str) -> str:
 
 def check_of(name: str):
     return importlib.import_module(f"checks.{name}")
+
+
+def known(name: str, table: str):
+    return getattr(importlib.import_module(f"known_answers.{name}"), table, ())
+
+
+def with_change(name: str, old: str, new: str) -> str:
+    """The solution of an exercise, with `new` in place of `old`."""
+    solution = source("solutions", name)
+    assert solution.count(old) == 1, f"`{old}` is {solution.count(old)} times in the solution of {name}, not once"
+    return solution.replace(old, new)
+
+
+@functools.cache
+def sections(page: str) -> set[str]:
+    """The sections of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", (EXERCISES / page).read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 class TimeIsUp(BaseException):
@@ -59,6 +83,8 @@ def verdict(name: str, text: str, seed: int = 0) -> Verdict:
             warnings.simplefilter("ignore")  # a learner sees them; a wrong answer may well cause some
             found = judge(check_of(name), text.encode(), source("starter", name).encode(), path, seed)
             assert "The check itself failed" not in found.text, found.text
+            linked = re.findall(r"exercises/(\S+\.md)#(\S+)", found.text)
+            assert [link for link in linked if link[1] not in sections(link[0])] == []
             return found
     except TimeIsUp:
         return Verdict(False, "time is up")
@@ -81,15 +107,14 @@ def test_an_exercise_is_complete(name):
     check = check_of(name)
     for path in (f"starter/{name}.py", f"solutions/{name}.py", f"{name[2:]}.md"):
         assert (EXERCISES / path).is_file(), path
-    assert len(check.WRONG) >= 5
+    assert len(known(name, "WRONG")) >= 5
     tree = ast.parse(source("starter", name))
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    asked = {part.__doc__.split()[0].rstrip(":") for part in check.PARTS}
+    asked = {function_of(part) for part in parts(check)}
     assert asked <= functions
     about = {word for hint in check.HINTS for word in re.findall(r"\w+", hint.split(":")[0])}
     assert asked - about == set()
-    assert all(part.__doc__ for part in check.PARTS)
-    assert len({wrong.name for wrong in check.WRONG}) == len(check.WRONG)
+    assert len(set(known(name, "WRONG"))) == len(known(name, "WRONG"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,7 +133,7 @@ def test_the_starter_is_refused(name):
 def test_the_solution_passes(name, seed):
     found = verdict(name, source("solutions", name), seed)
     assert found.passed, found.text
-    assert found.text.count("right") >= len(check_of(name).PARTS)
+    assert found.text.count("right") >= len(parts(check_of(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,10 +150,10 @@ def test_solution_and_starter_have_the_same_functions_with_the_same_docstrings(n
 
 def not_refused(name: str, seeds: Iterator[int]) -> list[str]:
     """The known wrong answers that pass, or whose mistake is not named, whatever numbers the check draws."""
-    found = [(wrong, seed, verdict(name, wrong.source(source("solutions", name)), seed))
-             for wrong in check_of(name).WRONG for seed in seeds]  # fmt: skip
-    return [f"{wrong.name}, seed {seed}:\n{told.text}" for wrong, seed, told in found
-            if told.passed or wrong.says not in told.text]  # fmt: skip
+    found = [(new, says, seed, verdict(name, with_change(name, old, new), seed))
+             for old, new, says in known(name, "WRONG") for seed in seeds]  # fmt: skip
+    return [f"{new}, seed {seed}, not said: {says}\n{told.text}" for new, says, seed, told in found
+            if told.passed or says not in told.text]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,10 +169,10 @@ def test_wrong_answers_are_refused_on_twenty_draws(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_other_right_answers_pass(name):
-    for other in getattr(check_of(name), "ALSO_RIGHT", ()):
+    for old, new in known(name, "ALSO_RIGHT"):
         for seed in range(3):
-            found = verdict(name, other.source(source("solutions", name)), seed)
-            assert found.passed, f"{other.name}:\n{found.text}"
+            found = verdict(name, with_change(name, old, new), seed)
+            assert found.passed, f"{new}:\n{found.text}"
 
 
 @pytest.mark.slow
@@ -174,30 +199,9 @@ OPERATORS = {
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
 }
-NAMES_LIKE = {
-    "sum": "mean",
-    "mean": "sum",
-    "max": "min",
-    "min": "max",
-    "maximum": "minimum",
-    "minimum": "maximum",
-    "argmax": "argmin",
-    "argmin": "argmax",
-    "log1p": "log",
-    "expm1": "exp",
-    "log": "log1p",
-    "exp": "expm1",
-    "sqrt": "square",
-    "square": "sqrt",
-    "sin": "cos",
-    "cos": "sin",
-    "zeros": "ones",
-    "ones": "zeros",
-    "any": "all",
-    "all": "any",
-    "var": "std",
-    "std": "var",
-}
+PAIRS = ("sum mean", "max min", "maximum minimum", "argmax argmin", "log1p log", "expm1 exp", "sqrt square", "sin cos",
+         "zeros ones", "any all", "var std")  # fmt: skip
+NAMES_LIKE = {one: other for pair in map(str.split, PAIRS) for one, other in (pair, pair[::-1])}
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:
@@ -266,7 +270,7 @@ def survivors(name: str, chosen: list[tuple[str, str]]) -> list[str]:
 
 def to_kill(name: str) -> list[tuple[str, str]]:
     """The mutants of a solution that are not known to give the same answers."""
-    equivalent = getattr(check_of(name), "EQUIVALENT", {})
+    equivalent = known(name, "EQUIVALENT")
     return [(what, mutant) for what, mutant in mutants(source("solutions", name)) if what not in equivalent]
 
 
@@ -288,7 +292,7 @@ def test_at_least_95_percent_of_mutants_are_refused(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants_listed_as_equivalent_exist_and_pass(name):
-    listed = getattr(check_of(name), "EQUIVALENT", {})
+    listed = dict(known(name, "EQUIVALENT"))
     found = dict(mutants(source("solutions", name)))
     assert set(listed) <= set(found)
     assert all(len(reason) > 10 for reason in listed.values())

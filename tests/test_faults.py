@@ -22,18 +22,18 @@ import latent_figures
 import vae_lowlevel
 import vae_numpy
 import vae_paper
-from vae_training.checkpoints import load_checkpoint, save_checkpoint
 from conv_vae import ConvVAE
-from vae_training.factory import SETTINGS, build_model, build_prior, read_config
 from synthetic_mnist import write_mnist
 from test_resume import MODELS, assert_same_run, flipped
-from vae_training.trainer import RunState, Settings
 from vae_common import cli, digits, files
 from vae_common.data import ImageSet, load_dataset
 from vae_common.errors import DatasetError
 from vae_common.files import FolderLock
 from vae_common.spec import VAESpec
 from vae_common.weights import save_weights
+from vae_training.checkpoints import load_checkpoint, save_checkpoint
+from vae_training.factory import SETTINGS, build_model, build_prior, read_config
+from vae_training.trainer import RunState, Settings
 
 TRACED = 32 * 2**20  # bytes that reading one file below may take at its peak, as tracemalloc counts; each promises more
 PROMISED = 300 * 2**20

@@ -20,15 +20,15 @@ import pytest
 import torch
 
 import vae_paper
-from vae_training.checkpoints import load_checkpoint, save_checkpoint
-from vae_training.factory import build_model, read_config, read_run, save_model
-from vae_training.trainer import RunState, Settings
 from vae_common import cli, data
 from vae_common.data import ImageSet
 from vae_common.errors import DatasetError
 from vae_common.evaluation import about
 from vae_common.spec import VAESpec
 from vae_common.weights import WeightsError, load_weights, save_weights
+from vae_training.checkpoints import load_checkpoint, save_checkpoint
+from vae_training.factory import build_model, read_config, read_run, save_model
+from vae_training.trainer import RunState, Settings
 
 REFUSALS = (cli.UsageError, WeightsError, DatasetError)
 SAMPLE, ALL = 12, 220  # damaged inputs of each kind

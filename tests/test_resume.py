@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from vae_training import checkpoints
-from vae_training import trainer
 import vae_paper
-from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
-from vae_training.trainer import RunState, Settings
 from vae_common.errors import UsageError
 from vae_common.weights import read_safetensors
+from vae_training import checkpoints, trainer
+from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
+from vae_training.trainer import RunState, Settings
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,18 @@
 """What exercise 2 asks for, compared with the paths that the project's pictures take, and with SciPy's chi."""
 
-import functools
 import math
 
 import numpy as np
 from scipy import stats
 
-from checks.judging import Mismatch, Wrong, agree, agree_on_cases, numbers
-from vae_common import figures
+from checks.judging import Mismatch, agree, agree_on_cases, numbers
+from vae_common.plots import charts as figures
 
 FORBIDDEN = ("vae_common",)  # its figures hold the answer
-PAGE = "02_interpolation.md"
+
+
+def unit(v):
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
 def paths(rng):
@@ -26,20 +28,22 @@ def paths(rng):
 
 def part_lerp(work, rng):
     """lerp: the straight line"""
-    mistakes = {
-        "It runs backwards: t = 0 is z0.": lambda z0, z1, t: figures.lerp(z1, z0, t),
-        "(1 - t) belongs to z0: it must be the whole of z0 at t = 0.": lambda z0, z1, t: z0 + t[:, None] * z1,
-        "One row for each t: (T, Z), not (Z, T).": lambda z0, z1, t: figures.lerp(z0, z1, t).T,
-    }
-    read = f"{PAGE}#the-maths"
-    agree_on_cases("lerp", work.lerp, figures.lerp, list(paths(rng)), mistakes=mistakes, read=read)
+
+    def mistakes(y, z0, z1, t):
+        return {
+            "It runs backwards: t = 0 is z0.": figures.lerp(z1, z0, t),
+            "(1 - t) belongs to z0: it must be the whole of z0 at t = 0.": z0 + t[:, None] * z1,
+            "One row for each t: (T, Z), not (Z, T).": y.T,
+        }
+
+    agree_on_cases("lerp", work.lerp, figures.lerp, paths(rng), mistakes, "the-maths")
 
 
 # --- the arc ------------------------------------------------------------------------------------------------------
 
 
 def turned(z0, z1, t, *, unit=True, radius=True, sine=True, omega=None):
-    """The arc, or with one of its parts left out or another in its place."""
+    """The arc with one of its parts left out, or with another angle."""
     z0, z1, t = z0.astype(np.float64), z1.astype(np.float64), t[:, None].astype(np.float64)
     norm0, norm1 = np.linalg.norm(z0), np.linalg.norm(z1)
     omega = np.arccos(z0 @ z1 / (norm0 * norm1)) if omega is None else omega
@@ -49,65 +53,41 @@ def turned(z0, z1, t, *, unit=True, radius=True, sine=True, omega=None):
     return ((1 - t) * norm0 + t * norm1) * path if radius else path
 
 
-def by_cosine(z0, z1, t, smallest=-np.inf):
-    """The arc with the cosine for omega; the straight line where that is below `smallest`."""
-    omega = unit(z0.astype(np.float64)) @ unit(z1.astype(np.float64))
-    return figures.lerp(z0, z1, t) if omega < smallest else turned(z0, z1, t, omega=omega)
-
-
-def other_radius(radius):
-    """The arc with another norm on the way: radius(norm0, norm1)."""
-
-    def path(z0, z1, t):
-        return radius(np.linalg.norm(z0), np.linalg.norm(z1)) * turned(z0, z1, t, radius=False)
-
-    return path
-
-
-def straight(z0, z1, t):
-    """The straight line, pushed out to the right norm: the turning is uneven."""
-    path = figures.lerp(z0 / np.linalg.norm(z0), z1 / np.linalg.norm(z1), t)
-    radius = figures.lerp(np.linalg.norm(z0)[None], np.linalg.norm(z1)[None], t)
-    return radius * path / np.linalg.norm(path, axis=1, keepdims=True)
-
-
-def crossed(z0, z1, t):
-    """The directions exchanged, and the norms not."""
-    arc = turned(z1, z0, t, radius=False)
-    return figures.lerp(np.linalg.norm(z0)[None], np.linalg.norm(z1)[None], t) * arc
-
-
 def part_slerp(work, rng):
     """slerp: the arc"""
-    mistakes = {
-        "The arc turns the whole vectors; turn the directions, and give the norm r(t) afterwards.": lambda *args: (
-            turned(*args, unit=False, radius=False)
-        ),
-        "The norm is counted twice: take r(t) times the arc between unit vectors.": lambda *args: turned(
-            *args, unit=False
-        ),
-        "The norm r(t) is missing: all your points lie on the unit sphere.": lambda *args: turned(*args, radius=False),
-        "The division by sin(omega) is missing.": lambda *args: turned(*args, sine=False),
-        "A straight line pushed out to the sphere: its turning is fastest in the middle.": straight,
-        "That is the straight line.": figures.lerp,
-        "It runs backwards: t = 0 is z0.": lambda z0, z1, t: figures.slerp(z1, z0, t),
-        "The directions run backwards, the norm does not: u0 goes with sin((1 - t) omega).": crossed,
-        "The norm stays the same all the way; r(t) goes from that of z0 to that of z1.": (
-            other_radius(lambda norm0, norm1: norm0),
-            other_radius(lambda norm0, norm1: norm1),
-            other_radius(lambda norm0, norm1: (norm0 + norm1) / 2),
-            other_radius(lambda norm0, norm1: np.sqrt(norm0 * norm1)),
-        ),
-        "omega is the angle, the arccos of u0 @ u1, not the cosine itself.": (
-            by_cosine,
-            functools.partial(by_cosine, smallest=1e-6),
-        ),
-        "One row for each t: (T, Z), not (Z, T).": lambda z0, z1, t: figures.slerp(z0, z1, t).T,
-    }
-    read = f"{PAGE}#the-maths"
+
+    def mistakes(y, z0, z1, t):
+        norm0, norm1 = np.linalg.norm(z0), np.linalg.norm(z1)
+        radius, arc = (1 - t[:, None]) * norm0 + t[:, None] * norm1, turned(z0, z1, t, radius=False)
+        chord, line = figures.lerp(z0 / norm0, z1 / norm1, t), figures.lerp(z0, z1, t)
+        cosine = unit(z0.astype(np.float64)) @ unit(z1.astype(np.float64))
+        of_cosine = turned(z0, z1, t, omega=cosine)
+        return {
+            "The arc turns the whole vectors; turn the directions, and give the norm r(t) afterwards.": (
+                turned(z0, z1, t, unit=False, radius=False)
+            ),
+            "The norm is counted twice: take r(t) times the arc between unit vectors.": turned(z0, z1, t, unit=False),
+            "The norm r(t) is missing: all your points lie on the unit sphere.": arc,
+            "The division by sin(omega) is missing.": turned(z0, z1, t, sine=False),
+            "A straight line pushed out to the sphere: its turning is fastest in the middle.": radius * unit(chord),
+            "That is the straight line.": line,
+            "It runs backwards: t = 0 is z0.": figures.slerp(z1, z0, t),
+            "The directions run backwards, the norm does not: u0 goes with sin((1 - t) omega).": (
+                radius * turned(z1, z0, t, radius=False)
+            ),
+            "The norm stays the same all the way; r(t) goes from that of z0 to that of z1.": (
+                tuple(r * arc for r in (norm0, norm1, (norm0 + norm1) / 2, np.sqrt(norm0 * norm1)))
+            ),
+            "omega is the angle, the arccos of u0 @ u1, not the cosine itself.": (
+                of_cosine,
+                line if cosine < 1e-6 else of_cosine,  # where an angle of 0 is looked for
+            ),
+            "One row for each t: (T, Z), not (Z, T).": y.T,
+        }
+
     cases = list(paths(rng))
     try:
-        agree_on_cases("slerp", work.slerp, figures.slerp, cases, mistakes=mistakes, read=read)
+        agree_on_cases("slerp", work.slerp, figures.slerp, cases, mistakes, "the-maths")
     except Mismatch as error:
         nameless = "largest difference" in error.lines["likely"] or "not finite" in error.lines["likely"]
         if nameless and not all(np.abs(numbers("slerp", work.slerp(*case.values()))).max() < 1e6 for case in cases):
@@ -122,7 +102,7 @@ def part_same_direction(work, rng):
         "rounding above 1: np.clip it before arccos.)"
     )
     norm = "The direction stays, but the norm still goes from that of z0 to that of z1."
-    for Z in (1, 3, 20) * 10:  # often enough for a cosine that rounding puts above 1
+    for Z in (1, 3, 20) * 30:  # often enough for a cosine that rounding puts above 1
         z0, factor, t = rng.normal(size=Z), float(rng.uniform(1.5, 3)), np.linspace(0, 1, 5)
         what, path = "slerp(z0, z1, t), both in one direction", work.slerp(z0, factor * z0, t)
         try:
@@ -146,43 +126,40 @@ def chi(Z):
 def part_expected_norm(work, rng):
     """expected_norm: the shell's radius"""
     cases = [dict(Z=int(Z)) for Z in (1, 2, 3, 20, *rng.integers(21, 300, size=3), 1000)]
-    mistakes = {
-        "sqrt(Z) is the root of the mean square; the mean of the norm is a little below it.": lambda Z: Z**0.5,
-        "sqrt(Z - 1) is the most likely norm, not the mean.": lambda Z: (Z - 1) ** 0.5,
-        "The mean of |z|^2 is Z; asked for is that of |z|.": lambda Z: Z,
-        "The sqrt(2) is missing.": lambda Z: chi(Z) / 2**0.5,
-        "sqrt(Z - 1/2) is near for large Z; the formula with Gamma is exact.": lambda Z: (Z - 0.5) ** 0.5,
-        "lgamma is the logarithm of Gamma: subtract the two, and take exp of the difference.": (
-            lambda Z: 2**0.5 * (math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2)),
-            lambda Z: math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2),
-            lambda Z: 2**0.5 * np.divide(math.lgamma((Z + 1) / 2), math.lgamma(Z / 2)),
-        ),
-        "That is its inverse times 2: Gamma((Z + 1) / 2) stands above.": lambda Z: 2 / chi(Z),
-    }
-    read = f"{PAGE}#the-maths"
+
+    def mistakes(y, Z):
+        return {
+            "sqrt(Z) is the root of the mean square; the mean of the norm is a little below it.": Z**0.5,
+            "sqrt(Z - 1) is the most likely norm, not the mean.": (Z - 1) ** 0.5,
+            "The mean of |z|^2 is Z; asked for is that of |z|.": Z,
+            "The sqrt(2) is missing.": y / 2**0.5,
+            "sqrt(Z - 1/2) is near for large Z; the formula with Gamma is exact.": (Z - 0.5) ** 0.5,
+            "lgamma is the logarithm of Gamma: subtract the two, and take exp of the difference.": (
+                2**0.5 * (math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2)),
+                math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2),
+                2**0.5 * np.divide(math.lgamma((Z + 1) / 2), math.lgamma(Z / 2)),
+            ),
+            "That is its inverse times 2: Gamma((Z + 1) / 2) stands above.": 2 / y,
+        }
+
     small = cases[:-1]  # SciPy's own chi grows a little inexact with Z
-    agree_on_cases("expected_norm", work.expected_norm, chi, small, mistakes=mistakes, read=read, rel=1e-7)
+    agree_on_cases("expected_norm", work.expected_norm, chi, small, mistakes, "the-maths", rel=1e-7)
     agree(
         "expected_norm(1000000)",
         work.expected_norm(1_000_000),
         1e3 - 2.5e-4,  # sqrt(Z) - 1 / (4 sqrt(Z)), the next term is below 1e-9
         rel=1e-8,
         mistakes={"sqrt(Z) is the root of the mean square; the mean of the norm is a little below it.": 1e3},
-        read=read,
+        read="the-maths",
     )
 
 
 # --- attributes ---------------------------------------------------------------------------------------------------
 
 
-def means(mu, factor):
-    low, high = np.quantile(factor, 0.25), np.quantile(factor, 0.75)
-    return mu[factor < low].mean(axis=0), mu[factor > high].mean(axis=0)
-
-
-def by_range(mu, factor):
-    low, high = factor.min() + np.ptp(factor) * np.array([0.25, 0.75])
-    return mu[factor > high].mean(axis=0) - mu[factor < low].mean(axis=0)
+def by_quarters(mu, factor, share=0.25, mean=np.mean):
+    low, high = np.quantile(factor, share), np.quantile(factor, 1 - share)
+    return mean(mu[factor > high], axis=0) - mean(mu[factor < low], axis=0)
 
 
 def part_attribute_vector(work, rng):
@@ -193,51 +170,33 @@ def part_attribute_vector(work, rng):
             factor = rng.normal(size=N) + 5
             mu = (rng.normal(size=(N, Z)) + factor[:, None]).astype(dtype)
             cases.append(dict(mu=mu, factor=factor))
-    mistakes = {
-        "The sign is turned: from little of the factor to much of it.": lambda mu, f: means(mu, f)[0] - means(mu, f)[1],
-        "The mean of the upper quarter alone; take the lower one's away.": lambda mu, f: means(mu, f)[1],
-        "Halves, split at the median; quarters are asked for.": lambda mu, f: (
-            mu[f > np.median(f)].mean(axis=0) - mu[f < np.median(f)].mean(axis=0)
-        ),
-        "Thirds or tenths or other shares; quarters are asked for.": tuple(
-            lambda mu, f, q=q: mu[f > np.quantile(f, 1 - q)].mean(axis=0) - mu[f < np.quantile(f, q)].mean(axis=0)
-            for q in (0.1, 0.2, 1 / 3)
-        ),
-        "The factor's largest and smallest image alone; take quarters.": lambda mu, f: mu[f.argmax()] - mu[f.argmin()],
-        "One number; the mean is over the images, axis 0.": lambda mu, f: (
-            means(mu, f)[1].mean() - means(mu, f)[0].mean()
-        ),
-        "A quarter of the factor's range; asked for is a quarter of the images.": by_range,
-        "The first and the last quarter of the images as they come; sort them by the factor.": lambda mu, f: (
-            mu[-(len(f) // 4) :].mean(axis=0) - mu[: len(f) // 4].mean(axis=0)
-        ),
-        "The sums are divided by all N; divide by the images of the quarter.": lambda mu, f: (
-            (means(mu, f)[1] - means(mu, f)[0]) * (len(f) // 4) / len(f)
-        ),
-        "Medians; the quarters' means are asked for.": lambda mu, f: (
-            np.median(mu[f > np.quantile(f, 0.75)], axis=0) - np.median(mu[f < np.quantile(f, 0.25)], axis=0)
-        ),
-        "The vector is brought to length 1; its own length is wanted.": lambda mu, f: unit(
-            means(mu, f)[1] - means(mu, f)[0]
-        ),
-        "Sums; the quarters' means are asked for.": lambda mu, f: (
-            mu[f > np.quantile(f, 0.75)].sum(axis=0) - mu[f < np.quantile(f, 0.25)].sum(axis=0)
-        ),
-    }
-    read = f"{PAGE}#attribute-vectors"
 
-    def right(mu, factor):
-        low, high = means(mu, factor)
-        return high - low
+    def mistakes(y, mu, f):
+        upper, n = mu[f > np.quantile(f, 0.75)].mean(axis=0), len(f) // 4
+        low, high = f.min() + np.ptp(f) * np.array([0.25, 0.75])
+        return {
+            "The sign is turned: from little of the factor to much of it.": -y,
+            "The mean of the upper quarter alone; take the lower one's away.": upper,
+            "Halves, split at the median; quarters are asked for.": by_quarters(mu, f, 0.5),
+            "Thirds or tenths or other shares; quarters are asked for.": (
+                tuple(by_quarters(mu, f, share) for share in (0.1, 0.2, 1 / 3))
+            ),
+            "The factor's largest and smallest image alone; take quarters.": mu[f.argmax()] - mu[f.argmin()],
+            "One number; the mean is over the images, axis 0.": y.mean(),
+            "A quarter of the factor's range; asked for is a quarter of the images.": (
+                mu[f > high].mean(axis=0) - mu[f < low].mean(axis=0)
+            ),
+            "The first and the last quarter of the images as they come; sort them by the factor.": (
+                mu[-n:].mean(axis=0) - mu[:n].mean(axis=0)
+            ),
+            "The sums are divided by all N; divide by the images of the quarter.": y * n / len(f),
+            "Medians; the quarters' means are asked for.": by_quarters(mu, f, mean=np.median),
+            "The vector is brought to length 1; its own length is wanted.": unit(y),
+            "Sums; the quarters' means are asked for.": by_quarters(mu, f, mean=np.sum),
+        }
 
-    agree_on_cases("attribute_vector", work.attribute_vector, right, cases, mistakes=mistakes, read=read)
+    agree_on_cases("attribute_vector", work.attribute_vector, by_quarters, cases, mistakes, "attribute-vectors")
 
-
-def unit(v):
-    return v / np.linalg.norm(v)
-
-
-PARTS = (part_lerp, part_slerp, part_same_direction, part_expected_norm, part_attribute_vector)
 
 HINTS = (
     "lerp: t has T numbers and the answer T rows, so t[:, None] is a column, and the rest is the formula.",
@@ -247,103 +206,4 @@ HINTS = (
     "above 1.",
     "expected_norm: Gamma(Z / 2) overflows at Z = 342. math.lgamma is its log: exp(lgamma(a) - lgamma(b)).",
     "attribute_vector: np.quantile(factor, [0.25, 0.75]) gives both borders; mu[factor > high] are the rows above.",
-)
-
-ARC = "direction = (np.sin((1 - t) * omega) * u0 + np.sin(t * omega) * u1) / np.sin(omega)"
-RADIUS = "return ((1 - t) * norm0 + t * norm1) * direction"
-CHI = "math.sqrt(2) * math.exp(math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2))"
-QUARTILES = "np.quantile(factor, [0.25, 0.75])"
-BOTH = "mu[factor > high].mean(axis=0) - mu[factor < low].mean(axis=0)"
-
-WRONG = (
-    Wrong("a line backwards", "return (1 - t) * z0 + t * z1", "return t * z0 + (1 - t) * z1", "backwards"),
-    Wrong("all of z0 all the way", "return (1 - t) * z0 + t * z1", "return z0 + t * z1", "belongs to z0"),
-    Wrong(
-        "whole vectors turned",
-        f"{ARC}\n    {RADIUS}",
-        ARC.replace("u0", "z0").replace("u1", "z1") + "\n    return direction",
-        "turns the whole vectors",
-    ),
-    Wrong("a norm squared", ARC, ARC.replace("u0", "z0").replace("u1", "z1"), "counted twice"),
-    Wrong("unit sphere", RADIUS, "return direction", "unit sphere"),
-    Wrong("no sine below", ARC, ARC.replace(" / np.sin(omega)", ""), "division by sin"),
-    Wrong("a line for the arc", ARC, "return lerp(z0, z1, t[:, 0])", "straight line"),
-    Wrong(
-        "a line pushed out",
-        ARC,
-        "direction = (1 - t) * u0 + t * u1\n    direction /= np.linalg.norm(direction, axis=1, keepdims=True)",
-        "pushed out",
-    ),
-    Wrong("the norm of z0 alone", RADIUS, "return norm0 * direction", "stays the same"),
-    Wrong("the geometric mean", RADIUS, "return np.sqrt(norm0 * norm1) * direction", "stays the same"),
-    Wrong("the cosine for the angle", "np.arccos(np.clip(u0 @ u1, -1, 1))", "u0 @ u1", "arccos of"),
-    Wrong("the angle of whole vectors", "np.clip(u0 @ u1, -1, 1)", "z0 @ z1", "outside -1 to 1"),
-    Wrong(
-        "sines exchanged",
-        ARC,
-        "direction = (np.sin(t * omega) * u0 + np.sin((1 - t) * omega) * u1) / np.sin(omega)",
-        "norm does",
-    ),
-    Wrong("transposed", RADIUS, f"return ({RADIUS.removeprefix('return ')}).T", "not (Z, T)"),
-    Wrong("a list", "return (1 - t) * z0 + t * z1", "return list((1 - t) * z0 + t * z1)", "np.array"),
-    Wrong("an end changed", "u0, u1 = z0 / norm0, z1 / norm1", "z0 /= norm0\n    u0, u1 = z0, z1 / norm1", "in place"),
-    Wrong("one point all the way", "return lerp(z0, z1, t[:, 0])", "return z0 + 0 * t", "still goes"),
-    Wrong("a cosine above 1", "np.clip(u0 @ u1, -1, 1)", "u0 @ u1", "np.clip"),
-    Wrong("0/0", "    if omega < 1e-6:\n        return lerp(z0, z1, t[:, 0])\n", "", "0/0 is NaN"),
-    Wrong("sqrt(Z)", CHI, "math.sqrt(Z)", "a little below"),
-    Wrong("the mode", CHI, "math.sqrt(Z - 1)", "most likely norm"),
-    Wrong("nearly the mean", CHI, "math.sqrt(Z - 0.5)", "near for large Z"),
-    Wrong("no exp", CHI, CHI.replace("math.exp", ""), "take exp"),
-    Wrong("a ratio of logarithms", CHI, "math.sqrt(2) * math.lgamma((Z + 1) / 2) / math.lgamma(Z / 2)", "take exp"),
-    Wrong("upside down", CHI, "math.sqrt(2) * math.exp(math.lgamma(Z / 2) - math.lgamma((Z + 1) / 2))", "stands above"),
-    Wrong("Gamma overflows", CHI, "math.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)", "OverflowError"),
-    Wrong("attribute turned", BOTH, "mu[factor < low].mean(axis=0) - mu[factor > high].mean(axis=0)", "sign is turned"),
-    Wrong("halves", "[0.25, 0.75]", "[0.5, 0.5]", "Halves"),
-    Wrong("one mean", BOTH, "mu[factor > high].mean(axis=0)", "lower one's"),
-    Wrong("sums", BOTH, BOTH.replace("mean", "sum"), "Sums"),
-    Wrong("medians", BOTH, "np.median(mu[factor > high], axis=0) - np.median(mu[factor < low], axis=0)", "Medians"),
-    Wrong("mean of all numbers", BOTH, BOTH.replace("axis=0", ""), "axis 0"),
-    Wrong(
-        "a quarter of the range",
-        QUARTILES,
-        "factor.min() + np.ptp(factor) * np.array([0.25, 0.75])",
-        "the factor's range",
-    ),
-    Wrong("unsorted", BOTH, "mu[-(len(mu) // 4) :].mean(axis=0) - mu[: len(mu) // 4].mean(axis=0)", "sort them"),
-    Wrong("divided by N", BOTH, f"({BOTH.replace('mean', 'sum')}) / len(mu)", "divided by all N"),
-)
-
-EQUIVALENT = {
-    f"attribute_vector: factor > high -> factor >= high in return {BOTH}": "no image stands on the border of a quarter",
-    f"attribute_vector: factor < low -> factor <= low in return {BOTH}": "no image stands on the border of a quarter",
-    "slerp: 1 -> 2 in omega = np.arccos(np.clip(u0 @ u1, -1, 1))": "no cosine of these paths is near -1",
-    "slerp: omega < 1e-06 -> omega <= 1e-06 in if omega < 1e-6:": "no angle is exactly 1e-6",
-    "slerp: 1e-06 -> 2e-06 in if omega < 1e-6:": "any small angle serves",
-    "slerp: 0 -> -1 in return lerp(z0, z1, t[:, 0])": "of one column the first is the last",
-}
-
-ALSO_RIGHT = (
-    Wrong(
-        "the angle by arctan2",
-        "np.arccos(np.clip(u0 @ u1, -1, 1))",
-        "2 * np.arctan2(np.linalg.norm(u0 - u1), np.linalg.norm(u0 + u1))",
-    ),
-    Wrong(
-        "a loop over t",
-        "    t = np.asarray(t)[:, None]\n    return (1 - t) * z0 + t * z1",
-        "    return np.array([z0 + s * (z1 - z0) for s in (t[:, 0] if np.ndim(t) == 2 else t)])",
-    ),
-    Wrong("the border in the quarter", BOTH, BOTH.replace(">", ">=").replace("<", "<=")),
-    Wrong(
-        "quarters by sorting",
-        f"low, high = {QUARTILES}\n    return {BOTH}",
-        "order, n = np.argsort(factor), len(factor) // 4\n"
-        "    return mu[order[-n:]].mean(axis=0) - mu[order[:n]].mean(axis=0)",
-    ),
-    Wrong(
-        "a product for Gamma",
-        CHI,
-        "np.sqrt(Z) - 1 / (4 * np.sqrt(Z)) + 1 / (32 * Z**1.5) + 5 / (128 * Z**2.5) - 21 / "
-        "(2048 * Z**3.5) if Z > 300 else np.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)",
-    ),
 )

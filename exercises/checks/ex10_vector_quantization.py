@@ -5,12 +5,11 @@ import warnings
 
 import numpy as np
 import torch
-import vq_vae
 
-from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
+from checks.judging import LearnerError, Mismatch, agree, agree_on_cases, agree_on_each, numbers, show, to_numpy
+from vae_models import vq_vae
 
 FORBIDDEN = ("vq_vae", "vae_paper", "sklearn", "scipy")  # they hold the answer
-PAGE = "10_vector_quantization.md"
 
 
 # --- the nearest code ---------------------------------------------------------------------------------------------
@@ -20,21 +19,6 @@ def nearest(z_e, codebook):
     """By differences, in float64."""
     apart = z_e.astype(np.float64)[..., None, :] - codebook.astype(np.float64)
     return np.square(apart).sum(axis=-1).argmin(axis=-1)
-
-
-def expanded(z_e, codebook):
-    """||e||^2 - 2 z.e in the arrays' own precision."""
-    with np.errstate(all="ignore"):
-        return (np.square(codebook).sum(axis=1) - 2 * z_e @ codebook.T).argmin(axis=-1)
-
-
-def own_differences(z_e, codebook):
-    with np.errstate(all="ignore"):
-        return np.square(z_e[..., None, :] - codebook).sum(axis=-1).argmin(axis=-1)
-
-
-def last_of_a_tie(z_e, codebook):
-    return len(codebook) - 1 - nearest(z_e, codebook[::-1])
 
 
 def part_nearest_code(work, rng):
@@ -50,30 +34,37 @@ def part_nearest_code(work, rng):
     cases.append(dict(z_e=far[0], codebook=far[1].astype(np.float32)))  # all squares are 3e6, in float32 +- 0.2
     large = 60 * rng.normal(size=(40, 64)), 60 * rng.normal(size=(9, 64))  # in float16 the squares are infinite
     cases.append(dict(zip(("z_e", "codebook"), (a.astype(np.float16) for a in large), strict=True)))
-    mistakes = {
-        "The squares overflow: float16 ends at 65,504. Compute the distances in float64.": (
-            lambda z, e: own_differences(z, e) if z.dtype == np.float16 else nearest(z, e),
-        ),
-        "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances, and in "
-        "float16 they overflow: compute the distances in float64.": (
-            expanded,
-            lambda z, e: own_differences(z, e) if z.dtype == np.float16 else expanded(z, e),
-            lambda z, e: expanded(z, e) if z.dtype != np.float16 else nearest(z, e),
-        ),
-        "Of codes that are equally near the lowest number is wanted.": last_of_a_tie,
-        "That is the farthest code.": lambda z, e: np.square(z.astype(float)[..., None, :] - e).sum(-1).argmax(-1),
-        "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
-        "distance.": lambda z, e: (z.astype(float) @ e.T.astype(float)).argmax(axis=-1),
-        "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
-            lambda z, e: (np.square(e.astype(float)).sum(axis=1) - z.astype(float) @ e.T.astype(float)).argmin(axis=-1)
-        ),
-        "That is the largest difference or the sum of the differences, not the sum of squares.": (
-            lambda z, e: np.abs(z.astype(float)[..., None, :] - e).sum(axis=-1).argmin(axis=-1),
-            lambda z, e: np.abs(z.astype(float)[..., None, :] - e).max(axis=-1).argmin(axis=-1),
-        ),
-    }
-    read = f"{PAGE}#the-maths"
-    agree_on_cases("nearest_code", work.nearest_code, nearest, cases, mistakes=mistakes, read=read)
+
+    def mistakes(y, z, e):
+        wide_z, wide_e = z.astype(np.float64), e.astype(np.float64)
+        apart = wide_z[..., None, :] - wide_e
+        expanded = (np.square(e).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1)  # in the arrays' own precision
+        differences = np.square(z[..., None, :] - e).sum(axis=-1).argmin(axis=-1)
+        half = z.dtype == np.float16
+        return {
+            "The squares overflow: float16 ends at 65,504. Compute the distances in float64.": differences
+            if half
+            else y,
+            "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances, and in "
+            "float16 they overflow: compute the distances in float64.": (
+                expanded,
+                differences if half else expanded,
+                y if half else expanded,
+            ),
+            "Of codes that are equally near the lowest number is wanted.": len(e) - 1 - nearest(z, e[::-1]),
+            "That is the farthest code.": np.square(apart).sum(axis=-1).argmax(axis=-1),
+            "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
+            "distance.": (wide_z @ wide_e.T).argmax(axis=-1),
+            "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
+                (np.square(wide_e).sum(axis=1) - wide_z @ wide_e.T).argmin(axis=-1)
+            ),
+            "That is the largest difference or the sum of the differences, not the sum of squares.": (
+                np.abs(apart).sum(axis=-1).argmin(axis=-1),
+                np.abs(apart).max(axis=-1).argmin(axis=-1),
+            ),
+        }
+
+    agree_on_cases("nearest_code", work.nearest_code, nearest, cases, mistakes, "the-maths")
 
 
 # --- straight through, and the loss -------------------------------------------------------------------------------
@@ -99,23 +90,22 @@ def is_tensor(what, value):
 
 def part_straight_through(work, rng):
     """straight_through: forward the code, backward as if it were not there"""
-    read = f"{PAGE}#straight-through"
     for shape, dtype in (((3, 5, 2), torch.float64), ((1, 4, 1), torch.float64), ((5, 1, 3), torch.float32)):
         z_e, e = tensors(rng, *shape, dtype)
-        inputs = str(dtype).removeprefix("torch.")
+        inputs = str(dtype)
         z_q = is_tensor("straight_through(z_e, e)", work.straight_through(z_e, e))
         mistakes = {"That is z_e. Forward, the decoder has to get the code itself.": z_e}
-        agree("straight_through(z_e, e): the value", z_q, e, mistakes=mistakes, read=read, inputs=inputs)
+        agree("straight_through(z_e, e): the value", z_q, e, mistakes=mistakes, read="straight-through", inputs=inputs)
         back = torch.from_numpy(rng.normal(size=shape)).to(dtype)  # what comes back to the decoder's input
         value = (z_q * back).sum()
         none = (
             "Nothing comes back to the encoder: the nearest code is a step function of z_e, and its own gradient is 0."
         )
         what = "straight_through(z_e, e): the gradient that comes to z_e"
-        agree(what, gradient(value, z_e), back, mistakes={none: 0 * back}, read=read, inputs=inputs)
+        agree(what, gradient(value, z_e), back, mistakes={none: 0 * back}, read="straight-through", inputs=inputs)
         reached = "The decoder's gradient reaches the codebook too: detach the code."
         what = "straight_through(z_e, e): the gradient that comes to e (none)"
-        agree(what, gradient(value, e), 0 * back, mistakes={reached: back, f"{reached} ": -back}, read=read)
+        agree(what, gradient(value, e), 0 * back, mistakes={reached: (back, -back)}, read="straight-through")
 
 
 def losses(z_e, e, beta=0.25):
@@ -125,7 +115,6 @@ def losses(z_e, e, beta=0.25):
 
 def part_vq_loss(work, rng):
     """vq_loss: each side pulled by its own term"""
-    read = f"{PAGE}#the-maths"
     for shape, dtype, beta in (
         ((3, 5, 2), torch.float64, 0.25),
         ((1, 4, 1), torch.float64, 0.7),
@@ -134,7 +123,7 @@ def part_vq_loss(work, rng):
         z_e, e = tensors(rng, *shape, dtype)
         with torch.no_grad():
             apart, right = 2 * (z_e - e), losses(z_e, e, beta)
-        inputs = str(dtype).removeprefix("torch.")
+        inputs = str(dtype)
         loss = is_tensor("vq_loss(z_e, e)", work.vq_loss(z_e, e, *([beta] if beta != 0.25 else [])))
         squared = right / (1 + beta)
         values = {
@@ -142,16 +131,14 @@ def part_vq_loss(work, rng):
                 right / (shape[1] * shape[2])
             ),
             "The mean over an image's positions, where their sum is meant.": right / shape[1],
-            "One number for each image: no sum or mean over the batch.": right.sum(),
-            "One number for each image: no sum or mean over the batch. ": right.mean(),
+            "One number for each image: no sum or mean over the batch.": (right.sum(), right.mean()),
             "That is the commitment alone; the codebook's term is missing.": beta * squared,
             "beta belongs to the commitment only: once without, once with.": 2 * beta * squared,
             "beta is missing in front of the commitment.": 2 * squared,
             "That is the codebook's term alone; the commitment is missing.": squared,
         }
-        if shape[0] > 1:
-            agree(f"vq_loss(z_e, e, beta={beta})", loss, right, mistakes=values, read=read, inputs=inputs)
-        agree(f"vq_loss(z_e, e, beta={beta})", loss, right, read=read, inputs=inputs)
+        mistakes = values if shape[0] > 1 else {}
+        agree(f"vq_loss(z_e, e, beta={beta})", loss, right, mistakes=mistakes, read="the-maths", inputs=inputs)
         swapped = "The two stop-gradients are exchanged: the codebook's term stops at z_e, the commitment at e."
         unstopped = "Both terms pull on both sides: a stop-gradient (detach) is missing."
         for name, tensor, expected, other in (("z_e", z_e, beta * apart, apart), ("e", e, -apart, -beta * apart)):
@@ -160,38 +147,12 @@ def part_vq_loss(work, rng):
                 gradient(loss.sum(), tensor),
                 expected,
                 mistakes={unstopped: expected + other, swapped: other, f"Nothing comes to {name}.": 0 * expected},
-                read=read,
+                read="the-maths",
                 inputs=inputs,
             )
 
 
 # --- the same by hand ---------------------------------------------------------------------------------------------
-
-
-def element(function, index, count, name):
-    """One of the `count` arrays that a function returns."""
-
-    def call(*args):
-        answer = function(*args)
-        if not isinstance(answer, (tuple, list)) or len(answer) != count:
-            found = f"{len(answer)} of them" if isinstance(answer, (tuple, list)) else type(answer).__name__
-            raise Mismatch(f"{name}(...) returns {count} arrays, in the order of its description.", str(count), found)
-        return answer[index]
-
-    return call
-
-
-def agree_on_each(names, function_name, function, right, cases, mistakes, read):
-    """agree_on_cases for each array of a tuple; mistakes: for each, what to say -> a function of the arguments."""
-    for index, name in enumerate(names):
-        agree_on_cases(
-            function_name,
-            element(function, index, len(names), function_name),
-            element(right, index, len(names), function_name),
-            cases,
-            mistakes={f"In {name}: {text}": wrong for text, wrong in mistakes[index].items()},
-            read=read,
-        )
 
 
 def by_autograd(d_z_q, z_e, codes, codebook, beta=0.25):
@@ -214,59 +175,42 @@ def part_vq_gradients(work, rng):
             arrays = rng.normal(size=(B, T, D)), rng.normal(size=(B, T, D)), codes, rng.normal(size=(K, D))
             cases.append(dict(zip(("d_z_q", "z_e", "codes", "codebook"), arrays, strict=True)) | beta)
 
-    def parts(d_z_q, z_e, codes, codebook, beta=0.25):
-        return d_z_q, by_autograd(0 * d_z_q, z_e, codes, codebook, beta)[0], beta
+    def mistakes(y, d_z_q, z_e, codes, codebook, beta=0.25):
+        (B, T, _), (_, d_codebook) = z_e.shape, y
+        commitment = y[0] - d_z_q
+        overwritten, past = np.zeros_like(codebook), d_codebook.copy()
+        overwritten[codes] = -2 * (z_e - codebook[codes]) / B
+        np.add.at(past, codes, d_z_q)
+        return (
+            {
+                "The commitment is missing.": d_z_q,
+                "The decoder's gradient is missing, which straight-through copies to the encoder.": commitment,
+                "beta is missing.": d_z_q + commitment / beta,
+                "The codebook's term pulls along; it stops at z_e.": d_z_q + commitment + commitment / beta,
+                "The 2 of the square is missing.": d_z_q + commitment / 2,
+                "The sign of the commitment is turned: descending has to bring z_e to its code.": d_z_q - commitment,
+                "The mean over the batch is missing in the commitment: divide by B (d_z_q holds it already).": (
+                    d_z_q + B * commitment
+                ),
+                "d_z_q holds the mean over the batch already.": d_z_q / B + commitment,
+                "The mean is over images, not over images and positions.": d_z_q + commitment / T,
+            },
+            {
+                "Members of one code are overwritten, not added: np.add.at adds where an index comes twice.": (
+                    overwritten
+                ),
+                "The sign is turned: descending has to bring the code to its members.": -d_codebook,
+                "beta belongs to the commitment, which stops at the code.": beta * d_codebook,
+                "Commitment pulls along; it stops at the code.": (1 + beta) * d_codebook,
+                "The mean over the batch is missing.": B * d_codebook,
+                "The mean is over images, not over images and positions.": d_codebook / T,
+                "The 2 of the square is missing.": d_codebook / 2,
+                "The decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": past,
+            },
+        )
 
-    def of_z_e(combine):
-        return lambda *arguments: combine(*parts(*arguments))
-
-    def overwritten(d_z_q, z_e, codes, codebook, beta=0.25):
-        found = np.zeros_like(codebook)
-        found[codes] = -2 * (z_e - codebook[codes]) / len(z_e)
-        return found
-
-    def d_codebook(factor):
-        return lambda *arguments: factor(*arguments) * by_autograd(*arguments)[1]
-
-    def wrong_recon(d_z_q, z_e, codes, codebook, beta=0.25):
-        found = by_autograd(d_z_q, z_e, codes, codebook, beta)[1]
-        np.add.at(found, codes, d_z_q)
-        return found
-
-    mistakes = (
-        {
-            "the commitment is missing.": of_z_e(lambda d, c, beta: d),
-            "the decoder's gradient is missing, which straight-through copies to the encoder.": (
-                of_z_e(lambda d, c, beta: c)
-            ),
-            "beta is missing.": of_z_e(lambda d, c, beta: d + c / beta),
-            "the codebook's term pulls along; it stops at z_e.": of_z_e(lambda d, c, beta: d + c + c / beta),
-            "the 2 of the square is missing.": of_z_e(lambda d, c, beta: d + c / 2),
-            "the sign of the commitment is turned: descending has to bring z_e to its code.": (
-                of_z_e(lambda d, c, beta: d - c)
-            ),
-            "the mean over the batch is missing in the commitment: divide by B (d_z_q holds it already).": (
-                lambda *a: by_autograd(a[0] / len(a[0]), *a[1:])[0] * len(a[0])
-            ),
-            "d_z_q holds the mean over the batch already.": lambda *a: by_autograd(a[0] / len(a[0]), *a[1:])[0],
-            "the mean is over images, not over images and positions.": (
-                lambda *a: by_autograd(a[0] * a[0].shape[1], *a[1:])[0] / a[0].shape[1]
-            ),
-        },
-        {
-            "members of one code are overwritten, not added: np.add.at adds where an index comes twice.": overwritten,
-            "the sign is turned: descending has to bring the code to its members.": d_codebook(lambda *a: -1),
-            "beta belongs to the commitment, which stops at the code.": d_codebook(lambda *a: (*a, 0.25)[4]),
-            "commitment pulls along; it stops at the code.": d_codebook(lambda *a: 1 + (*a, 0.25)[4]),
-            "the mean over the batch is missing.": d_codebook(lambda *a: len(a[0])),
-            "the mean is over images, not over images and positions.": d_codebook(lambda *a: 1 / a[0].shape[1]),
-            "the 2 of the square is missing.": d_codebook(lambda *a: 0.5),
-            "the decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": wrong_recon,
-        },
-    )
     names = ("the derivative by z_e", "the derivative by the codebook")
-    read = f"{PAGE}#straight-through"
-    agree_on_each(names, "vq_gradients", work.vq_gradients, by_autograd, cases, mistakes, read)
+    agree_on_each(names, "vq_gradients", work.vq_gradients, by_autograd, cases, mistakes, "straight-through")
 
 
 # --- running means ------------------------------------------------------------------------------------------------
@@ -300,17 +244,6 @@ def states(rng, K, D):
     return dict(usage=usage, sums=usage[:, None] * codebook, codebook=codebook)
 
 
-def by_parts(combine):
-    """A mistake in one of the running means: combine(old, batch, decay)."""
-
-    def both(usage, sums, codebook, z_e, codes, decay=0.99):
-        n = np.bincount(codes, minlength=len(usage)) / len(codes)
-        m = ema(0 * usage, 0 * sums, codebook, z_e, codes, 0.0)[1]
-        return combine(usage, n, decay, len(codes)), combine(sums, m, decay, len(codes))
-
-    return lambda *a: both(*a)[0], lambda *a: both(*a)[1]
-
-
 def part_ema_step(work, rng):
     """ema_step: running means"""
     cases = []
@@ -320,58 +253,47 @@ def part_ema_step(work, rng):
     empty = states(rng, 4, 2)  # never used so far, and not now: nothing to divide by
     empty["usage"][3], empty["sums"][3] = 0, 0
     cases.append(empty | dict(z_e=rng.normal(size=(49, 2)), codes=rng.integers(0, 3, 49)))
-    known = {
-        "decay belongs to the old value, 1 - decay to the batch.": by_parts(
-            lambda old, new, d, N: (1 - d) * old + d * new
-        ),
-        "sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
-            by_parts(lambda old, new, d, N: d * old + (1 - d) * N * new)
-        ),
-        "the batch comes in at full weight; 1 - decay belongs in front.": by_parts(
-            lambda old, new, d, N: d * old + new
-        ),
-        "the old value is left out: that is the batch's own.": by_parts(lambda old, new, d, N: new),
-        "the old value is not weighed with the decay.": by_parts(lambda old, new, d, N: old + (1 - d) * new),
-        "nothing has changed.": by_parts(lambda old, new, d, N: old),
-    }
-    direct = "it moves to the mean of its members in this batch. The step is the ratio of the two running means."
-    mistakes = (
-        {text: pair[0] for text, pair in known.items()},
-        {text: pair[1] for text, pair in known.items()}
-        | {
-            "the mean of the members where their sum is meant: the division by the usage comes later.": (
-                lambda u, s, c, z, k, decay=0.99: decay * s + (1 - decay) * batch_means(c, z, k)
-            )
-        },
-        {
-            "a code that was never used has 0 / 0: leave it where it is.": (
-                lambda *a: np.where(ema(*a)[0][:, None] > 0, ema(*a)[2], np.nan),
-            ),
-            "a code without use has moved to 0: leave it where it is.": (
-                lambda *a: np.where(ema(*a)[0][:, None] > 0, ema(*a)[2], 0),
-            ),
-            direct: (lambda u, s, c, z, k, decay=0.99: ema(0 * u, 0 * s, c, z, k, 0.0)[2]),
-            "it has not moved: e = sums / usage.": lambda u, s, c, z, k, decay=0.99: c,
-            "the running means of before the step are used.": (
-                lambda u, s, c, z, k, decay=0.99: np.where(u[:, None] > 0, s / np.where(u > 0, u, 1)[:, None], c)
-            ),
-            "the usage is smoothed, as in much code; here e = sums / usage, and a code without use stays.": smoothed,
-            "it is sums / usage, not the sums.": lambda *a: ema(*a)[1],
-        },
-    )
-    agree_on_each(CODEBOOK, "ema_step", work.ema_step, ema, cases, mistakes, f"{PAGE}#running-means")
 
+    def mistakes(y, usage, sums, codebook, z_e, codes, decay=0.99):
+        N, used, members = len(codes), y[0][:, None] > 0, np.eye(len(usage))[codes]
+        counts, added = members.sum(axis=0), members.T @ z_e
+        means = added / np.maximum(counts, 1)[:, None]
 
-def smoothed(*arguments):
-    """The codebook with Laplace smoothing of the usage by 1e-5, in the usual form."""
-    usage, sums, _ = ema(*arguments)
-    return sums / ((usage + 1e-5) / (usage.sum() + len(usage) * 1e-5) * usage.sum())[:, None]
+        def averages(old, total):
+            new = total / N
+            return {
+                "decay belongs to the old value, 1 - decay to the batch.": (1 - decay) * old + decay * new,
+                "Sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
+                    decay * old + (1 - decay) * total
+                ),
+                "The batch comes in at full weight; 1 - decay belongs in front.": decay * old + new,
+                "The old value is left out: that is the batch's own.": new,
+                "The old value is not weighed with the decay.": old + (1 - decay) * new,
+                "Nothing has changed.": old,
+            }
 
+        mean_for_sum = "The mean of the members where their sum is meant: the division by the usage comes later."
+        of_before = sums / np.where(usage > 0, usage, 1)[:, None]
+        smooth = (y[0] + 1e-5) / (y[0].sum() + len(usage) * 1e-5) * y[0].sum()  # Laplace's, in the usual form
+        return (
+            averages(usage, counts),
+            {**averages(sums, added), mean_for_sum: decay * sums + (1 - decay) * means},
+            {
+                "A code that was never used has 0 / 0: leave it where it is.": np.where(used, y[2], np.nan),
+                "A code without use has moved to 0: leave it where it is.": np.where(used, y[2], 0),
+                "It moves to the mean of its members in this batch. The step is the ratio of the two running means.": (
+                    np.where(counts[:, None] > 0, means, codebook)
+                ),
+                "It has not moved: e = sums / usage.": codebook,
+                "The running means of before the step are used.": np.where(usage[:, None] > 0, of_before, codebook),
+                "The usage is smoothed, as in much code; here e = sums / usage, and a code without use stays.": (
+                    y[1] / smooth[:, None]
+                ),
+                "It is sums / usage, not the sums.": y[1],
+            },
+        )
 
-def batch_means(codebook, z_e, codes):
-    """The mean of each code's members; a code without any: 0."""
-    means = [z_e[codes == k].mean(axis=0) if (codes == k).any() else 0 * row for k, row in enumerate(codebook)]
-    return np.array(means)
+    agree_on_each(CODEBOOK, "ema_step", work.ema_step, ema, cases, mistakes, "running-means")
 
 
 def part_k_means(work, rng):
@@ -388,7 +310,7 @@ def part_k_means(work, rng):
         start = np.full(K, 1 / K), centres / K, centres
         _, _, found = work.ema_step(*start, points, codes, 0.0)
         what = f"the codebook after ema_step of {N} points with decay 0, against one step of scikit-learn's KMeans"
-        agree(what, found, fitted.cluster_centers_, read=f"{PAGE}#running-means")
+        agree(what, found, fitted.cluster_centers_, read="running-means")
 
 
 # --- revival ------------------------------------------------------------------------------------------------------
@@ -415,46 +337,35 @@ def part_revive(work, rng):
     alive["usage"][:], alive["sums"] = 0.25, 0.25 * alive["codebook"]
     cases.append(alive | dict(outputs=rng.normal(size=(49, 2))))
 
-    def dead_of(usage, outputs, dead_below=0.1):
-        return np.flatnonzero(usage < dead_below / len(usage))[: len(outputs)]
+    def mistakes(y, usage, sums, codebook, outputs, dead_below=0.1):
+        K = len(usage)
+        dead = np.flatnonzero(usage < dead_below / K)[: len(outputs)]
+        new, absolute = outputs[: len(dead)], revived(usage, sums, codebook, outputs, dead_below * K)
+        few = "The threshold is a part of the even share 1 / K: dead_below / K."
 
-    def with_dead(index, value):
-        def call(u, s, c, o, dead_below=0.1):
-            found, dead = (u, s, c)[index].copy(), dead_of(u, o, dead_below)
-            found[dead] = value(o[: len(dead)], len(u))
-            return found
+        def with_dead(values, value):
+            values = values.copy()
+            values[dead] = value
+            return values
 
-        return call
+        return (
+            {
+                few: absolute[0],
+                "A revived code's usage stays low, so it is dead again in the next step: set it to 1 / K.": usage,
+                "usage is a share: 1 / K, not 1.": with_dead(usage, 1),
+            },
+            {
+                few: absolute[1],
+                "e = sums / usage has to be the new code, or the next step takes it back: sums = usage x code.": (
+                    sums,
+                    with_dead(sums, new),
+                    with_dead(sums, 0 * new),
+                ),
+            },
+            {few: absolute[2], "No dead code has moved.": (codebook, revived(usage, sums, codebook, outputs, 0.0)[2])},
+        )
 
-    def never_used(index):
-        return lambda u, s, c, o, dead_below=0.1: revived(u, s, c, o, 0.0)[index]
-
-    def absolute(u, s, c, o, dead_below=0.1):
-        return revived(u, s, c, o, dead_below * len(u))
-
-    few = "the threshold is a part of the even share 1 / K: dead_below / K."
-    mistakes = (
-        {
-            few: lambda *a: absolute(*a)[0],
-            "a revived code's usage stays low, so it is dead again in the next step: set it to 1 / K.": (
-                lambda u, s, c, o, dead_below=0.1: u
-            ),
-            "usage is a share: 1 / K, not 1.": with_dead(0, lambda o, K: 1),
-        },
-        {
-            few: lambda *a: absolute(*a)[1],
-            "e = sums / usage has to be the new code, or the next step takes it back: sums = usage x code.": (
-                lambda u, s, c, o, dead_below=0.1: s,
-                with_dead(1, lambda o, K: o),
-                with_dead(1, lambda o, K: 0 * o),
-            ),
-        },
-        {
-            few: lambda *a: absolute(*a)[2],
-            "no dead code has moved.": (lambda u, s, c, o, dead_below=0.1: c, never_used(2)),
-        },
-    )
-    agree_on_each(CODEBOOK, "revive", work.revive, revived, cases, mistakes, f"{PAGE}#dead-codes")
+    agree_on_each(CODEBOOK, "revive", work.revive, revived, cases, mistakes, "dead-codes")
 
 
 def part_perplexity(work, rng):
@@ -467,26 +378,22 @@ def part_perplexity(work, rng):
     cases = [dict(codes=rng.integers(0, 5, (3, 7, 7)) ** 2), dict(codes=np.full((4, 2), 3))]
     cases += [dict(codes=rng.integers(0, 40, 11)), dict(codes=np.array([[0, 1], [2, 3]]))]
 
-    def entropy(codes):
-        return np.log(right(codes))
+    def mistakes(y, codes):
+        entropy, used = np.log(y), len(np.unique(codes))
+        return {
+            "That is the entropy; the perplexity is its exponential.": entropy,
+            "The sign of the entropy is turned.": np.exp(-entropy),
+            "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
+                np.exp(entropy / np.log(2)),
+                2**entropy,
+            ),
+            "That is the number of codes used. One that has a single position counts for less than one with "
+            "hundreds.": used,
+            "0 ln 0 is nan: leave out the codes that are not used.": y if used == codes.max() + 1 else np.nan,
+        }
 
-    mistakes = {
-        "That is the entropy; the perplexity is its exponential.": entropy,
-        "The sign of the entropy is turned.": lambda codes: np.exp(-entropy(codes)),
-        "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
-            lambda codes: np.exp(entropy(codes) / np.log(2)),
-            lambda codes: 2 ** entropy(codes),
-        ),
-        "That is the number of codes used. One that has a single position counts for less than one with hundreds.": (
-            lambda codes: len(np.unique(codes))
-        ),
-        "0 ln 0 is nan: leave out the codes that are not used.": (
-            lambda codes: right(codes) if len(np.unique(codes)) == codes.max() + 1 else np.nan
-        ),
-    }
-    read = f"{PAGE}#dead-codes"
     # Often log(p + 1e-10) is written, or 1e-8, against 0 ln 0: with 11 codes that changes the entropy by 1e-7.
-    agree_on_cases("perplexity", work.perplexity, right, cases, mistakes=mistakes, read=read, rel=1e-6)
+    agree_on_cases("perplexity", work.perplexity, right, cases, mistakes, "dead-codes", rel=1e-6)
 
 
 # --- a prior over codes -------------------------------------------------------------------------------------------
@@ -513,57 +420,41 @@ def part_fit_markov(work, rng):
     ):
         cases.append(dict(codes=rng.integers(0, max(1, K - 1), (N, T)), count=K) | extra)
 
-    def joined(codes, count, extra=0.1):
-        return markov(codes.reshape(1, -1), count, extra)[1]
+    def mistakes(y, codes, count, extra=0.1):
+        before, after, first = codes[:, :-1], codes[:, 1:], np.bincount(codes[:, 0], minlength=count)
+        bare, overwritten = np.zeros((count, count)), np.full((count, count), float(extra))
+        np.add.at(bare, (before, after), 1)
+        overwritten[before, after] += 1
+        pairs = bare + extra
+        return (
+            {
+                "These are the shares at all positions; p(c_1) is of the first alone.": (
+                    markov(codes.reshape(-1, 1), count, extra)[0]
+                ),
+                "`extra` is missing.": first / first.sum(),
+                "These are counts: divide by their sum.": first + extra,
+            },
+            {
+                "The end of an image and the start of the next are counted as neighbours.": (
+                    markov(codes.reshape(1, -1), count, extra)[1]
+                ),
+                "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
+                "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
+                "A pair that comes twice counts once: np.add.at adds where an index comes twice.": (
+                    overwritten / overwritten.sum(axis=1, keepdims=True)
+                ),
+                "`extra` is missing, and a code that never came before has 0 / 0.": (
+                    bare / bare.sum(axis=1, keepdims=True)
+                ),
+                "These are counts: divide each row by its sum.": pairs,
+                "All together add up to 1, that is p(c_(t-1), c_t); each row has to: row i is p( . | i).": (
+                    pairs / pairs.sum()
+                ),
+            },
+        )
 
-    def columns(codes, count, extra=0.1):
-        pairs = pair_counts(codes, count, extra)
-        return pairs / pairs.sum(axis=0)
-
-    def overwritten(codes, count, extra=0.1):
-        pairs = np.full((count, count), float(extra))
-        pairs[codes[:, :-1], codes[:, 1:]] += 1
-        return pairs / pairs.sum(axis=1, keepdims=True)
-
-    def pair_counts(codes, count, extra=0.1):
-        pairs = np.full((count, count), float(extra))
-        np.add.at(pairs, (codes[:, :-1], codes[:, 1:]), 1)
-        return pairs
-
-    def plain(codes, count):
-        counts = np.bincount(codes, minlength=count)
-        return counts / counts.sum()
-
-    mistakes = (
-        {
-            "these are the shares at all positions; p(c_1) is of the first alone.": (
-                lambda codes, count, extra=0.1: markov(codes.reshape(-1, 1), count, extra)[0]
-            ),
-            "`extra` is missing.": lambda codes, count, extra=0.1: plain(codes[:, 0], count),
-            "these are counts: divide by their sum.": (
-                lambda codes, count, extra=0.1: np.bincount(codes[:, 0], minlength=count) + extra
-            ),
-        },
-        {
-            "the end of an image and the start of the next are counted as neighbours.": joined,
-            "each column adds up to 1; each row has to: row i is p( . | i).": columns,
-            "rows and columns are exchanged: row i is what comes after i.": (
-                lambda codes, count, extra=0.1: markov(codes[:, ::-1], count, extra)[1]
-            ),
-            "a pair that comes twice counts once: np.add.at adds where an index comes twice.": overwritten,
-            "`extra` is missing, and a code that never came before has 0 / 0.": (
-                lambda codes, count, extra=0.1: (
-                    pair_counts(codes, count, 0) / pair_counts(codes, count, 0).sum(1)[:, None]
-                )
-            ),
-            "these are counts: divide each row by its sum.": pair_counts,
-            "all together add up to 1, that is p(c_(t-1), c_t); each row has to: row i is p( . | i).": (
-                lambda *a: pair_counts(*a) / pair_counts(*a).sum()
-            ),
-        },
-    )
     names = ("p(c_1)", "the transition")
-    agree_on_each(names, "fit_markov", work.fit_markov, markov, cases, mistakes, f"{PAGE}#a-prior-to-sample-from")
+    agree_on_each(names, "fit_markov", work.fit_markov, markov, cases, mistakes, "a-prior-to-sample-from")
 
 
 def chains(rng):
@@ -584,31 +475,22 @@ def nats(codes, first, transition):
 
 def part_markov_nats(work, rng):
     """markov_nats: what a code costs"""
-    mistakes = {
-        "The sign: -ln p is a cost, and positive.": lambda codes, first, transition: -nats(codes, first, transition),
-        "p(c_1) is missing.": lambda codes, first, transition: (
-            nats(codes, np.ones_like(first), transition) - np.log(len(first))
-        ),
-        "p(c_1) is taken as even.": lambda codes, first, transition: nats(codes, np.ones_like(first), transition),
-        "Rows and columns of the transition are exchanged: [before, after].": (
-            lambda codes, first, transition: (
+
+    def mistakes(y, codes, first, transition):
+        return {
+            "The sign: -ln p is a cost, and positive.": -y,
+            "p(c_1) is missing.": nats(codes, np.ones_like(first), transition) - np.log(len(first)),
+            "p(c_1) is taken as even.": nats(codes, np.ones_like(first), transition),
+            "Rows and columns of the transition are exchanged: [before, after].": (
                 -np.log(first[codes[:, 0]]) - np.log(transition[codes[:, 1:], codes[:, :-1]]).sum(axis=1)
-            )
-        ),
-        "That is in bits.": lambda codes, first, transition: nats(codes, first, transition) / np.log(2),
-        "The mean over the positions, where their sum is meant.": (
-            lambda codes, first, transition: nats(codes, first, transition) / codes.shape[1]
-        ),
-        "One number for each image, (N,).": (
-            lambda codes, first, transition: nats(codes, first, transition).sum(),
-            lambda codes, first, transition: nats(codes, first, transition).mean(),
-        ),
-        "Every position has p(c_1), as if the one before said nothing.": (
-            lambda codes, first, transition: -np.log(first[codes]).sum(axis=1)
-        ),
-    }
-    read = f"{PAGE}#a-prior-to-sample-from"
-    agree_on_cases("markov_nats", work.markov_nats, nats, list(chains(rng)), mistakes=mistakes, read=read)
+            ),
+            "That is in bits.": y / np.log(2),
+            "The mean over the positions, where their sum is meant.": y / codes.shape[1],
+            "One number for each image, (N,).": (y.sum(), y.mean()),
+            "Every position has p(c_1), as if the one before said nothing.": -np.log(first[codes]).sum(axis=1),
+        }
+
+    agree_on_cases("markov_nats", work.markov_nats, nats, chains(rng), mistakes, "a-prior-to-sample-from")
 
 
 def drawn(uniforms, first, transition, side="right", after=lambda transition, code: transition[code]):
@@ -630,25 +512,29 @@ def part_sample_markov(work, rng):
         cases.append(dict(uniforms=uniforms) | chain)
     sparse = np.array([[0, 0.5, 0, 0.5], [0, 0, 0.25, 0.75], [0.5, 0, 0.25, 0.25], [0.25, 0.5, 0, 0.25]])
     cases.append(dict(uniforms=rng.choice([0, 0.3, 0.5, 0.9], (6, 5)), first=sparse[0], transition=sparse))
-    mistakes = {
-        "Codes of probability 0 are drawn where a uniform lies on a boundary: before <= u < with its own.": (
-            lambda *a: drawn(*a, side="left")
-        ),
-        "The column of the code before is taken; its row is p( . | code).": (
-            lambda *a: drawn(*a, after=lambda transition, code: transition[:, code])
-        ),
-        "Every position is drawn from p(c_1), as if the one before said nothing.": (
-            lambda u, first, transition: drawn(u, first, np.repeat(first[None], len(first), axis=0))
-        ),
-        "The first uniform is used for all positions.": lambda u, *a: drawn(
-            np.repeat(u[:, :1], u.shape[1], axis=1), *a
-        ),
-        "That is the most probable code every time, not a draw.": (
-            lambda u, first, transition: greedy(u, first, transition)
-        ),
-    }
-    read = f"{PAGE}#a-prior-to-sample-from"
-    agree_on_cases("sample_markov", work.sample_markov, drawn, cases, mistakes=mistakes, read=read)
+
+    def mistakes(y, u, first, transition):
+        one = np.eye(len(first))
+        return {
+            "Codes of probability 0 are drawn where a uniform lies on a boundary: before <= u < with its own.": (
+                drawn(u, first, transition, side="left")
+            ),
+            "The column of the code before is taken; its row is p( . | code).": (
+                drawn(u, first, transition, after=lambda transition, code: transition[:, code])
+            ),
+            "Every position is drawn from p(c_1), as if the one before said nothing.": (
+                drawn(u, first, np.repeat(first[None], len(first), axis=0))
+            ),
+            "The first uniform is used for all positions.": (
+                drawn(np.repeat(u[:, :1], u.shape[1], axis=1), first, transition)
+            ),
+            "That is the most probable code every time, not a draw.": drawn(
+                u, one[first.argmax()], one[transition.argmax(1)]
+            ),
+        }
+
+    read = "a-prior-to-sample-from"
+    agree_on_cases("sample_markov", work.sample_markov, drawn, cases, mistakes, read)
     codes = numbers("sample_markov(...)", work.sample_markov(*cases[0].values()), read)
     if codes.dtype.kind not in "iu":
         raise Mismatch("sample_markov(...)", "codes as int, for they choose rows", show(codes), read=read)
@@ -666,30 +552,6 @@ def part_sample_markov(work, rng):
         raise
     agree(what, codes, np.full((2, 3), 2), mistakes={rest: np.full((2, 3), 3)}, read=read)
 
-
-def greedy(uniforms, first, transition):
-    rows = np.zeros(uniforms.shape, int)
-    for row in rows:
-        p = first
-        for t in range(len(row)):
-            row[t] = p.argmax()
-            p = transition[row[t]]
-    return rows
-
-
-PARTS = (
-    part_nearest_code,
-    part_straight_through,
-    part_vq_loss,
-    part_vq_gradients,
-    part_ema_step,
-    part_k_means,
-    part_revive,
-    part_perplexity,
-    part_fit_markov,
-    part_markov_nats,
-    part_sample_markov,
-)
 
 HINTS = (
     "nearest_code: ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and the first is the same for every code. z_e @ codebook.T "
@@ -709,117 +571,4 @@ HINTS = (
     "markov_nats: the logarithms of the entries that fit_markov counts up, transition[before, after], and of first.",
     "sample_markov: a loop over positions. p (N, K).cumsum(axis=1) <= uniforms[:, t, None] is true for every code that "
     "lies wholly before the uniform; count them. Then p = transition[codes[:, t]].",
-)
-
-DISTANCE = "np.square(codebook).sum(axis=1) - 2 * z_e @ codebook.T"
-WIDE = "    z_e, codebook = z_e.astype(np.float64), codebook.astype(np.float64)\n"
-LOSS = "((z_e.detach() - e).square() + beta * (z_e - e.detach()).square()).sum(dim=(1, 2))"
-ALIVE = "codebook[alive] = sums[alive] / usage[alive, None]"
-PAIRS = "np.add.at(pairs, (codes[:, :-1], codes[:, 1:]), 1)"
-CLIP = "before.clip(max=len(first) - 1)"
-
-WRONG = (
-    Wrong("own precision", WIDE, "", "float64"),
-    Wrong("largest product", DISTANCE, "-z_e @ codebook.T", "largest product"),
-    Wrong("no 2", DISTANCE, DISTANCE.replace("2 * ", ""), "2 is missing"),
-    Wrong(
-        "the last of a tie",
-        f"({DISTANCE}).argmin(axis=-1)",
-        f"len(codebook) - 1 - ({DISTANCE})[..., ::-1].argmin(-1)",
-        "lowest",
-    ),
-    Wrong("no gradient", "z_e + (e - z_e).detach()", "e.detach()", "Nothing comes back"),
-    Wrong("the code with its gradient", "z_e + (e - z_e).detach()", "z_e + e - z_e.detach()", "reaches the codebook"),
-    Wrong("z_e itself", "z_e + (e - z_e).detach()", "z_e", "code itself"),
-    Wrong("no stop", LOSS, "((1 + beta) * (z_e - e).square()).sum(dim=(1, 2))", "pull on both"),
-    Wrong(
-        "stops exchanged",
-        LOSS,
-        "((z_e - e.detach()).square() + beta * (z_e.detach() - e).square()).sum(dim=(1, 2))",
-        "exchanged",
-    ),
-    Wrong("mean for sum", LOSS, LOSS.replace(".sum(dim", ".mean(dim"), "mean over an image's numbers"),
-    Wrong("sum over the batch", LOSS, LOSS.replace("dim=(1, 2)", ""), "no sum or mean over the batch"),
-    Wrong("no commitment", LOSS, "(z_e.detach() - e).square().sum(dim=(1, 2))", "commitment is missing"),
-    Wrong("members overwritten", "np.add.at(d_codebook, codes, -apart)", "d_codebook[codes] += -apart", "np.add.at"),
-    Wrong("no batch mean", "2 * (z_e - codebook[codes]) / len(z_e)", "2 * (z_e - codebook[codes])", "divide by B"),
-    Wrong("codes pushed away", "codes, -apart", "codes, apart", "bring the code"),
-    Wrong("commitment alone", "d_z_q + beta * apart", "beta * apart", "straight-through copies"),
-    Wrong("beta forgotten", "d_z_q + beta * apart", "d_z_q + apart", "beta is missing"),
-    Wrong("decay turned", "decay * usage + (1 - decay) * m", "(1 - decay) * usage + decay * m", "belongs to the old"),
-    Wrong("sums of the batch", "members.T @ z_e / len(z_e)", "members.T @ z_e", "divide by N"),
-    Wrong("division by nothing", ALIVE, "codebook = sums / usage[:, None]", "0 / 0"),
-    Wrong(
-        "to the batch's means",
-        ALIVE,
-        "n = members.sum(axis=0)\n    codebook[n > 0] = (members.T @ z_e)[n > 0] / n[n > 0, None]",
-        "ratio",
-    ),
-    Wrong(
-        "smoothed",
-        ALIVE,
-        "codebook = sums / ((usage + 1e-5) / (usage.sum() + len(usage) * 1e-5) * usage.sum())[:, None]",
-        "smoothed",
-    ),
-    Wrong("in place", "    codebook = codebook.copy()\n", "", "changes an array"),
-    Wrong("absolute threshold", "dead_below / len(usage)", "dead_below", "dead_below / K"),
-    Wrong("usage stays", "    usage[dead] = 1 / len(usage)\n", "", "dead again"),
-    Wrong("sums stay", "    sums[dead] = outputs[: len(dead)] / len(usage)\n", "", "takes it back"),
-    Wrong("not moved", "    codebook[dead] = outputs[: len(dead)]\n", "", "has moved"),
-    Wrong("entropy", "np.exp(-(share * np.log(share)).sum())", "-(share * np.log(share)).sum()", "exponential"),
-    Wrong("bits", "np.log(share)", "np.log2(share)", "bits"),
-    Wrong("codes used", "np.exp(-(share * np.log(share)).sum())", "len(share)", "number of codes used"),
-    Wrong(
-        "nan",
-        "np.unique(codes, return_counts=True)[1] / codes.size",
-        "np.bincount(codes.ravel()) / codes.size",
-        "0 ln 0",
-    ),
-    Wrong(
-        "over the edge",
-        PAIRS,
-        "flat = codes.ravel()\n    np.add.at(pairs, (flat[:-1], flat[1:]), 1)",
-        "next are counted",
-    ),
-    Wrong("pairs overwritten", PAIRS, "pairs[codes[:, :-1], codes[:, 1:]] += 1", "np.add.at"),
-    Wrong("columns", "pairs.sum(axis=1, keepdims=True)", "pairs.sum(axis=0, keepdims=True)", "each column"),
-    Wrong("after and before", "(codes[:, :-1], codes[:, 1:]), 1", "(codes[:, 1:], codes[:, :-1]), 1", "exchanged"),
-    Wrong("all positions", "np.bincount(codes[:, 0], m", "np.bincount(codes.ravel(), m", "first alone"),
-    Wrong("no first", "-np.log(first[codes[:, 0]]) - np", "-np", "p(c_1) is missing"),
-    Wrong(
-        "transposed", "transition[codes[:, :-1], codes[:, 1:]]", "transition[codes[:, 1:], codes[:, :-1]]", "exchanged"
-    ),
-    Wrong("mean of positions", "codes[:, 1:]]).sum(axis=1)", "codes[:, 1:]]).sum() / len(codes)", "expected"),
-    Wrong("independent draws", "p = transition[codes[:, t]]", "p = first[None]", "said nothing"),
-    Wrong("columns of the transition", "p = transition[codes[:, t]]", "p = transition.T[codes[:, t]]", "its row"),
-    Wrong("boundaries", "<= uniforms", "< uniforms", "probability 0"),
-    Wrong("one too many", CLIP, "before", "the last code takes the rest"),
-)
-
-EQUIVALENT = {
-    "sample_markov: np.zeros -> np.ones in codes, p = np.zeros(uniforms.shape, int), first[None]": (
-        "every entry is written before it is read"
-    ),
-}
-
-ALSO_RIGHT = (
-    Wrong(
-        "differences",
-        f"return ({DISTANCE}).argmin(axis=-1)",
-        "return np.linalg.norm(z_e[..., None, :] - codebook, axis=-1).argmin(axis=-1)",
-    ),
-    Wrong("less the detached rest", "z_e + (e - z_e).detach()", "e.detach() + z_e - z_e.detach()"),
-    Wrong(
-        "mse_loss",
-        f"return {LOSS}",
-        "from torch.nn.functional import mse_loss\n\n    terms = mse_loss(e, z_e.detach(), reduction='none'), "
-        "mse_loss(z_e, e.detach(), reduction='none')\n    return (terms[0] + beta * terms[1]).flatten(1).sum(1)",
-    ),
-    Wrong(
-        "one-hot for the codes",
-        "    np.add.at(d_codebook, codes, -apart)\n",
-        "    hot = np.eye(len(codebook))[codes]\n    d_codebook = -np.einsum('btk,btd->kd', hot, apart)\n",
-    ),
-    Wrong("a small number in the logarithm", "np.log(share)", "np.log(share + 1e-8)"),
-    Wrong("entropy of all shares", "-(share * np.log(share)).sum()", "(share * np.log(1 / share)).sum()"),
 )

@@ -13,19 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from doctor_invariants import INVARIANTS, Exam, Fails, Skip
-from doctor_subject import Subject, SubjectError
 from scipy import special, stats
 from torch.nn import functional as F
 
 import vae_numpy as right
-from checks.judging import LearnerError, Mismatch, Wrong, agree, agree_on_cases, numbers, show, to_numpy
+from checks.judging import (
+    LearnerError,
+    Mismatch,
+    agree,
+    agree_on_cases,
+    agree_on_each,
+    numbers,
+    show,
+    to_numpy,
+    values_of,
+)
+from vae_doctor.invariants import INVARIANTS, Exam, Fails, Skip
+from vae_doctor.subject import Subject, SubjectError
 
 FORBIDDEN = (
     *("vae_numpy", "vae_lowlevel", "conv_vae", "beta_vae", "iwae", "vq_vae"),  # they hold the answers
     *("mutual_information", "disentanglement", "doctor", "doctor_invariants", "doctor_subject"),
 )
-PAGE = "12_bug_hunt.md"
 STARTER = Path(__file__).parents[1] / "starter" / "ex12_bug_hunt.py"
 
 
@@ -219,11 +228,11 @@ def diagnosed(work, program):
     answers, where = getattr(work.module, "DIAGNOSIS", None), f'DIAGNOSIS["{program}"]'
     if not isinstance(answers, dict):
         raise Mismatch("There is no dictionary DIAGNOSIS in your file: keep it as the starter has it.")
-    said, read = answers.get(program), f"{PAGE}#the-invariants"
+    said = answers.get(program)
     if said is None or said == "":
-        raise Mismatch(f"{where} is not yet written: which invariant does {program} break?", read=f"{PAGE}#symptoms")
+        raise Mismatch(f"{where} is not yet written: which invariant does {program} break?", read="symptoms")
     if not isinstance(said, str) or said not in {**INVARIANTS, **OWN}:
-        raise Mismatch(where, "the name of an invariant, as the page lists them", repr(said), read=read)
+        raise Mismatch(where, "the name of an invariant, as the page lists them", repr(said), read="the-invariants")
     if said == first_broken(program):
         if instructions(getattr(work.module, program, None)) == instructions(getattr(given(), program)):
             raise Mismatch(f"{program} breaks {said}, as you say. Now mend it: it is still as you got it.")
@@ -231,7 +240,7 @@ def diagnosed(work, program):
     likely = "That invariant has nothing against the program as it was given: try it on the starter's."
     if breaks(program, said):
         likely = "It fails as well, but an earlier one does: name the first that fails, later ones may follow from it."
-    raise Mismatch(where, "the invariant that fails first", repr(said), likely, read)
+    raise Mismatch(where, "the invariant that fails first", repr(said), likely, "the-invariants")
 
 
 def holds(work, program):
@@ -242,19 +251,19 @@ def holds(work, program):
     except (SubjectError, AttributeError, TypeError, IndexError, ValueError, LearnerError) as error:
         found = f"it cannot be examined: {error}"
     if found:
-        raise Mismatch(f"{program} still breaks {name}: {found}", read=f"{PAGE}#the-invariants")
+        raise Mismatch(f"{program} still breaks {name}: {found}", read="the-invariants")
 
 
-def one_of(work, program, index, count):
-    """The learner's program as a function that answers with one of the `count` values that it returns."""
+def program(compare):
+    """The part of a program, whose name is the docstring: diagnosed, compared as `compare` does, then examined."""
 
-    def function(*args):
-        answer = work.call(program, *args)
-        if not isinstance(answer, tuple | list) or len(answer) != count:
-            raise Mismatch(f"{program} returns {count} values, as in the starter; yours returns another answer.")
-        return answer[index]
+    @functools.wraps(compare)
+    def part(work, rng):
+        diagnosed(work, compare.__doc__)
+        compare(work, rng)
+        holds(work, compare.__doc__)
 
-    return function
+    return part
 
 
 # --- the programs -------------------------------------------------------------------------------------------------
@@ -279,272 +288,235 @@ def pictures(rng, **more):
         yield dict(x, **case, **{name: draw() for name, draw in more.items()})
 
 
+@program
 def part_sample(work, rng):
     """sample_with_gradient"""
-    name = "sample_with_gradient"
-    diagnosed(work, name)
-    cases = list(posteriors(rng, eps=1, grad_z=2))
-    mistakes = {
-        "The noise is multiplied by exp(logvar), which is std^2: its spread is right only where std is 1.": (
-            lambda mu, logvar, eps, grad: mu + np.exp(logvar) * eps
-        ),
-        "The noise is not used: z is mu.": lambda mu, logvar, eps, grad: mu,
-        "logvar itself is no spread, and may be negative.": lambda mu, logvar, eps, grad: mu + logvar * eps,
-    }
-    agree_on_cases(f"z of {name}", one_of(work, name, 0, 3), sample, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    agree_on_cases(f"dL/dmu of {name}", one_of(work, name, 1, 3), lambda mu, logvar, eps, grad: grad, cases)
-    mistakes = {
-        "z is right now, but its gradient is still that of the old z: d std / d logvar = std / 2.": (
-            lambda mu, logvar, eps, grad: grad * eps * np.exp(logvar),
-            lambda mu, logvar, eps, grad: grad * eps * np.exp(logvar / 2),
-            lambda mu, logvar, eps, grad: grad * eps * np.exp(logvar) / 2,
-        ),
-    }
-    gradient = one_of(work, name, 2, 3)
-    agree_on_cases(f"dL/dlogvar of {name}", gradient, gradient_of_logvar, cases, mistakes=mistakes)
-    holds(work, name)
+
+    def sample(mu, logvar, eps, grad):
+        leaf = torch.from_numpy(logvar).requires_grad_()
+        z = torch.from_numpy(mu) + torch.exp(leaf / 2) * torch.from_numpy(eps)
+        (d_logvar,) = torch.autograd.grad(z, leaf, torch.from_numpy(grad))
+        return right.reparameterize(mu, logvar, eps), grad, d_logvar
+
+    def mistakes(y, mu, logvar, eps, grad):
+        std = np.exp(logvar / 2)
+        return (
+            {
+                "The noise is multiplied by exp(logvar), which is std^2: its spread is right only where std is 1.": (
+                    mu + std**2 * eps
+                ),
+                "The noise is not used: z is mu.": mu,
+                "logvar itself is no spread, and may be negative.": mu + logvar * eps,
+            },
+            {},
+            {
+                "z is right now, but its gradient is still that of the old z: d std / d logvar = std / 2.": (
+                    grad * eps * std**2,
+                    grad * eps * std,
+                    grad * eps * std**2 / 2,
+                )
+            },
+        )
+
+    names, cases = ("z", "dL/dmu", "dL/dlogvar"), posteriors(rng, eps=1, grad_z=2)
+    agree_on_each(names, "sample_with_gradient", work.sample_with_gradient, sample, cases, mistakes, "symptoms")
 
 
-def sample(mu, logvar, eps, grad):
-    return right.reparameterize(mu, logvar, eps)
+KL_FIRST = (1, 2, 0)
 
 
-def gradient_of_logvar(mu, logvar, eps, grad):
-    logvar = torch.from_numpy(logvar).requires_grad_()
-    z = torch.from_numpy(mu) + torch.exp(logvar / 2) * torch.from_numpy(eps)
-    return torch.autograd.grad(z, logvar, torch.from_numpy(grad))[0]
-
-
-def recon(x, x_logits, *_):
-    return right.bernoulli_recon(x, x_logits)
-
-
-def kl(x, x_logits, mu, logvar, *_):
-    return right.gaussian_kl(mu, logvar)
-
-
+@program
 def part_training_terms(work, rng):
     """training_terms"""
-    name, cases = "training_terms", list(pictures(rng))
-    diagnosed(work, name)
-    mistakes = {
-        "The KL is still negative: its bracket has the wrong sign.": lambda *case: -kl(*case),
-        "A clip at 0 makes 0 of every KL: its sign is wrong, not its size.": lambda *case: 0 * kl(*case),
-    }
-    agree_on_cases(f"recon of {name}", one_of(work, name, 1, 3), recon, cases)
-    agree_on_cases(f"kl of {name}", one_of(work, name, 2, 3), kl, cases, mistakes=mistakes)
-    mistakes = {
-        "The log is right now, and the training is wrong: the loss subtracts a KL that is no longer negative.": (
-            lambda *case: recon(*case) - kl(*case)
-        ),
-        "The KL is missing.": recon,
-    }
-    loss = one_of(work, name, 0, 3)
-    agree_on_cases(f"the loss of {name}", loss, lambda *case: recon(*case) + kl(*case), cases, mistakes=mistakes)
-    holds(work, name)
+
+    def terms(x, x_logits, mu, logvar):
+        recon, kl = right.bernoulli_recon(x, x_logits), right.gaussian_kl(mu, logvar)
+        return recon + kl, recon, kl
+
+    def mistakes(y, x, x_logits, mu, logvar):
+        _, recon, kl = y
+        return (
+            {
+                "The log is right now, and the training is wrong: the loss subtracts a KL that is no longer "
+                "negative.": recon - kl,
+                "The KL is missing.": recon,
+            },
+            {},
+            {
+                "The KL is still negative: its bracket has the wrong sign.": -kl,
+                "A clip at 0 makes 0 of every KL: its sign is wrong, not its size.": 0 * kl,
+            },
+        )
+
+    names = "the loss", "recon", "kl"
+    agree_on_each(names, "training_terms", work.training_terms, terms, pictures(rng), mistakes, "symptoms", KL_FIRST)
 
 
-def weighted(x, x_logits, mu, logvar, step, warmup=1000, power=1):
-    return recon(x, x_logits) + min(1, step / warmup) ** power * kl(x, x_logits, mu, logvar)
-
-
+@program
 def part_warmup_terms(work, rng):
     """warmup_terms"""
-    name, steps = "warmup_terms", iter((0, 1, 7, 3, 20, 11, 10, 5))
-    diagnosed(work, name)
+    steps = iter((0, 1, 7, 3, 20, 11, 10, 5))
     cases = list(pictures(rng, step=lambda: next(steps), warmup=lambda: int(rng.integers(8, 13))))
     cases += [dict(case, step=int(rng.integers(400, 1001))) for case in pictures(rng)]  # the default
-    mistakes = {
-        "The KL in the log still has its weight: it starts at 0 whatever the model does.": (
-            lambda x, x_logits, mu, logvar, step, warmup=1000: min(1, step / warmup) * right.gaussian_kl(mu, logvar)
-        ),
-    }
-    agree_on_cases(f"recon of {name}", one_of(work, name, 1, 3), recon, cases)
-    agree_on_cases(f"kl of {name}", one_of(work, name, 2, 3), kl, cases, mistakes=mistakes)
-    mistakes = {
-        "The log is right now, but nothing warms up any more: the objective keeps its weight.": (
-            lambda *case: recon(*case) + kl(*case)
-        ),
-        "The weight is at recon; the KL is what warms up.": lambda x, x_logits, mu, logvar, step, warmup=1000: (
-            min(1, step / warmup) * recon(x, x_logits) + right.gaussian_kl(mu, logvar)
-        ),
-        "The weight is in the objective twice.": functools.partial(weighted, power=2),
-    }
-    agree_on_cases(f"the objective of {name}", one_of(work, name, 0, 3), weighted, cases, mistakes=mistakes)
-    holds(work, name)
+
+    def terms(x, x_logits, mu, logvar, step, warmup=1000):
+        recon, kl = right.bernoulli_recon(x, x_logits), right.gaussian_kl(mu, logvar)
+        return recon + min(1, step / warmup) * kl, recon, kl
+
+    def mistakes(y, x, x_logits, mu, logvar, step, warmup=1000):
+        (_, recon, kl), weight = y, min(1, step / warmup)
+        return (
+            {
+                "The log is right now, but nothing warms up any more: the objective keeps its weight.": recon + kl,
+                "The weight is at recon; the KL is what warms up.": weight * recon + kl,
+                "The weight is in the objective twice.": recon + weight**2 * kl,
+            },
+            {},
+            {"The KL in the log still has its weight: it starts at 0 whatever the model does.": weight * kl},
+        )
+
+    names = "the objective", "recon", "kl"
+    agree_on_each(names, "warmup_terms", work.warmup_terms, terms, cases, mistakes, "symptoms", KL_FIRST)
 
 
-def through(layers, z, last=lambda h: h):
-    for weight, bias in layers[:-1]:
-        z = special.expit(z @ weight + bias)
-    return last(z @ layers[-1][0] + layers[-1][1])
-
-
-def inverse_of_sigmoid(layers, z):
-    with np.errstate(all="ignore"):
-        x_mean = special.expit(through(layers, z))
-        return np.log(x_mean) - np.log(1 - x_mean)
-
-
+@program
 def part_decode(work, rng):
     """decode"""
-    name, cases = "decode", []
-    diagnosed(work, name)
+    cases = []
     for B, sizes in ((5, (3, 4, 6)), (1, (1, 2, 5, 7)), (3, (2, 5))):
         layers = layers_of(rng, sizes)
         layers[-1][1][:2] = 60, -60  # sure of white, of black: 1 - sigmoid(60) is 0 in float64
         cases.append(dict(layers=layers, z=rng.normal(size=(B, sizes[0]))))
-    twice, once = functools.partial(through, last=special.expit), special.expit
-    mistakes = {
-        "Still probabilities, from 0 to 1: the loss takes the sigmoid once more.": twice,
-        "The sigmoid is gone from the layers before as well; without it they are one linear map.": linear,
-        "The logarithm of a probability is not its logit: it is never above 0.": lambda layers, z: special.log_expit(
-            through(layers, z)
-        ),
-        "A sigmoid and then its inverse: a probability that is rounded to 1 has the logit inf. Leave both out.": (
-            inverse_of_sigmoid
-        ),
-    }
-    logits = one_of(work, name, 0, 2)
-    agree_on_cases(f"x_logits of {name}", logits, through, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    mistakes = {
-        "The picture has no sigmoid now: it is x_logits.": through,
-        "The picture has its sigmoid twice: grey on grey.": lambda layers, z: once(twice(layers, z)),
-    }
-    agree_on_cases(f"x_mean of {name}", one_of(work, name, 1, 2), twice, cases, mistakes=mistakes)
-    holds(work, name)
+
+    def decode(layers, z, between=special.expit):
+        *hidden, (last, last_bias) = layers
+        for weight, bias in hidden:
+            z = between(z @ weight + bias)
+        x_logits = z @ last + last_bias
+        return x_logits, special.expit(x_logits)
+
+    def mistakes(y, layers, z):
+        x_logits, x_mean = y
+        return (
+            {
+                "Still probabilities, from 0 to 1: the loss takes the sigmoid once more.": x_mean,
+                "The sigmoid is gone from the layers before as well; without it they are one linear map.": (
+                    decode(layers, z, between=lambda h: h)[0]
+                ),
+                "The logarithm of a probability is not its logit: it is never above 0.": special.log_expit(x_logits),
+                "A sigmoid and then its inverse: a probability that is rounded to 1 has the logit inf. Leave both "
+                "out.": np.log(x_mean) - np.log(1 - x_mean),
+            },
+            {
+                "The picture has no sigmoid now: it is x_logits.": x_logits,
+                "The picture has its sigmoid twice: grey on grey.": special.expit(x_mean),
+            },
+        )
+
+    agree_on_each(("x_logits", "x_mean"), "decode", work.decode, decode, cases, mistakes, "symptoms")
 
 
-def linear(layers, z):
-    for weight, bias in layers:
-        z = z @ weight + bias
-    return z
-
-
+@program
 def part_bytes_recon(work, rng):
     """bytes_recon"""
-    name, cases = "bytes_recon", []
-    diagnosed(work, name)
+    cases = []
     for dtype, B in ((np.float64, 5), (np.float32, 3), (np.float64, 1)):
         pixels = rng.integers(0, 256, (B, 1, 4, 5)).astype(np.uint8)
         pixels.flat[:2] = 0, 255
         cases.append(dict(pixels=pixels, x_logits=rng.normal(0, 2, pixels.shape).astype(dtype)))
 
-    def of(change, after=1):
-        return lambda pixels, x_logits: right.bernoulli_recon(change(pixels.astype(x_logits.dtype)), x_logits) / after
+    def recon(pixels, x_logits):
+        return right.bernoulli_recon(pixels.astype(x_logits.dtype) / 255, x_logits)
 
-    mistakes = {
-        "The pixels still run from 0 to 255: a Bernoulli's x lies in [0, 1].": of(lambda x: x),
-        "White is 255, so that is what to divide by: with 256 no pixel is white.": of(lambda x: x / 256),
-        "Clipped to [0, 1] every pixel that is not black is white: the floor holds, and the images are others.": (
-            of(lambda x: x.clip(0, 1))
-        ),
-        "The threshold makes other images: grey is asked for.": (of(lambda x: x > 127), of(lambda x: np.rint(x / 255))),
-        "Whole-number division makes 0 of every grey: / instead of //.": of(lambda x: x // 255),
-        "The mistake is in the pixels; recon divided by 255 is still of pixels outside [0, 1].": of(lambda x: x, 255),
-    }
-    answer = functools.partial(work.call, name)
+    def mistakes(y, pixels, x_logits):
+        x = pixels.astype(x_logits.dtype)
+
+        def of(x):
+            return right.bernoulli_recon(x, x_logits)
+
+        return {
+            "The pixels still run from 0 to 255: a Bernoulli's x lies in [0, 1].": of(x),
+            "White is 255, so that is what to divide by: with 256 no pixel is white.": of(x / 256),
+            "Clipped to [0, 1] every pixel that is not black is white: the floor holds, and the images are others.": (
+                of(x.clip(0, 1))
+            ),
+            "The threshold makes other images: grey is asked for.": (of(x > 127), of(np.rint(x / 255))),
+            "Whole-number division makes 0 of every grey: / instead of //.": of(x // 255),
+            "The mistake is in the pixels; recon divided by 255 is still of pixels outside [0, 1].": of(x) / 255,
+        }
+
     # 5e-5: some logits are float32, whatever the answer is
-    agree_on_cases(name, answer, of(lambda x: x / 255), cases, mistakes=mistakes, read=f"{PAGE}#symptoms", rel=5e-5)
-    holds(work, name)
+    agree_on_cases("bytes_recon", work.bytes_recon, recon, cases, mistakes, "symptoms", rel=5e-5)
 
 
+@program
 def part_evaluate(work, rng):
     """evaluate"""
-    name, cases = "evaluate", []
-    diagnosed(work, name)
+    cases = []
     for B, batch in ((7, 3), (6, 2), (1, 5), (5, 5), (26, None), (55, None)):
         mu, logvar = rng.normal(size=(2, B, 2))
         x, x_logits = rng.random((B, 1, 3, 3)), 2 * rng.normal(size=(B, 1, 3, 3))
         cases.append(dict(x=x, x_logits=x_logits, mu=mu, logvar=logvar, **({"batch": batch} if batch else {})))
-    agree_on_cases(f"recon of {name}", one_of(work, name, 0, 2), mean(recon), cases, mistakes=parts_of(recon))
-    agree_on_cases(f"kl of {name}", one_of(work, name, 1, 2), mean(kl), cases, mistakes=parts_of(kl))
-    holds(work, name)
+
+    def evaluate(x, x_logits, mu, logvar, batch=25):
+        return right.bernoulli_recon(x, x_logits).mean(), right.gaussian_kl(mu, logvar).mean()
+
+    def of_term(values, batch):
+        N, parts = len(values), [values[i : i + batch] for i in range(0, len(values), batch)]
+        means = [part.mean() for part in parts]
+        return {
+            "Only the first batch is seen: the loop ends in its first round.": parts[0].sum() / N,
+            "The mean of the first batch is not the test set's: the other images count too.": means[0],
+            "The mean of the batches' means gives the images of a short last batch more weight.": np.mean(means),
+            "The sum is divided by the number of batches; these are means over the images.": values.sum() / len(parts),
+            "The last batch is not full, and dividing by full ones counts too many images.": (
+                values.sum() / (batch * len(parts))
+            ),
+            "Every batch holds all images: the sum has each of them several times.": values.mean() * len(parts),
+            "The sum over all images is divided by the size of a batch, not by their number.": values.sum() / batch,
+            "The last, shorter batch is left out.": values[: N // batch * batch].sum() / N,
+            "A sum over the batches' means, divided by the images: a batch is counted as one image.": np.sum(means) / N,
+        }
+
+    def mistakes(y, x, x_logits, mu, logvar, batch=25):
+        return of_term(right.bernoulli_recon(x, x_logits), batch), of_term(right.gaussian_kl(mu, logvar), batch)
+
+    agree_on_each(("recon", "kl"), "evaluate", work.evaluate, evaluate, cases, mistakes, "symptoms")
 
 
-def mean(term):
-    return lambda x, x_logits, mu, logvar, batch=25: term(x, x_logits, mu, logvar).mean()
-
-
-def parts_of(term):
-    def cut(combine):
-        def function(x, x_logits, mu, logvar, batch=25):
-            values = term(x, x_logits, mu, logvar)
-            return combine(values, [values[i : i + batch] for i in range(0, len(values), batch)], batch)
-
-        return function
-
-    return {
-        "Only the first batch is seen: the loop ends in its first round.": cut(lambda v, b, n: b[0].sum() / len(v)),
-        "The mean of the first batch is not the test set's: the other images count too.": cut(
-            lambda v, b, n: b[0].mean()
-        ),
-        "The mean of the batches' means gives the images of a short last batch more weight.": cut(
-            lambda v, b, n: np.mean([part.mean() for part in b])
-        ),
-        "The sum is divided by the number of batches; these are means over the images.": cut(
-            lambda v, b, n: v.sum() / len(b)
-        ),
-        "The last batch is not full, and dividing by full ones counts too many images.": cut(
-            lambda v, b, n: v.sum() / (n * len(b))
-        ),
-        "Every batch holds all images: the sum has each of them several times.": cut(
-            lambda v, b, n: v.sum() * len(b) / len(v)
-        ),
-        "The sum over all images is divided by the size of a batch, not by their number.": cut(
-            lambda v, b, n: v.sum() / n
-        ),
-        "The last, shorter batch is left out.": cut(
-            lambda v, b, n: np.sum([part.sum() for part in b if len(part) == n]) / len(v)
-        ),
-        "A sum over the batches' means, divided by the images: a batch is counted as one image.": cut(
-            lambda v, b, n: np.sum([part.mean() for part in b]) / len(v)
-        ),
-    }
-
-
+@program
 def part_capacity(work, rng):
     """capacity"""
-    name = "capacity"
-    diagnosed(work, name)
     for most, steps in ((float(rng.uniform(3, 30)), 4), (float(rng.uniform(3, 30)), 7)):
         training = [False, True, True, False, False, *[bool(n) for n in rng.integers(0, 2, 9)], True, True, False, True]
         kls = [rng.uniform(0, 30, 5) for _ in training]
-        answer = types.SimpleNamespace(penalty=work.call(name, most, steps))
+        answer = types.SimpleNamespace(penalty=work.capacity(most, steps))
         came = np.stack([penalty(work, answer, *call) for call in zip(kls, training, strict=True)])
+        now = np.array(training)[:, None]
 
-        def penalties(count, late=0, of=np.abs, kls=kls, training=training, most=most, steps=steps):
-            n, rows = 0, []
-            for kl, now in zip(kls, training, strict=True):
-                n += count(now)
-                rows.append(of(kl - most * min(1, (n - late * now) / steps)))
-            return np.stack(rows)
+        def penalties(counted, late=0, of=np.abs, kls=kls, most=most, steps=steps):
+            return of(kls - most * np.minimum(1, (np.cumsum(counted, axis=0) - late) / steps))
 
-        exact = penalties(lambda now: now)
+        exact = penalties(now)
         mistakes = {
-            "The counter still advances in validation.": penalties(lambda now: 1),
-            "C never grows now: training has to advance the counter.": penalties(lambda now: 0),
+            "The counter still advances in validation.": penalties(now | True),
+            "C never grows now: training has to advance the counter.": penalties(now & False),
             "The first training step has C = 0 here: in training step n it is most n / steps, counted from 1.": (
-                penalties(lambda now: now, late=1)
+                penalties(now, late=now)
             ),
-            "A KL below C is to be penalised too: |kl - C|.": penalties(lambda now: now, of=lambda gap: gap),
-            "Only a KL above C is penalised; one below C is, too: |kl - C|.": penalties(
-                lambda now: now, of=lambda gap: np.maximum(gap, 0)
+            "A KL below C is to be penalised too: |kl - C|.": penalties(now, of=lambda gap: gap),
+            "Only a KL above C is penalised; one below C is, too: |kl - C|.": (
+                penalties(now, of=lambda gap: np.maximum(gap, 0))
             ),
-            "The counter advances in validation, and in training it does not.": penalties(lambda now: not now),
-            "Validation must have a C too, the one that training has reached.": np.where(
-                np.array(training)[:, None], exact, 0
-            ),
-            "In validation C is 0; it is the one that training has reached.": np.where(
-                np.array(training)[:, None], exact, kls
-            ),
-            "In validation C is the largest; it is the one that training has reached.": np.where(
-                np.array(training)[:, None], exact, np.abs(np.array(kls) - most)
+            "The counter advances in validation, and in training it does not.": penalties(~now),
+            "Validation must have a C too, the one that training has reached.": np.where(now, exact, 0),
+            "In validation C is 0; it is the one that training has reached.": np.where(now, exact, kls),
+            "In validation C is the largest; it is the one that training has reached.": (
+                np.where(now, exact, np.abs(np.array(kls) - most))
             ),
         }
         what = f"penalty(kl (5,), training) of capacity({most:.3g}, {steps}), {len(kls)} calls in a row"
-        agree(what, came, exact, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    holds(work, name)
+        agree(what, came, exact, mistakes=mistakes, read="symptoms")
 
 
 def penalty(work, answer, kl, training):
@@ -554,161 +526,134 @@ def penalty(work, answer, kl, training):
     return found
 
 
-def information(z, mu, logvar):
-    """log q(z_i|x_i) and log q(z_i|x_n) (N, N)."""
-    return stats.norm.logpdf(z[:, None], mu, np.exp(logvar / 2)).sum(axis=2)
-
-
-def index_information(z, mu, logvar):
-    log_q = information(z, mu, logvar)
-    return (log_q.diagonal() - special.logsumexp(log_q, axis=1) + np.log(len(z))).mean()
-
-
-def other_axis(z, mu, logvar):
-    log_q = information(z, mu, logvar)
-    return (log_q.diagonal() - special.logsumexp(log_q, axis=0) + np.log(len(z))).mean()
-
-
+@program
 def part_mutual_information(work, rng):
     """mutual_information"""
-    name, cases = "mutual_information", []
-    diagnosed(work, name)
+    cases = []
     for N, Z, narrow in ((7, 3, 1), (12, 1, 0), (5, 5, 1), (9, 2, -1)):
         mu, logvar = rng.normal(size=(N, Z)), narrow + rng.normal(size=(N, Z))
         cases.append(dict(z=mu + np.exp(logvar / 2) * rng.normal(size=(N, Z)), mu=mu, logvar=logvar))
-    exact = index_information
 
-    def too_often(z, mu, logvar):
-        return exact(z, mu, logvar) + (z.shape[1] - 1) * np.log(len(z))
+    def information(z, mu, logvar, axis=1):
+        log_q = stats.norm.logpdf(z[:, None], mu, np.exp(logvar / 2)).sum(axis=2)  # of z_i under q(z|x_n): (N, N)
+        return (log_q.diagonal() - special.logsumexp(log_q, axis=axis) + np.log(len(z))).mean()
 
-    mistakes = {
-        "ln N is still subtracted once for each latent; an image has one weight 1/N, however many latents it has.": (
-            too_often
-        ),
-        "A clip at ln N hides what is wrong: below the bound the number is as wrong as before.": (
-            lambda z, *q: min(too_often(z, *q), np.log(len(z)))
-        ),
-        "Divided by Z the number is smaller, and still wrong.": lambda z, *q: too_often(z, *q) / z.shape[1],
-        "The weight 1/N of the mixture is missing: too small by ln N.": lambda z, *q: exact(z, *q) - np.log(len(z)),
-        "ln N has the wrong sign: a mean is smaller than the sum.": lambda z, *q: exact(z, *q) - 2 * np.log(len(z)),
-        "The mixture is taken over the codes: it is one over the N posteriors, for each code.": other_axis,
-        "A sum over the images; the mean is meant.": lambda z, *q: exact(z, *q) * len(z),
-    }
+    def mistakes(y, z, mu, logvar):
+        (N, Z), ln_N = z.shape, np.log(len(z))
+        too_often = y + (Z - 1) * ln_N
+        return {
+            "ln N is still subtracted once for each latent; an image has one weight 1/N, however many latents it "
+            "has.": too_often,
+            "A clip at ln N hides what is wrong: below the bound the number is as wrong as before.": min(
+                too_often, ln_N
+            ),
+            "Divided by Z the number is smaller, and still wrong.": too_often / Z,
+            "The weight 1/N of the mixture is missing: too small by ln N.": y - ln_N,
+            "ln N has the wrong sign: a mean is smaller than the sum.": y - 2 * ln_N,
+            "The mixture is taken over the codes: it is one over the N posteriors, for each code.": (
+                information(z, mu, logvar, axis=0)
+            ),
+            "A sum over the images; the mean is meant.": y * N,
+        }
+
     # 1e-8: log q of a code far out is some hundred nats, and differs by rounding between the ways to write it
-    answer = functools.partial(work.call, name)
-    agree_on_cases(name, answer, exact, cases, mistakes=mistakes, read=f"{PAGE}#symptoms", rel=1e-8)
-    holds(work, name)
+    agree_on_cases("mutual_information", work.mutual_information, information, cases, mistakes, "symptoms", rel=1e-8)
 
 
-def bound(log_w):
-    return special.logsumexp(log_w, axis=1) - np.log(log_w.shape[1])
-
-
+@program
 def part_importance_bound(work, rng):
     """importance_bound"""
-    name, cases = "importance_bound", []
-    diagnosed(work, name)
+    cases = []
     for dtype in (np.float64, np.float32):
         for B, K, level, width in ((5, 7, -90, 3), (3, 1, -90, 3), (4, 3, -2000, 40), (1, 5, 800, 5)):
             cases.append(dict(log_w=(level + width * rng.normal(size=(B, K))).astype(dtype)))
-    mistakes = {
-        "Still the wrong way round: the worst sample has the largest weight.": lambda log_w: -bound(-log_w),
-        "The sign of the whole is turned, and the worst samples still have the largest weights.": (
-            lambda log_w: bound(-log_w)
-        ),
-        "The mean of the logarithms is the ELBO for every K: in the right order, and not L_K.": (
-            lambda log_w: log_w.mean(axis=1)
-        ),
-        "The best sample alone is above L_K, and for many samples above log p(x).": lambda log_w: log_w.max(axis=1),
-        "The sum of the weights is not divided by K: too large by ln K.": (
-            lambda log_w: bound(log_w) + np.log(log_w.shape[1])
-        ),
-        "exp(log_w) is 0 or infinite here: take the largest out before the exponential.": careless_bound,
-    }
-    answer = functools.partial(work.call, name)
-    agree_on_cases(name, answer, bound, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    holds(work, name)
+
+    def bound(log_w):
+        return special.logsumexp(log_w, axis=1) - np.log(log_w.shape[1])
+
+    def mistakes(y, log_w):
+        return {
+            "Still the wrong way round: the worst sample has the largest weight.": -bound(-log_w),
+            "The sign of the whole is turned, and the worst samples still have the largest weights.": bound(-log_w),
+            "The mean of the logarithms is the ELBO for every K: in the right order, and not L_K.": log_w.mean(axis=1),
+            "The best sample alone is above L_K, and for many samples above log p(x).": log_w.max(axis=1),
+            "The sum of the weights is not divided by K: too large by ln K.": y + np.log(log_w.shape[1]),
+            "exp(log_w) is 0 or infinite here: take the largest out before the exponential.": (
+                np.log(np.exp(log_w).mean(axis=1))
+            ),
+        }
+
+    agree_on_cases("importance_bound", work.importance_bound, bound, cases, mistakes, "symptoms")
 
 
-def careless_bound(log_w):
-    with np.errstate(all="ignore"):
-        return np.log(np.exp(log_w).mean(axis=1))
-
-
-def quantized(h, codes):
-    """The squared distance of each vector of h (B, L, D) to its nearest code: (B, L)."""
-    return ((h[:, :, None] - codes) ** 2).sum(axis=3).min(axis=2)
-
-
+@program
 def part_vq_terms(work, rng):
     """vq_terms"""
-    name, cases = "vq_terms", []
-    diagnosed(work, name)
+    cases = []
     for B, L, D, K, commitment in ((5, 3, 2, 4, 0.7), (1, 2, 3, 5, 0.1), (3, 4, 1, 2, None), (4, 1, 2, 3, None)):
         x, x_out = rng.normal(size=(2, B, 1, 3, 2))
         case = dict(x=x, x_out=x_out, h=rng.normal(size=(B, L, D)), codes=rng.normal(size=(K, D)))
         cases.append(dict(case, **({"commitment": commitment} if commitment else {})))
 
-    def squares(x, x_out, *_):
-        return ((x - x_out) ** 2).sum() / len(x)
+    def terms(x, x_out, h, codes, commitment=0.25):
+        to_nearest = ((h[:, :, None] - codes) ** 2).sum(axis=3).min(axis=2)  # (B, L)
+        return ((x - x_out) ** 2).sum() / len(x), (1 + commitment) * to_nearest.sum() / len(x)
 
-    def both(x, x_out, h, codes, commitment=0.25):
-        return (1 + commitment) * quantized(h, codes).sum() / len(x)
-
-    mistakes = {
-        "Now recon grows with the batch as well: a loss with twice the images is twice as large.": (
-            lambda x, *more: squares(x, *more) * len(x)
+    def mistakes(y, x, x_out, h, codes, commitment=0.25):
+        (recon, vq), (B, L, D) = y, h.shape
+        codebook = vq / (1 + commitment)
+        return (
+            {"Now recon grows with the batch as well: a loss with twice the images is twice as large.": recon * B},
+            {
+                "It is still a sum over the batch: with twice the images it weighs twice as much beside recon.": vq * B,
+                "The mean over positions and channels too: free of the batch's size now, but recon is a sum over an "
+                "image.": (
+                    vq / (L * D),
+                    vq / L,
+                ),
+                "Only one of the two parts is divided by the batch.": (
+                    codebook * (1 + commitment * B),
+                    codebook * (B + commitment),
+                ),
+                "The commitment is missing.": codebook,
+            },
         )
-    }
-    agree_on_cases(f"recon of {name}", one_of(work, name, 0, 2), squares, cases, mistakes=mistakes)
-    mistakes = {
-        "It is still a sum over the batch: with twice the images it weighs twice as much beside recon.": (
-            lambda x, *more: both(x, *more) * len(x)
-        ),
-        "The mean over positions and channels too: free of the batch's size now, but recon is a sum over an image.": (
-            lambda x, x_out, h, *more: both(x, x_out, h, *more) / (h.shape[1] * h.shape[2]),
-            lambda x, x_out, h, *more: both(x, x_out, h, *more) / h.shape[1],
-        ),
-        "Only one of the two parts is divided by the batch.": (
-            lambda x, x_out, h, codes, c=0.25: quantized(h, codes).sum() * (1 / len(x) + c),
-            lambda x, x_out, h, codes, c=0.25: quantized(h, codes).sum() * (1 + c / len(x)),
-        ),
-        "The commitment is missing.": lambda x, x_out, h, codes, c=0.25: both(x, x_out, h, codes, 0),
-    }
-    agree_on_cases(f"vq of {name}", one_of(work, name, 1, 2), both, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    holds(work, name)
+
+    agree_on_each(("recon", "vq"), "vq_terms", work.vq_terms, terms, cases, mistakes, "symptoms")
 
 
+@program
 def part_critic_losses(work, rng):
     """critic_losses"""
-    name = "critic_losses"
-    diagnosed(work, name)
+    names, name = ("tc", "the critic's loss"), "critic_losses"
     for _ in range(3):
         z, order, weight = codes_of(int(rng.integers(2**31)))
         bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-        found = losses(z, order, weight, bias, lambda *args: [one_of(work, name, i, 2)(*args) for i in (0, 1)])
-        exact = losses(z, order, weight, bias, separated)
-        read = f"{PAGE}#symptoms"
-        for i, what in enumerate(("tc", "the critic's loss")):
-            agree(f"{what} of {name}", found[i], exact[i], read=read)
+
+        def of(function, z=z, order=order, weight=weight, bias=bias):
+            return losses(z, order, weight, bias, function)
+
+        found = of(lambda *given: values_of(names, name, work.critic_losses(*given)))
+        exact = of(critics(torch.detach, torch.detach))
+        for i, what in enumerate(names):
+            agree(f"{what} of {name}", found[i], exact[i], read="symptoms")
         mistake = {"The encoder gets no gradient of tc any more: tc needs z itself, undetached.": np.zeros((5, 3))}
-        agree("d tc / dz, which trains the encoder", found[2], exact[2], mistakes=mistake, read=read)
+        agree("d tc / dz, which trains the encoder", found[2], exact[2], mistakes=mistake, read="symptoms")
         mistake = {
             "The critic's loss still reaches the encoder, through the critic's answer to z; the encoder learns to "
-            "betray itself.": losses(z, order, weight, bias, attached)[3],
-            "It reaches the encoder through the mixed codes now.": losses(z, order, weight, bias, mixed_attached)[3],
-            "It reaches the encoder through z and through the mixed codes.": losses(z, order, weight, bias, neither)[3],
+            "betray itself.": of(critics(same, torch.detach))[3],
+            "It reaches the encoder through the mixed codes now.": of(critics(torch.detach, same))[3],
+            "It reaches the encoder through z and through the mixed codes.": of(critics(same, same))[3],
         }
-        agree("d loss / dz, which must not train the encoder", found[3], exact[3], mistakes=mistake, read=read)
+        agree("d loss / dz, which must not train the encoder", found[3], exact[3], mistakes=mistake, read="symptoms")
         for i, what in ((4, "weights"), (5, "bias")):
             lost = {
                 "The critic learns from the mixed codes alone: z is to be detached, not the critic's answer to it.": (
-                    losses(z, order, weight, bias, answer_detached)[i]
+                    of(critics(same, torch.detach, torch.detach))[i]
                 ),
                 "The critic does not learn at all: detach what it is given, not what it answers.": 0 * exact[i],
             }
-            agree(f"d loss / d {what}, which trains the critic", found[i], exact[i], mistakes=lost, read=read)
-    holds(work, name)
+            agree(f"d loss / d {what}, which trains the critic", found[i], exact[i], mistakes=lost, read="symptoms")
 
 
 def losses(z, order, weight, bias, function):
@@ -743,13 +688,6 @@ def same(z):
     return z
 
 
-separated = critics(torch.detach, torch.detach)
-attached = critics(same, torch.detach)
-mixed_attached = critics(torch.detach, same)
-neither = critics(same, same)
-answer_detached = critics(same, torch.detach, torch.detach)
-
-
 def entropy(*columns):
     """Of the rows' frequencies, in nats."""
     _, counts = np.unique(np.stack(columns), axis=1, return_counts=True)
@@ -765,108 +703,81 @@ def told(codes, labels, bins=8):
     return np.array(columns)
 
 
+@program
 def part_label_information(work, rng):
     """label_information"""
-    name, cases = "label_information", []
-    diagnosed(work, name)
+    cases = []
     for N, Z, classes, bins in ((37, 3, 4, 5), (50, 1, 2, 3), (41, 4, 3, None), (23, 2, 5, None)):
         labels = rng.integers(0, classes, N)
         mu = rng.normal(size=(N, Z)) + labels[:, None] * rng.random(Z)
         cases.append(dict(mu=mu, labels=labels, **({"bins": bins} if bins else {})))
 
-    def rows(shape):
-        """The codes read anew in rows of another shape, as a wrong way to take columns."""
-        return lambda mu, labels, bins=8: told(np.stack(shape(mu), axis=1), labels, bins)
+    def mistakes(y, mu, labels, bins=8):
+        Z = mu.shape[1]
+        return {
+            "reshape and view read the numbers row by row and cut them anew: such a row holds codes of all latents.": (
+                told(mu.reshape(Z, -1).T, labels, bins),
+                told(mu.reshape(Z, -1, order="F").T, labels, bins),
+            ),
+            "The labels' entropy divides it; nats are asked for.": y / entropy(labels),
+            "The codes are sorted, and the labels are not: pairs are lost.": told(np.sort(mu, axis=0), labels, bins),
+            "The labels are sorted: they no longer belong to their codes.": told(mu, np.sort(labels), bins),
+        }
 
-    mistakes = {
-        "reshape and view read the numbers row by row and cut them anew: such a row holds codes of all latents.": (
-            rows(lambda mu: mu.reshape(mu.shape[1], -1)),
-            rows(lambda mu: mu.reshape(mu.shape[1], -1, order="F")),
-        ),
-        "The labels' entropy divides it; nats are asked for.": lambda mu, labels, bins=8: (
-            told(mu, labels, bins) / entropy(labels)
-        ),
-        "The codes are sorted, and the labels are not: pairs are lost.": (
-            lambda mu, labels, bins=8: told(np.sort(mu, axis=0), labels, bins)
-        ),
-        "The labels are sorted: they no longer belong to their codes.": (
-            lambda mu, labels, bins=8: told(mu, np.sort(labels), bins)
-        ),
-    }
-    answer = functools.partial(work.call, name)
-    agree_on_cases(name, answer, told, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    holds(work, name)
+    agree_on_cases("label_information", work.label_information, told, cases, mistakes, "symptoms")
 
 
-def walk(mu, dim, steps=7):
-    z = np.tile(mu.mean(axis=0), (steps, 1))
-    z[:, dim] = [np.quantile(mu[:, dim], share) for share in np.linspace(0.05, 0.95, steps)]
-    return z
-
-
-def other_walk(points):
-    """The walk with `points` (codes of the dimension, steps) -> (steps,)."""
-
-    def function(mu, dim, steps=7):
-        z = walk(mu, dim, steps)
-        z[:, dim] = points(mu[:, dim], steps)
-        return z
-
-    return function
-
-
-def all_latents(mu, dim, steps=7):
-    return other_walk(lambda codes, steps: np.quantile(mu, shares(steps)))(mu, dim, steps)
-
-
-def shares(steps):
-    return np.linspace(0.05, 0.95, steps)
-
-
+@program
 def part_quantile_walk(work, rng):
     """quantile_walk"""
-    name, cases = "quantile_walk", []
-    diagnosed(work, name)
+    cases = []
     for N, Z, dim, steps in ((41, 3, 1, 5), (30, 1, 0, 9), (57, 4, -1, None), (23, 2, 0, None)):
         mu = rng.normal(size=Z) + rng.gamma(1.5, size=(N, Z))  # skewed, and not around 0
         cases.append(dict(mu=mu, dim=dim, **({"steps": steps} if steps else {})))
-    mistakes = {
-        "These are quantiles of the prior N(0, 1), wherever the codes are.": (
-            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps)))
-        ),
-        "Quantiles of a Gaussian with the codes' mean and spread: the codes need not be Gaussian.": (
-            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps), codes.mean(), codes.std())),
-            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps), codes.mean(), codes.std(ddof=1))),
-        ),
-        "The prior's walk, moved to the codes' mean: the codes have a spread of their own.": (
-            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps)) + codes.mean())
-        ),
-        "The ends are right; in between these are equal steps of the code, not of the share.": (
-            other_walk(lambda codes, steps: np.linspace(*np.quantile(codes, (0.05, 0.95)), steps))
-        ),
-        "The prior's walk, times the codes' spread: the codes have a mean of their own.": (
-            other_walk(lambda codes, steps: stats.norm.ppf(shares(steps)) * codes.std())
-        ),
-        "Those are the quantiles of all latents together; dim alone is asked for.": all_latents,
-        "np.percentile counts from 0 to 100: 0.95 is less than one per cent there.": (
-            other_walk(lambda codes, steps: np.percentile(codes, shares(steps)))
-        ),
-        "From the smallest to the largest code in equal steps: these are no shares.": (
-            other_walk(lambda codes, steps: np.linspace(codes.min(), codes.max(), steps))
-        ),
-        "Still symmetric around 0.": other_walk(
-            lambda codes, steps: np.quantile(np.abs(codes), 0.9) * np.linspace(-1, 1, steps)
-        ),
-    }
-    answer = functools.partial(work.call, name)
-    agree_on_cases(name, answer, walk, cases, mistakes=mistakes, read=f"{PAGE}#symptoms")
-    holds(work, name)
+
+    def walk(mu, dim, steps=7):
+        z = np.tile(mu.mean(axis=0), (steps, 1))
+        z[:, dim] = [np.quantile(mu[:, dim], share) for share in np.linspace(0.05, 0.95, steps)]
+        return z
+
+    def mistakes(y, mu, dim, steps=7):
+        codes, shares = mu[:, dim], np.linspace(0.05, 0.95, steps)
+        mean, std, prior = codes.mean(), codes.std(), stats.norm.ppf(shares)
+
+        def through(points):
+            z = y.copy()
+            z[:, dim] = points
+            return z
+
+        return {
+            "These are quantiles of the prior N(0, 1), wherever the codes are.": through(prior),
+            "Quantiles of a Gaussian with the codes' mean and spread: the codes need not be Gaussian.": (
+                through(mean + std * prior),
+                through(mean + codes.std(ddof=1) * prior),
+            ),
+            "The prior's walk, moved to the codes' mean: the codes have a spread of their own.": through(mean + prior),
+            "The ends are right; in between these are equal steps of the code, not of the share.": (
+                through(np.linspace(*np.quantile(codes, (0.05, 0.95)), steps))
+            ),
+            "The prior's walk, times the codes' spread: the codes have a mean of their own.": through(std * prior),
+            "Those are the quantiles of all latents together; dim alone is asked for.": through(
+                np.quantile(mu, shares)
+            ),
+            "np.percentile counts from 0 to 100: 0.95 is less than one per cent there.": (
+                through(np.percentile(codes, shares))
+            ),
+            "From the smallest to the largest code in equal steps: these are no shares.": (
+                through(np.linspace(codes.min(), codes.max(), steps))
+            ),
+            "Still symmetric around 0.": through(np.quantile(np.abs(codes), 0.9) * np.linspace(-1, 1, steps)),
+        }
+
+    agree_on_cases("quantile_walk", work.quantile_walk, walk, cases, mistakes, "symptoms")
 
 
+@program
 def part_gradient_error(work, rng):
     """gradient_error"""
-    name, read = "gradient_error", f"{PAGE}#symptoms"
-    diagnosed(work, name)
     for shape, more in (((3, 2), ()), ((5,), (1e-3,)), ((1, 1), ()), ((2, 1, 3), (1e-4,))):
         x, a = rng.normal(size=(2, *shape))
         step = more[0] if more else 1e-5
@@ -878,7 +789,7 @@ def part_gradient_error(work, rng):
             return a * np.exp(x)
 
         def ask(gradient, loss=loss, x=x, more=more):
-            return work.call(name, loss, gradient, x, *more)
+            return work.gradient_error(loss, gradient, x, *more)
 
         central, forward = slope(x) * np.sinh(step) / step, slope(x) * np.expm1(step) / step
         one_wrong = slope(x)
@@ -890,47 +801,26 @@ def part_gradient_error(work, rng):
             "a gradient with the sign turned": -slope(x),
         }
         for what, wrong in tried.items():
-            error = np.abs(central - wrong)
+            error, largest = np.abs(central - wrong), np.abs(central).max()
+            with np.errstate(all="ignore"):
+                scaled = error.max() / np.abs(wrong).max()
             mistakes = {
                 "No error, whatever gradient it is given: np.asarray makes no copy, so the differences are written "
                 "into the gradient itself, which is then compared with itself.": 0.0,
-                "Of the largest error; here it is the mean one.": error.mean() / np.abs(central).max(),
+                "Of the largest error; here it is the mean one.": error.mean() / largest,
                 "A difference to one side; central is loss(x + h) - loss(x - h), over 2 step.": (
                     np.abs(forward - wrong).max() / np.abs(forward).max()
                 ),
-                "Compared with the gradient on trial; if that is wrong, so is the scale.": scaled(error, wrong),
+                "Compared with the gradient on trial; if that is wrong, so is the scale.": scaled,
             }
             # 1e-6: the differences are of numbers near 1 to 10, rounded to 1e-15, and divided by 2e-5
-            agree(f"{name} of {what}", ask(lambda x, w=wrong: w.copy()), error.max() / np.abs(central).max(),
-                  mistakes=mistakes, read=read, rel=1e-6)  # fmt: skip
+            got, exact = ask(lambda x, w=wrong: w.copy()), error.max() / largest
+            agree(f"gradient_error of {what}", got, exact, mistakes=mistakes, read="symptoms", rel=1e-6)
         found = ask(slope)
         if not 0 <= float(found) < 1e-4:
             likely = "The right gradient must have hardly any: are the differences central, and divided by 2 step?"
-            raise Mismatch(f"{name} of the right gradient", "an error near 0", show(found), likely, read)
-    holds(work, name)
+            raise Mismatch("gradient_error of the right gradient", "an error near 0", show(found), likely, "symptoms")
 
-
-def scaled(error, by):
-    with np.errstate(all="ignore"):
-        return error.max() / np.abs(by).max()
-
-
-PARTS = (
-    part_sample,
-    part_training_terms,
-    part_warmup_terms,
-    part_decode,
-    part_bytes_recon,
-    part_evaluate,
-    part_capacity,
-    part_mutual_information,
-    part_importance_bound,
-    part_vq_terms,
-    part_critic_losses,
-    part_label_information,
-    part_quantile_walk,
-    part_gradient_error,
-)
 
 HINTS = (
     "Before any line of code: which number in the program's row of the table cannot be, for any correct program? The "
@@ -952,222 +842,4 @@ HINTS = (
     "label_information: np.arange(6).reshape(3, 2), then .T and .reshape(2, 3) of it.",
     "quantile_walk: quantiles of which distribution?",
     "gradient_error: np.asarray(a) is a, if that is an array.",
-)
-
-ADVANCE = "        if training:\n            step += 1\n"
-MIXTURE = "mixture = np.logaddexp.reduce(log_q - np.log(N), axis=1)"
-BOUND = "    return most[:, 0] + np.log(mean)"
-RECON_SUM = "        recon += recon_of(x[part], x_logits[part]).sum()"
-KL_SUM = "        kl += kl_of(mu[part], logvar[part]).sum()"
-WALK = "np.quantile(mu[:, dim], shares)"
-CODEBOOK = "codebook = ((h - nearest) ** 2).sum() / len(x)"
-LOSS = "F.cross_entropy(critic(z.detach()), labels)"
-LAYERS = "    for weight, bias in layers[:-1]:"
-
-WRONG = (
-    Wrong("not the name", '"sample_with_gradient": "sampling"', '"sample_with_gradient": "bound-order"', "nothing aga"),
-    Wrong(
-        "a later name", '"training_terms": "kl-not-negative"', '"training_terms": "kl-monte-carlo"', "an earlier one"
-    ),
-    Wrong("no such name", '"decode": "logits"', '"decode": "sigmoid twice"', "the name of an invariant"),
-    Wrong("no name", '"importance_bound": "bound-order"', '"importance_bound": ""', "not yet written"),
-    Wrong("named, not mended", "        if training:\n            step += 1\n", "        step += 1\n", "as you got it"),
-    Wrong("std is std^2", "std = np.exp(0.5 * logvar)", "std = np.exp(logvar)", "which is std^2"),
-    Wrong("the gradient of before", "eps * 0.5 * std", "eps * std", "its gradient is still"),
-    Wrong("the old gradient in full", "eps * 0.5 * std", "eps * np.exp(logvar)", "its gradient is still"),
-    Wrong("z made quiet", "z = mu + std * eps", "z = mu", "noise is not used"),
-    Wrong(
-        "a clip at 0",
-        "    return recon + kl, recon, kl",
-        "    return recon + kl, recon, np.maximum(-kl, 0)",
-        "A clip at 0",
-    ),
-    Wrong("the KL below 0", "kl = -0.5 *", "kl = 0.5 *", "bracket has the wrong sign"),
-    Wrong(
-        "the log mended, the loss broken", "return recon + kl, recon, kl", "return recon - kl, recon, kl", "subtracts"
-    ),
-    Wrong(
-        "a weighted log",
-        "    kl = kl_of(mu, logvar)\n    return recon + weight * kl,",
-        "    kl = kl_of(mu, logvar) * weight\n    return recon + kl,",
-        "still has its weight",
-    ),
-    Wrong("recon warms up", "return recon + weight * kl,", "return weight * recon + kl,", "weight is at recon"),
-    Wrong("no warm-up at all", "return recon + weight * kl,", "return recon + kl,", "nothing warms up"),
-    Wrong("warmed up twice", "return recon + weight * kl,", "return recon + weight * weight * kl,", "twice"),
-    Wrong(
-        "a sigmoid in every layer",
-        "x_logits = h @ weight + bias",
-        "x_logits = 1 / (1 + np.exp(-(h @ weight + bias)))",
-        "once more",
-    ),
-    Wrong(
-        "a logarithm in the last layer",
-        "x_logits = h @ weight + bias",
-        "x_logits = -np.log(1 + np.exp(-(h @ weight + bias)))",
-        "is not its logit",
-    ),
-    Wrong(
-        "the inverse of the sigmoid",
-        "x_logits = h @ weight + bias",
-        "p = 1 / (1 + np.exp(-(h @ weight + bias)))\n    x_logits = np.log(p) - np.log(1 - p)",
-        "Leave both out",
-    ),
-    Wrong(
-        "no sigmoid in any layer",
-        "h = 1 / (1 + np.exp(-(h @ weight + bias)))",
-        "h = h @ weight + bias",
-        "one linear map",
-    ),
-    Wrong(
-        "a picture of logits", "return x_logits, 1 / (1 + np.exp(-x_logits))", "return x_logits, x_logits", "no sigm"
-    ),
-    Wrong("bytes", "pixels.astype(x_logits.dtype) / 255", "np.float64(pixels)", "run from 0 to 255"),
-    Wrong("whole numbers", "pixels.astype(x_logits.dtype) / 255", "pixels // 255", "instead of //"),
-    Wrong("256", "/ 255", "/ 256", "with 256"),
-    Wrong("a clip", ".astype(x_logits.dtype) / 255", ".astype(x_logits.dtype).clip(0, 1)", "Clipped"),
-    Wrong("a threshold", "pixels.astype(x_logits.dtype) / 255", "(pixels > 127) * 1.0", "threshold"),
-    Wrong("the loop left", f"{KL_SUM}\n    return", f"{KL_SUM}\n        break\n    return", "first round"),
-    Wrong(
-        "a mean of means",
-        f"{RECON_SUM}\n{KL_SUM}\n    return recon / len(x), kl / len(x)",
-        f"{RECON_SUM.replace('sum', 'mean')}\n{KL_SUM.replace('sum', 'mean')}\n"
-        "    n = -(-len(x) // batch)\n    return recon / n, kl / n",
-        "batches' means",
-    ),
-    Wrong("divided twice", KL_SUM, KL_SUM.replace("sum", "mean"), "counted as one image"),
-    Wrong("all images in every batch", "part = slice(start, start + batch)", "part = slice(None)", "several times"),
-    Wrong("over the batch", "recon / len(x), kl / len(x)", "recon / batch, kl / batch", "size of a batch"),
-    Wrong("the first batch alone", "range(0, len(x), batch)", "range(0, len(x) - batch + 1, batch)", "left out"),
-    Wrong("a counter of calls", ADVANCE, "        step = step + 1\n", "still advances"),
-    Wrong("no counter", ADVANCE, "", "never grows"),
-    Wrong(
-        "from 0",
-        f"{ADVANCE}        return np.abs(kl - most * min(1, step / steps))",
-        f"        C = most * min(1, step / steps)\n{ADVANCE}        return np.abs(kl - C)",
-        "counted from 1",
-    ),
-    Wrong(
-        "a signed penalty", "np.abs(kl - most * min(1, step / steps))", "kl - most * min(1, step / steps)", "below C"
-    ),
-    Wrong(
-        "one side",
-        "np.abs(kl - most * min(1, step / steps))",
-        "np.maximum(kl - most * min(1, step / steps), 0)",
-        "Only a KL above C",
-    ),
-    Wrong("the wrong branch", "if training:", "if not training:", "in training it does not"),
-    Wrong(
-        "no capacity in validation",
-        "        return np.abs(kl - most *",
-        "        return np.abs(kl - training * most *",
-        "In validation C is 0",
-    ),
-    Wrong(
-        "a weight for each latent",
-        MIXTURE,
-        MIXTURE.replace("np.log(N)", "mu.shape[1] * np.log(N)"),
-        "once for each latent",
-    ),
-    Wrong(
-        "clipped at ln N",
-        f"    {MIXTURE}\n    return (own - mixture).mean()",
-        "    mixture = np.logaddexp.reduce(log_q - mu.shape[1] * np.log(N), axis=1)\n"
-        "    return min((own - mixture).mean(), np.log(N))",
-        "A clip at ln N",
-    ),
-    Wrong("ln N added", MIXTURE, MIXTURE.replace("- np.log(N)", "+ np.log(N)"), "the wrong sign"),
-    Wrong("over the codes", MIXTURE, MIXTURE.replace("axis=1", "axis=0"), "over the codes"),
-    Wrong("no weight", MIXTURE, MIXTURE.replace(" - np.log(N)", ""), "too small by ln N"),
-    Wrong(
-        "the worst sample first",
-        "    most = log_w",
-        "    log_w = -log_w\n    most = log_w",
-        "the worst samples still have",
-    ),
-    Wrong(
-        "still the worst", BOUND, "    return -np.logaddexp.reduce(-log_w, axis=1) + np.log(log_w.shape[1])", "Still"
-    ),
-    Wrong("the ELBO for L_K", BOUND, "    return log_w.mean(axis=1)", "for every K"),
-    Wrong("the best sample", BOUND, "    return most[:, 0]", "above log p(x)"),
-    Wrong("not divided by K", "np.exp(log_w - most).mean(", "np.exp(log_w - most).sum(", "ln K"),
-    Wrong("an underflow", BOUND, "    return np.log(np.exp(log_w).mean(axis=1))", "take the largest out"),
-    Wrong("a sum over the batch", CODEBOOK, "codebook = np.sum((h - nearest) ** 2)", "a sum over the batch"),
-    Wrong("a mean over everything", CODEBOOK, "codebook = ((h - nearest) ** 2).mean()", "positions and channels"),
-    Wrong("both summed", "((x - x_out) ** 2).sum() / len(x)", "((x - x_out) ** 2).sum()", "grows with the batch"),
-    Wrong("the critic's answer to z", LOSS, "F.cross_entropy(critic(z), labels)", "betray"),
-    Wrong("the answer detached", LOSS, "F.cross_entropy(joint.detach(), labels)", "the mixed codes alone"),
-    Wrong("z detached for all", "joint = critic(z)", "joint = critic(z.detach())", "no gradient of tc"),
-    Wrong("a view", "enumerate(mu.T)", "enumerate(mu.reshape(Z, -1))", "row by row"),
-    Wrong("a view in the other order", "enumerate(mu.T)", 'enumerate(mu.reshape(Z, N, order="F"))', "row by row"),
-    Wrong("sorted codes", "enumerate(mu.T)", "enumerate(np.sort(mu.T))", "pairs are lost"),
-    Wrong(
-        "quantiles of the prior",
-        WALK,
-        "[__import__('statistics').NormalDist().inv_cdf(share) for share in shares]",
-        "of the prior",
-    ),
-    Wrong(
-        "quantiles of a Gaussian",
-        WALK,
-        "[__import__('statistics').NormalDist(mu[:, dim].mean(), mu[:, dim].std()).inv_cdf(p) for p in shares]",
-        "need not be Gaussian",
-    ),
-    Wrong("all latents", WALK, "np.quantile(mu, shares)", "all latents together"),
-    Wrong("per cent", WALK, "np.percentile(mu[:, dim], shares)", "from 0 to 100"),
-    Wrong("end to end", WALK, "np.linspace(mu[:, dim].min(), mu[:, dim].max(), steps)", "no shares"),
-    Wrong("equal steps", WALK, "np.linspace(*np.quantile(mu[:, dim], (0.05, 0.95)), steps)", "The ends are right"),
-    Wrong("no copy", "np.zeros_like(analytic)", "np.asanyarray(analytic)", "makes no copy"),
-    Wrong("to one side", "(loss(x + h) - loss(x - h)) / (2 * step)", "(loss(x + h) - loss(x)) / step", "to one side"),
-    Wrong("the scale on trial", "/ np.abs(numeric).max()", "/ np.abs(analytic).max()", "so is the scale"),
-)
-
-CUT = "any number of images at a time leads to the same sums"
-EQUIVALENT = {
-    "evaluate: 25 -> 26 in def evaluate(x, x_logits, mu, logvar, batch=25):": CUT,
-    "evaluate: 25 -> 24 in def evaluate(x, x_logits, mu, logvar, batch=25):": CUT,
-    "evaluate: 0.0 -> 0.0 in recon = kl = 0.0": "no change at all: the mutant doubles a 0",
-    "evaluate: 0.0 -> 0.0 in recon = kl = 0.0 #2": "no change at all",
-    "importance_bound: 0 -> -1 in return most[:, 0] + np.log(mean)": "an axis of length 1",
-    "vq_terms: ((h[:, :, None] - codes) ** 2).sum -> ((h[:, :, None] - codes) ** 2).mean in distance = ((h[:, :, None] "
-    "- codes) ** 2).sum(axis=3)  # (B, L, K)": "the nearest code is the same for the mean over its channels",
-    "label_information: np.zeros -> np.ones in nats = np.zeros(Z)": "every entry is written over",
-    "label_information: 1 -> 2 in joint = np.zeros((bins, labels.max() + 1))": "a class without images says nothing",
-    "gradient_error: 1e-05 -> 2e-05 in def gradient_error(loss, gradient, x, step=1e-5):": (
-        "of two steps that are small enough neither is to be seen in the number"
-    ),
-}
-
-ALSO_RIGHT = (
-    Wrong("the square root", "std = np.exp(0.5 * logvar)", "std = np.sqrt(np.exp(logvar))"),
-    Wrong(
-        "the sign in the loss",
-        "kl = -0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon + kl, recon, kl",
-        "kl = 0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon - kl, recon, -kl",
-    ),
-    Wrong("bytes in float64", "pixels.astype(x_logits.dtype) / 255", "pixels / 255"),
-    Wrong("without batches", "range(0, len(x), batch)", "(batch := len(x) + 1, 0)[1:]"),
-    Wrong(
-        "images one by one",
-        "    for start in range(0, len(x), batch):\n        part = slice(start, start + batch)\n",
-        "    for start in range(len(x)):\n        part = [start]\n",
-    ),
-    Wrong("a counter by arithmetic", ADVANCE, "        step += int(training)\n"),
-    Wrong("subtracted afterwards", MIXTURE, "mixture = np.logaddexp.reduce(log_q, axis=1) - np.log(N)"),
-    Wrong("without the largest", BOUND, "    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])"),
-    Wrong("a mean over images", CODEBOOK, "codebook = ((h - nearest) ** 2).sum(axis=(1, 2)).mean()"),
-    Wrong("mixed, then detached", "critic(z.detach().gather(0, order))", "critic(z.gather(0, order).detach())"),
-    Wrong("column by column", "enumerate(mu.T)", 'enumerate(mu.ravel(order="F").reshape(Z, N))'),
-    Wrong(
-        "torch for the bound",
-        "    return most[:, 0] + np.log(mean)",
-        "    log_w = torch.from_numpy(log_w)\n    return torch.logsumexp(log_w, 1) - np.log(log_w.shape[1])",
-    ),
-    Wrong(
-        "torch for the walk",
-        "    z[:, dim] = np.quantile(mu[:, dim], shares)\n    return z",
-        "    z = torch.from_numpy(z)\n    z[:, dim] = torch.quantile(torch.from_numpy(mu)[:, dim], torch.from_numpy("
-        "shares))\n    return z",
-    ),
-    Wrong("a copy", "np.zeros_like(analytic)", "np.array(analytic)"),
 )

@@ -1,7 +1,8 @@
 """How work is judged: load the learner's file, run the parts of a check on it, say in one paragraph what is wrong.
 
-A check module `exNN_name.py` holds PARTS, functions of (work, rng) that raise Mismatch; HINTS; WRONG answers that it
-must refuse. `work.name(...)` calls the learner's function; `agree` compares what came with what is right.
+A check module `exNN_name.py` holds its parts, functions `part_...` of (work, rng) that raise Mismatch, and HINTS.
+`work.name(...)` calls the learner's function; `agree` compares what came with what is right, and names the mistake.
+`read` is everywhere the section of the exercise's page that tells more, as in its link.
 """
 
 import ast
@@ -9,7 +10,7 @@ import contextlib
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ class Mismatch(Exception):
 
     def __init__(self, what: str, expected: str = "", got: str = "", mistake: str = "", read: str = ""):
         super().__init__(what)
-        self.lines = dict(expected=expected, got=got, likely=mistake, read=read and f"exercises/{read}")
+        self.lines = dict(expected=expected, got=got, likely=mistake, read=read)
 
     @property
     def text(self) -> str:
@@ -39,24 +40,6 @@ class Missing(Mismatch):
 
 class LearnerError(Exception):
     """The learner's own code raised; the cause is `__cause__`."""
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """A plausible wrong answer: the solution with `old` replaced by `new` (old "" replaces everything).
-
-    In ALSO_RIGHT, without `says`, another right one.
-    """
-
-    name: str
-    old: str
-    new: str
-    says: str = ""  # a fragment of the message that must name the mistake
-
-    def source(self, solution: str) -> str:
-        if self.old and solution.count(self.old) != 1:
-            raise ValueError(f"{self.name}: `{self.old}` is {solution.count(self.old)} times in the solution, not once")
-        return solution.replace(self.old, self.new) if self.old else self.new
 
 
 @dataclass(frozen=True)
@@ -90,9 +73,8 @@ def judge(
     except (Mismatch, LearnerError) as error:
         return Verdict(False, tell(error, path))
     lines, failure, at, results = [], "", "", []
-    for number, part in enumerate(check.PARTS):
-        name = part.__doc__.strip().splitlines()[0]
-        function = function_of(name)
+    for number, part in enumerate(parts(check)):
+        name, function = part.__doc__, function_of(part)
         so_far = "\n".join([*lines, failure]).rstrip("\n")
         begin(name, Verdict(False, so_far, at=at or function, right=all_right([*results, (function, "")])))
         found, text = run_part(part, Work(module), np.random.default_rng([seed, number]), path)
@@ -111,9 +93,14 @@ def all_right(results: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(function for function, _ in results if function not in wrong))
 
 
-def function_of(name: str) -> str:
-    """The function that a part is about: the first word of its name, "conv2d: one patch at a time"."""
-    return name.split()[0].rstrip(":")
+def parts(check: ModuleType) -> list[Callable]:
+    """The parts of a check, in the order in which they stand in its file."""
+    return [value for name, value in vars(check).items() if name.startswith("part_")]
+
+
+def function_of(part: Callable) -> str:
+    """The learner's function that a part is about: the first word of its docstring, "conv2d: gather"."""
+    return part.__doc__.split()[0].rstrip(":")
 
 
 def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path) -> tuple[str, str]:
@@ -210,12 +197,28 @@ def to_numpy(value) -> np.ndarray:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A function that the learner's is given: it can be called, and its text says what it is."""
+
+    text: str
+    call: Callable
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+
 # --- what the learner's own code raised ---------------------------------------------------------------------------
 
 
 def tell(error: Mismatch | LearnerError, path: Path) -> str:
     """One paragraph on a wrong answer or an error of the learner's code, its traceback cut to lines of their file."""
     if isinstance(error, Mismatch):
+        if section := error.lines["read"]:
+            error.lines["read"] = f"exercises/{path.stem.removeprefix('ex')}.md#{section}"
         return error.text
     cause, where = error.__cause__, str(error)
     if isinstance(cause, NotImplementedError):
@@ -249,14 +252,14 @@ def agree(
 ) -> None:
     """Raise Mismatch unless `got` has the shape of `expected` and its values, to `rel` of the largest of them.
 
-    mistakes: what to say -> the answer that this mistake gives; the first that fits is named.
+    mistakes: what to say -> the answer that this mistake gives, or a tuple of such; the first that fits is named.
     rel: by default TOLERANCE of float32 if the answer or its `inputs` are of that, else of float64.
     """
     expected, value = to_numpy(expected), numbers(what, got, read)
     rel = tolerance(value, inputs) if rel is None else rel
     if close(value, expected, rel):
         return
-    likely = next((text for text, wrong in (mistakes or {}).items() if close(value, to_numpy(wrong), rel)), "")
+    likely = next((text for text, _ in fitting(mistakes or {}, value, rel)), "")
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
@@ -267,17 +270,17 @@ def agree_on_cases(
     name: str,
     function: Callable,
     right: Callable,
-    cases: Sequence[Mapping],
-    *,
-    mistakes: Mapping[str, Callable | tuple] | None = None,
+    cases: Iterable[Mapping],
+    mistakes: Callable[..., Mapping[str, object]] | None = None,
     read: str = "",
     rel: float | None = None,
 ) -> None:
     """`agree` of two functions on many cases {argument: value}, passed in order; the first that fails is shown.
 
-    mistakes: what to say -> the function that this mistake makes, or a tuple of such. One is named only if it fits on
-    every case.
+    mistakes: a function of the right answer and the arguments, which returns `agree`'s `mistakes` for them. A mistake
+    is named only if it fits on every case.
     """
+    cases = list(cases)
     for case in cases:
         dtypes = [str(value.dtype).removeprefix("torch.") for value in case.values() if hasattr(value, "dtype")]
         inputs = "float32" if "float32" in dtypes else (dtypes or ["float64"])[0]
@@ -288,23 +291,85 @@ def agree_on_cases(
         try:
             agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs)
         except Mismatch as error:
-            error.lines["likely"] = named(function, cases, mistakes or {}, rel) or error.lines["likely"]
+            if mistakes:
+                error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
             raise
 
 
-def named(function: Callable, cases: Sequence[Mapping], mistakes: Mapping, rel: float | None) -> str:
+def agree_on_each(
+    names: Sequence[str],
+    name: str,
+    function: Callable,
+    right: Callable,
+    cases: Iterable[Mapping],
+    mistakes: Callable[..., Sequence[Mapping[str, object]]],
+    read: str = "",
+    order: Sequence[int] = (),
+) -> None:
+    """`agree_on_cases` for each of the values, called `names`, that both functions return; in `order`, if there is one.
+
+    mistakes: a function of the right answers and the arguments, which returns `agree`'s `mistakes` for each value.
+    """
+    cases = list(cases)
+    for i in order or range(len(names)):
+        agree_on_cases(
+            f"{names[i]} of {name}",
+            one_of(names, name, function, i),
+            one_of(names, name, right, i),
+            cases,
+            lambda _, *case, i=i: mistakes(right(*case), *case)[i],
+            read,
+        )
+
+
+def one_of(names: Sequence[str], name: str, function: Callable, index: int, read: str = "") -> Callable:
+    """The function `name`, which must return as many values as there are `names`, with the one at `index` as answer."""
+    return lambda *args: values_of(names, name, function(*args), read)[index]
+
+
+def one_array(function: Callable) -> Callable:
+    """The function, with a list or tuple that it returns made an array of."""
+
+    def array_of(rows):
+        return np.array([array_of(row) for row in rows]) if isinstance(rows, (list, tuple)) else to_numpy(rows)
+
+    def call(*args, **kwargs):
+        answer = function(*args, **kwargs)
+        if isinstance(answer, (list, tuple)):
+            with contextlib.suppress(Exception):  # else it is refused as what it is
+                return array_of(answer)
+        return answer
+
+    return call
+
+
+def values_of(names: Sequence[str], name: str, answer, read: str = "") -> Sequence:
+    """The answer of `name`, which must be as many values as there are `names`."""
+    if isinstance(answer, (tuple, list)) and len(answer) == len(names):
+        return answer
+    found = type(answer).__name__ + (f" of {len(answer)}" if isinstance(answer, (tuple, list)) else "")
+    raise Mismatch(f"{name}(...)", f"{len(names)} values: {', '.join(names)}", found, read=read)
+
+
+def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistakes: Callable, rel: float | None) -> str:
     """What to say of the first mistake that gives the function's own answers, on every case where it gives one."""
-    answers = []
+    likely = None
     for case in cases:
         with contextlib.suppress(Mismatch, LearnerError):
-            answers.append((case, numbers("", function(*case.values()))))
-    for text, functions in mistakes.items():
-        for wrong in functions if isinstance(functions, tuple) else (functions,):
+            answer = numbers("", function(*case.values()))
             with np.errstate(all="ignore"):
-                pairs = [(answer, to_numpy(wrong(*case.values()))) for case, answer in answers]
-            if pairs and all(close(answer, value, rel or TOLERANCE["float32"]) for answer, value in pairs):
-                return text
-    return ""
+                wrong = mistakes(right(*case.values()), *case.values())
+                found = list(fitting(wrong, answer, rel or TOLERANCE["float32"]))
+            likely = [mistake for mistake in found if likely is None or mistake in likely]
+    return likely[0][0] if likely else ""
+
+
+def fitting(mistakes: Mapping[str, object], answer: np.ndarray, rel: float) -> Iterator[tuple[str, int]]:
+    """What to say of each mistake that gives `answer`, and which of its ways."""
+    for text, ways in mistakes.items():
+        for i, value in enumerate(ways if isinstance(ways, tuple) else (ways,)):
+            if close(answer, to_numpy(value), rel):
+                yield text, i
 
 
 def tolerance(answer: np.ndarray, inputs: str) -> float:

@@ -1,0 +1,81 @@
+"""Answers to exercise 2 whose verdict is known; see test_exercise_solutions.py."""
+
+ARC = "direction = (np.sin((1 - t) * omega) * u0 + np.sin(t * omega) * u1) / np.sin(omega)"
+RADIUS = "return ((1 - t) * norm0 + t * norm1) * direction"
+CHI = "math.sqrt(2) * math.exp(math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2))"
+QUARTILES = "np.quantile(factor, [0.25, 0.75])"
+BOTH = "mu[factor > high].mean(axis=0) - mu[factor < low].mean(axis=0)"
+
+WRONG = (
+    ("return (1 - t) * z0 + t * z1", "return t * z0 + (1 - t) * z1", "backwards"),
+    ("return (1 - t) * z0 + t * z1", "return z0 + t * z1", "belongs to z0"),
+    (
+        f"{ARC}\n    {RADIUS}",
+        ARC.replace("u0", "z0").replace("u1", "z1") + "\n    return direction",
+        "turns the whole vectors",
+    ),
+    (ARC, ARC.replace("u0", "z0").replace("u1", "z1"), "counted twice"),
+    (RADIUS, "return direction", "unit sphere"),
+    (ARC, ARC.replace(" / np.sin(omega)", ""), "division by sin"),
+    (ARC, "return lerp(z0, z1, t[:, 0])", "straight line"),
+    (
+        ARC,
+        "direction = (1 - t) * u0 + t * u1\n    direction /= np.linalg.norm(direction, axis=1, keepdims=True)",
+        "pushed out",
+    ),
+    (RADIUS, "return norm0 * direction", "stays the same"),
+    (RADIUS, "return np.sqrt(norm0 * norm1) * direction", "stays the same"),
+    ("np.arccos(np.clip(u0 @ u1, -1, 1))", "u0 @ u1", "arccos of"),
+    ("np.clip(u0 @ u1, -1, 1)", "z0 @ z1", "outside -1 to 1"),
+    (ARC, "direction = (np.sin(t * omega) * u0 + np.sin((1 - t) * omega) * u1) / np.sin(omega)", "norm does"),
+    (RADIUS, f"return ({RADIUS.removeprefix('return ')}).T", "not (Z, T)"),
+    ("return (1 - t) * z0 + t * z1", "return list((1 - t) * z0 + t * z1)", "np.array"),
+    ("u0, u1 = z0 / norm0, z1 / norm1", "z0 /= norm0\n    u0, u1 = z0, z1 / norm1", "in place"),
+    ("return lerp(z0, z1, t[:, 0])", "return z0 + 0 * t", "still goes"),
+    ("np.clip(u0 @ u1, -1, 1)", "u0 @ u1", "np.clip"),
+    ("    if omega < 1e-6:\n        return lerp(z0, z1, t[:, 0])\n", "", "0/0 is NaN"),
+    (CHI, "math.sqrt(Z)", "a little below"),
+    (CHI, "math.sqrt(Z - 1)", "most likely norm"),
+    (CHI, "math.sqrt(Z - 0.5)", "near for large Z"),
+    (CHI, CHI.replace("math.exp", ""), "take exp"),
+    (CHI, "math.sqrt(2) * math.lgamma((Z + 1) / 2) / math.lgamma(Z / 2)", "take exp"),
+    (CHI, "math.sqrt(2) * math.exp(math.lgamma(Z / 2) - math.lgamma((Z + 1) / 2))", "stands above"),
+    (CHI, "math.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)", "OverflowError"),
+    (BOTH, "mu[factor < low].mean(axis=0) - mu[factor > high].mean(axis=0)", "sign is turned"),
+    ("[0.25, 0.75]", "[0.5, 0.5]", "Halves"),
+    (BOTH, "mu[factor > high].mean(axis=0)", "lower one's"),
+    (BOTH, BOTH.replace("mean", "sum"), "Sums"),
+    (BOTH, "np.median(mu[factor > high], axis=0) - np.median(mu[factor < low], axis=0)", "Medians"),
+    (BOTH, BOTH.replace("axis=0", ""), "axis 0"),
+    (QUARTILES, "factor.min() + np.ptp(factor) * np.array([0.25, 0.75])", "the factor's range"),
+    (BOTH, "mu[-(len(mu) // 4) :].mean(axis=0) - mu[: len(mu) // 4].mean(axis=0)", "sort them"),
+    (BOTH, f"({BOTH.replace('mean', 'sum')}) / len(mu)", "divided by all N"),
+)
+
+EQUIVALENT = {
+    f"attribute_vector: factor > high -> factor >= high in return {BOTH}": "no image stands on the border of a quarter",
+    f"attribute_vector: factor < low -> factor <= low in return {BOTH}": "no image stands on the border of a quarter",
+    "slerp: 1 -> 2 in omega = np.arccos(np.clip(u0 @ u1, -1, 1))": "no cosine of these paths is near -1",
+    "slerp: omega < 1e-06 -> omega <= 1e-06 in if omega < 1e-6:": "no angle is exactly 1e-6",
+    "slerp: 1e-06 -> 2e-06 in if omega < 1e-6:": "any small angle serves",
+    "slerp: 0 -> -1 in return lerp(z0, z1, t[:, 0])": "of one column the first is the last",
+}
+
+ALSO_RIGHT = (
+    ("np.arccos(np.clip(u0 @ u1, -1, 1))", "2 * np.arctan2(np.linalg.norm(u0 - u1), np.linalg.norm(u0 + u1))"),
+    (
+        "    t = np.asarray(t)[:, None]\n    return (1 - t) * z0 + t * z1",
+        "    return np.array([z0 + s * (z1 - z0) for s in (t[:, 0] if np.ndim(t) == 2 else t)])",
+    ),
+    (BOTH, BOTH.replace(">", ">=").replace("<", "<=")),
+    (
+        f"low, high = {QUARTILES}\n    return {BOTH}",
+        "order, n = np.argsort(factor), len(factor) // 4\n"
+        "    return mu[order[-n:]].mean(axis=0) - mu[order[:n]].mean(axis=0)",
+    ),
+    (
+        CHI,
+        "np.sqrt(Z) - 1 / (4 * np.sqrt(Z)) + 1 / (32 * Z**1.5) + 5 / (128 * Z**2.5) - 21 / "
+        "(2048 * Z**3.5) if Z > 300 else np.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)",
+    ),
+)

@@ -1,0 +1,62 @@
+"""Answers to exercise 4 whose verdict is known; see test_exercise_solutions.py."""
+
+KL = "0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)"
+BCE = "np.maximum(x_logits, 0) - x_logits * x + np.log1p(np.exp(-np.abs(x_logits)))"
+SIGMOID = "-(x * np.log({s}) + (1 - x) * np.log(1 - {s}))"
+ADDED = SIGMOID.replace("})", "} + {least})").replace("{s}", "(1 / (1 + np.exp(-x_logits)))")
+RECON_SUM = "bce.sum(axis=(1, 2, 3))"
+
+WRONG = (
+    (KL, KL.removeprefix("0.5 * "), "is the 1/2 missing"),
+    (KL, "(1 + logvar - mu**2 - np.exp(logvar)).sum(axis=-1)", "turned, and its"),
+    (KL, f"-{KL}", "never below 0"),
+    (KL, KL.replace("sum", "mean"), "sum over Z"),
+    (KL, KL.replace("axis=-1)", "axis=-1).mean()"), "leave that to the caller"),
+    (KL, KL.replace(" - 1", ""), "constant -1"),
+    (KL, KL.replace("exp(logvar)", "exp(2 * logvar)").replace("- logvar", "- 2 * logvar"), "log of std^2, so"),
+    (KL, KL.replace("exp(logvar)", "exp(0.5 * logvar)"), "which is std"),
+    (KL, KL.replace("exp(logvar)", "exp(2 * logvar)"), "do not square"),
+    (KL, "0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=-1)", "direction"),
+    ("z = mu + np.exp(0.5 * logvar)", "z = mu + np.exp(logvar)", "z = mu + exp"),
+    ("(eps**2 + logvar)", "(eps**2)", "lacks its -log std"),
+    ("(z**2)", "(mu**2)", "at the sample z"),
+    ("(log_q - log_p).mean(axis=0)", "(log_q - log_p).sum(axis=0)", "take their mean"),
+    ("(log_q - log_p).mean(axis=0)", "gaussian_kl(mu, logvar)", "mean over the samples"),
+    (BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits)))"), "rounds to 0 or 1"),
+    (BCE, "x_logits - x_logits * x + np.log1p(np.exp(-x_logits))", "for both signs"),
+    (BCE, "np.log(1 + np.exp(x_logits)) - x_logits * x", "for both signs"),
+    (BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits))).clip(1e-7, 1 - 1e-7)"), "clamped before the log"),
+    *((BCE, ADDED.format(least=least), "number added to it") for least in ("1e-7", "1e-8", "1e-10")),
+    (RECON_SUM, "bce.mean(axis=(1, 2, 3))", "sum over channels"),
+    (RECON_SUM, "bce.sum()", "each image has its own"),
+    (BCE, "x * np.logaddexp(0, -x_logits)", "says something too"),
+    (BCE, BCE.replace("- x_logits * x", "- x_logits * (1 - x)"), "exchanged"),
+    ("-bernoulli_recon(x, x_logits) - gaussian_kl", "bernoulli_recon(x, x_logits) + gaussian_kl", "That is the loss"),
+    ("-bernoulli_recon(x, x_logits) - gaussian_kl", "-bernoulli_recon(x, x_logits) + gaussian_kl", "lowers the bound"),
+    ("np.where(x > 0, x, 1)", "x", "0 log 0"),
+    ("np.where(x > 0, x, 1)", "x + 1e-8", "moves the answer"),
+    (" - (1 - x) * np.log(np.where(x < 1, 1 - x, 1))", "", "one half only"),
+)
+
+SURPRISE = "surprise = -x * np.log(np.where(x > 0, x, 1)) - (1 - x) * np.log(np.where(x < 1, 1 - x, 1))"
+EQUIVALENT = {
+    f"gaussian_kl: -1 -> 1 in return {KL}": "of two axes the last is axis 1",
+    f"entropy_floor: 1 -> 2 in {SURPRISE}": "the number inside the log is multiplied by 0",
+    f"entropy_floor: 1 -> 2 in {SURPRISE} #5": "the number inside the log is multiplied by 0",
+}
+
+ALSO_RIGHT = (
+    ("np.exp(logvar) - 1 -", "np.expm1(logvar) -"),
+    (BCE, "np.logaddexp(0, x_logits) - x_logits * x"),
+    (
+        "    bce = " + BCE,
+        "    import torch\n    import torch.nn.functional as F\n    pair = torch.tensor(x_logits), torch.tensor(x)\n"
+        '    bce = F.binary_cross_entropy_with_logits(*pair, reduction="none")',
+    ),
+    ("-0.5 * (eps**2 + logvar)", "-0.5 * ((z - mu) ** 2 / np.exp(logvar) + logvar)"),
+    (
+        "-bernoulli_recon(x, x_logits) - gaussian_kl(mu, logvar)",
+        "np.float32(-bernoulli_recon(x, x_logits) - gaussian_kl(mu, logvar))",
+    ),
+    ("np.log(np.where(x > 0, x, 1))", "np.nan_to_num(np.log(x), neginf=0)"),
+)

@@ -1,0 +1,50 @@
+"""Answers to exercise 6 whose verdict is known; see test_exercise_solutions.py."""
+
+MIXED = "[[1 / s2, -variance / s2], [-variance / s2, beta * variance]]"
+RAMP = "beta * min(1, step / ramp)"
+CURVE = "beta / (1 + math.exp(-12 * (step / ramp - 0.5)))"
+CYCLE = "linear_beta(step % (2 * ramp), ramp, beta)"
+FREE = "kl.mean(dim=0).clamp(min=floor).sum()"
+ACTIVE = "int((mu.var(axis=0) > threshold).sum())"
+EFFECTIVE = '(pixels if recon == "mean" else 1) / (latent_dim if kl == "mean" else 1)'
+
+WRONG = (
+    ("beta * variance]]", "variance]]", "Beta is missing"),
+    (MIXED, MIXED.replace("-variance", "variance"), "other sign"),
+    (MIXED, "[[1 / s2, 0], [0, beta * variance]]", "mixed derivatives are missing"),
+    (MIXED, MIXED.replace("1 / s2", "0"), "is not 0"),
+    (MIXED, MIXED.replace("-variance", "-2 * variance"), "is twice"),
+    (MIXED, "[[0.5 / s2, -variance / s2], [-variance / s2, beta * variance / 2]]", "coefficients"),
+    (MIXED, "[[beta * variance, -variance / s2], [-variance / s2, 1 / s2]]", "in this order"),
+    (RAMP, "beta * step / ramp", "goes on growing"),
+    (RAMP, "min(1, step / ramp)", "ends at 1"),
+    (RAMP, "min(1, beta * step / ramp)", "held at 1"),
+    (RAMP, "beta * min(1, (step + 1) / ramp)", "count from 0"),
+    (RAMP, "beta * min(1, step // ramp)", "rounds down"),
+    (CURVE, CURVE.replace("-12", "12"), "it falls"),
+    (CURVE, CURVE.replace(" - 0.5", ""), "at step 0"),
+    (CURVE, CURVE.replace("0.5", "1"), "at `ramp`"),
+    (CURVE, CURVE.replace("-12 * ", "-"), "12 is missing"),
+    (CYCLE, "linear_beta(step % ramp, ramp, beta)", "as many steps"),
+    (CYCLE, "linear_beta(2 * (step % ramp), ramp, beta)", "rising half"),
+    (CYCLE, "linear_beta(step, ramp, beta)", "never starts again"),
+    (CYCLE, "beta * (1 - abs(1 - step / ramp % 2))", "comes down"),
+    (FREE, "kl.clamp(min=floor).mean(dim=0).sum()", "comes after"),
+    (FREE, "kl.mean(dim=0).sum().clamp(min=floor)", "against the sum"),
+    (FREE, "(kl.mean(dim=0) - floor).clamp(min=0).sum()", "taken off"),
+    (FREE, "kl.mean(dim=0).clamp(max=floor).sum()", "ceiling"),
+    (FREE, "kl.mean(dim=0).clamp(min=floor).mean()", "add up"),
+    (FREE, "kl.sum(dim=0).clamp(min=floor).sum()", "prices are per image"),
+    (FREE, "kl.detach().mean(dim=0).clamp(min=floor).sum()", "cuts the path"),
+    (FREE, f"float({FREE})", "cuts the path"),
+    (FREE, "sum(k if k > floor else floor + k - k.detach() for k in kl.mean(0))", "The largest difference"),
+    (ACTIVE, "int((mu.std(axis=0) > threshold).sum())", "standard deviation"),
+    (ACTIVE, "int((mu.var(axis=1) > threshold).sum())", "over the images"),
+    (ACTIVE, "int(((mu**2).mean(axis=0) > threshold).sum())", "mean(mu^2)"),
+    (ACTIVE, "int((mu.var(axis=0) <= threshold).sum())", "inactive"),
+    (ACTIVE, "int((mu.var(axis=0) > 0.01).sum())", "not used"),
+    (EFFECTIVE, EFFECTIVE.replace("(pixels if", "(1 / pixels if"), "multiply the whole"),
+    (EFFECTIVE, EFFECTIVE.replace("(latent_dim if", "(1 / latent_dim if"), "cheaper"),
+    (EFFECTIVE, '1 / (latent_dim if kl == "mean" else 1)', "recon is not looked at"),
+    (EFFECTIVE, '(pixels if recon == "mean" else 1)', "kl is not looked at"),
+)

@@ -1,0 +1,96 @@
+"""Answers to exercise 11 whose verdict is known; see test_exercise_solutions.py."""
+
+TURN = "return eigenvalues[::-1], axes[:, ::-1]"
+LIKELY = "d * np.log(2 * np.pi) + np.log(eigenvalues[:q]).sum() + (d - q) * np.log(s2) + d"
+KEPT = "d, s2 = len(eigenvalues), eigenvalues[q:].mean()"
+COLUMNS = "axes[:, :q] * np.sqrt(eigenvalues[:q] - s2)"
+INVERSE = "np.linalg.inv(np.eye(W.shape[1]) + W.T @ W / s2)"
+MEANS = "(x - b) @ W @ covariance / s2"
+GAP = "0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])"
+RATE = "0.5 * np.log(np.maximum(kept / level, 1)).sum()"
+ERROR = "np.minimum(kept, level).sum() + eigenvalues[q:].sum()"
+LEVEL = "level, kept = beta * s2, eigenvalues[:q]"
+SMALLEST = "min(eigenvalues[k:].sum() / (d - beta * k) for k in range(q + 1) if beta * k < d)"
+
+WRONG = (
+    (TURN, "return eigenvalues, axes", "smallest comes first"),
+    ("centred / len(x)", "centred / max(len(x) - 1, 1)", "N - 1"),
+    ("x - x.mean(axis=0)", "x", "mean is not taken off"),
+    (TURN, "return np.maximum(eigenvalues[::-1], 0) ** 0.5, axes[:, ::-1]", "are variances"),
+    (TURN, "return eigenvalues[::-1], axes", "not the columns"),
+    (TURN, "return eigenvalues[::-1], axes[:, ::-1].T", "in the rows"),
+    (TURN, "return eigenvalues[::-1]", "2 values"),
+    (KEPT, KEPT.replace("mean", "sum"), "sum was taken"),
+    (KEPT, KEPT.replace(".mean()", ".sum() / len(eigenvalues)"), "not by d"),
+    (KEPT, KEPT.replace("[q:].mean()", "[q]"), "not the largest"),
+    (KEPT, f"q = q - 1\n    {KEPT}", "q is one off"),
+    (LIKELY, LIKELY.replace("(d - q) * ", ""), "each of the d - q"),
+    (LIKELY, "d * np.log(2 * np.pi) + np.log(eigenvalues).sum() + d", "one s2 for all"),
+    (LIKELY, LIKELY.removesuffix(" + d"), "last term"),
+    (LIKELY, LIKELY.replace("d * np.log(2 * np.pi) + ", ""), "ln(2 pi) is missing"),
+    ("return -0.5 * (d", "return 0.5 * (d", "other sign"),
+    (COLUMNS, "axes[:, :q] * np.sqrt(eigenvalues[:q])", "noise's already"),
+    (COLUMNS, "axes[:, :q] * (eigenvalues[:q] - s2)", "root is missing"),
+    (COLUMNS, "axes[:, :q]", "PCA's basis"),
+    (COLUMNS, "axes[:q].T * np.sqrt(eigenvalues[:q] - s2)", "axis i is column i"),
+    (COLUMNS, f"({COLUMNS})[:, ::-1]", "in another order"),
+    ("(x - b) @ W", "x @ W", "b is not taken off"),
+    ("(x - b) @ W", "(x - x.mean(axis=0)) @ W", "need not be that"),
+    (INVERSE, "np.linalg.pinv(W.T @ W / s2)", "prior's I"),
+    (
+        f"{INVERSE}\n    return {MEANS}, covariance",
+        f"{INVERSE}\n    return {MEANS}, np.linalg.inv(covariance)",
+        "is its inverse",
+    ),
+    (INVERSE, "np.linalg.inv(s2 * np.eye(W.shape[1]) + W.T @ W)", "a factor s2"),
+    (INVERSE, "np.linalg.inv(np.eye(W.shape[1]) + W.T @ W)", "divided by s2"),
+    (INVERSE, "np.diag(1 / np.diag(np.eye(W.shape[1]) + W.T @ W / s2))", "Only the diagonal"),
+    (MEANS, "(x - b) @ W @ covariance", "lack 1 / s2"),
+    (MEANS, "(x - b) @ np.linalg.pinv(W).T", "least squares"),
+    (GAP, "0.5 * (np.log(np.diag(precision)).sum() - np.log(np.linalg.det(precision)))", "slogdet"),
+    (
+        GAP,
+        "0.5 * (np.log(np.diag(np.linalg.inv(precision))).sum() + np.linalg.slogdet(precision)[1])",
+        "exact posterior is not the best",
+    ),
+    (GAP, f"-{GAP}", "at least 0"),
+    (GAP, GAP.removeprefix("0.5 * "), "1/2 is missing"),
+    (LEVEL, LEVEL.replace("beta * s2", "s2"), "beta is missing"),
+    (LEVEL, LEVEL.replace("beta * s2", "s2 / beta"), "not s2 / beta"),
+    (RATE, "0.5 * np.log(kept / level).sum()", "negative rate"),
+    (ERROR, "np.minimum(kept, level).sum()", "axes is missing"),
+    (LEVEL, LEVEL.replace("[:q]", "") + "\n    q = len(kept)", "only q latents"),
+    (ERROR, "np.minimum(eigenvalues, level).sum()", "not the level of the water"),
+    (ERROR, "(level * (kept > level)).sum() + eigenvalues[q:].sum()", "without error"),
+    ("(kept > level).sum()", "(eigenvalues > level).sum()", "first q"),
+    ("(kept > level).sum()", "(kept >= level).sum()", "exactly at the level"),
+    (SMALLEST, "eigenvalues[q:].mean()", "s2 of beta = 1"),
+    (SMALLEST, "eigenvalues[q:].sum() / (d - beta * q)", "for active"),
+    (SMALLEST, SMALLEST.replace(" if beta * k < d", ""), "left out"),
+    (SMALLEST, SMALLEST.replace("range(q + 1)", "range(q)"), "q included"),
+    (SMALLEST, "eigenvalues[q:].sum() / d", "each leaves beta s2"),
+)
+
+EQUIVALENT = {
+    f"learned_s2: beta * k < d -> beta * k <= d in return {SMALLEST}": (
+        "where beta k = d the quotient is infinite, and never the smallest"
+    ),
+}
+
+ALSO_RIGHT = (
+    (
+        "eigenvalues, axes = np.linalg.eigh(centred.T @ centred / len(x))\n    " + TURN,
+        "_, stretch, axes = np.linalg.svd(centred.astype(float), full_matrices=True)\n"
+        "    return np.append(stretch, np.zeros(x.shape[1] - len(stretch))) ** 2 / len(x), axes.T",
+    ),
+    (
+        f"return {SMALLEST}",
+        "s2 = 1.0\n    for _ in range(1000):\n        s2 = water_filling(eigenvalues, q, s2, beta)[1] / d\n"
+        "    return s2",
+    ),
+    (
+        f"covariance = {INVERSE}\n    return {MEANS}, covariance",
+        "gain = np.linalg.inv(W @ W.T + s2 * np.eye(len(W))) @ W\n    return (x - b) @ gain, "
+        "np.eye(W.shape[1]) - W.T @ gain",
+    ),
+)

@@ -1,0 +1,157 @@
+"""Answers to exercise 12 whose verdict is known; see test_exercise_solutions.py."""
+
+ADVANCE = "        if training:\n            step += 1\n"
+MIXTURE = "mixture = np.logaddexp.reduce(log_q - np.log(N), axis=1)"
+BOUND = "    return most[:, 0] + np.log(mean)"
+RECON_SUM = "        recon += recon_of(x[part], x_logits[part]).sum()"
+KL_SUM = "        kl += kl_of(mu[part], logvar[part]).sum()"
+WALK = "np.quantile(mu[:, dim], shares)"
+CODEBOOK = "codebook = ((h - nearest) ** 2).sum() / len(x)"
+LOSS = "F.cross_entropy(critic(z.detach()), labels)"
+
+WRONG = (
+    ('"sample_with_gradient": "sampling"', '"sample_with_gradient": "bound-order"', "nothing aga"),
+    ('"training_terms": "kl-not-negative"', '"training_terms": "kl-monte-carlo"', "an earlier one"),
+    ('"decode": "logits"', '"decode": "sigmoid twice"', "the name of an invariant"),
+    ('"importance_bound": "bound-order"', '"importance_bound": ""', "not yet written"),
+    ("        if training:\n            step += 1\n", "        step += 1\n", "as you got it"),
+    ("std = np.exp(0.5 * logvar)", "std = np.exp(logvar)", "which is std^2"),
+    ("eps * 0.5 * std", "eps * std", "its gradient is still"),
+    ("eps * 0.5 * std", "eps * np.exp(logvar)", "its gradient is still"),
+    ("z = mu + std * eps", "z = mu", "noise is not used"),
+    ("    return recon + kl, recon, kl", "    return recon + kl, recon, np.maximum(-kl, 0)", "A clip at 0"),
+    ("kl = -0.5 *", "kl = 0.5 *", "bracket has the wrong sign"),
+    ("return recon + kl, recon, kl", "return recon - kl, recon, kl", "subtracts"),
+    (
+        "    kl = kl_of(mu, logvar)\n    return recon + weight * kl,",
+        "    kl = kl_of(mu, logvar) * weight\n    return recon + kl,",
+        "still has its weight",
+    ),
+    ("return recon + weight * kl,", "return weight * recon + kl,", "weight is at recon"),
+    ("return recon + weight * kl,", "return recon + kl,", "nothing warms up"),
+    ("return recon + weight * kl,", "return recon + weight * weight * kl,", "twice"),
+    ("x_logits = h @ weight + bias", "x_logits = 1 / (1 + np.exp(-(h @ weight + bias)))", "once more"),
+    ("x_logits = h @ weight + bias", "x_logits = -np.log(1 + np.exp(-(h @ weight + bias)))", "is not its logit"),
+    (
+        "x_logits = h @ weight + bias",
+        "p = 1 / (1 + np.exp(-(h @ weight + bias)))\n    x_logits = np.log(p) - np.log(1 - p)",
+        "Leave both out",
+    ),
+    ("h = 1 / (1 + np.exp(-(h @ weight + bias)))", "h = h @ weight + bias", "one linear map"),
+    ("return x_logits, 1 / (1 + np.exp(-x_logits))", "return x_logits, x_logits", "no sigm"),
+    ("pixels.astype(x_logits.dtype) / 255", "np.float64(pixels)", "run from 0 to 255"),
+    ("pixels.astype(x_logits.dtype) / 255", "pixels // 255", "instead of //"),
+    ("/ 255", "/ 256", "with 256"),
+    (".astype(x_logits.dtype) / 255", ".astype(x_logits.dtype).clip(0, 1)", "Clipped"),
+    ("pixels.astype(x_logits.dtype) / 255", "(pixels > 127) * 1.0", "threshold"),
+    (f"{KL_SUM}\n    return", f"{KL_SUM}\n        break\n    return", "first round"),
+    (
+        f"{RECON_SUM}\n{KL_SUM}\n    return recon / len(x), kl / len(x)",
+        f"{RECON_SUM.replace('sum', 'mean')}\n{KL_SUM.replace('sum', 'mean')}\n"
+        "    n = -(-len(x) // batch)\n    return recon / n, kl / n",
+        "batches' means",
+    ),
+    (KL_SUM, KL_SUM.replace("sum", "mean"), "counted as one image"),
+    ("part = slice(start, start + batch)", "part = slice(None)", "several times"),
+    ("recon / len(x), kl / len(x)", "recon / batch, kl / batch", "size of a batch"),
+    ("range(0, len(x), batch)", "range(0, len(x) - batch + 1, batch)", "left out"),
+    (ADVANCE, "        step = step + 1\n", "still advances"),
+    (ADVANCE, "", "never grows"),
+    (
+        f"{ADVANCE}        return np.abs(kl - most * min(1, step / steps))",
+        f"        C = most * min(1, step / steps)\n{ADVANCE}        return np.abs(kl - C)",
+        "counted from 1",
+    ),
+    ("np.abs(kl - most * min(1, step / steps))", "kl - most * min(1, step / steps)", "below C"),
+    (
+        "np.abs(kl - most * min(1, step / steps))",
+        "np.maximum(kl - most * min(1, step / steps), 0)",
+        "Only a KL above C",
+    ),
+    ("if training:", "if not training:", "in training it does not"),
+    ("        return np.abs(kl - most *", "        return np.abs(kl - training * most *", "In validation C is 0"),
+    (MIXTURE, MIXTURE.replace("np.log(N)", "mu.shape[1] * np.log(N)"), "once for each latent"),
+    (
+        f"    {MIXTURE}\n    return (own - mixture).mean()",
+        "    mixture = np.logaddexp.reduce(log_q - mu.shape[1] * np.log(N), axis=1)\n"
+        "    return min((own - mixture).mean(), np.log(N))",
+        "A clip at ln N",
+    ),
+    (MIXTURE, MIXTURE.replace("- np.log(N)", "+ np.log(N)"), "the wrong sign"),
+    (MIXTURE, MIXTURE.replace("axis=1", "axis=0"), "over the codes"),
+    (MIXTURE, MIXTURE.replace(" - np.log(N)", ""), "too small by ln N"),
+    ("    most = log_w", "    log_w = -log_w\n    most = log_w", "the worst samples still have"),
+    (BOUND, "    return -np.logaddexp.reduce(-log_w, axis=1) + np.log(log_w.shape[1])", "Still"),
+    (BOUND, "    return log_w.mean(axis=1)", "for every K"),
+    (BOUND, "    return most[:, 0]", "above log p(x)"),
+    ("np.exp(log_w - most).mean(", "np.exp(log_w - most).sum(", "ln K"),
+    (BOUND, "    return np.log(np.exp(log_w).mean(axis=1))", "take the largest out"),
+    (CODEBOOK, "codebook = np.sum((h - nearest) ** 2)", "a sum over the batch"),
+    (CODEBOOK, "codebook = ((h - nearest) ** 2).mean()", "positions and channels"),
+    ("((x - x_out) ** 2).sum() / len(x)", "((x - x_out) ** 2).sum()", "grows with the batch"),
+    (LOSS, "F.cross_entropy(critic(z), labels)", "betray"),
+    (LOSS, "F.cross_entropy(joint.detach(), labels)", "the mixed codes alone"),
+    ("joint = critic(z)", "joint = critic(z.detach())", "no gradient of tc"),
+    ("enumerate(mu.T)", "enumerate(mu.reshape(Z, -1))", "row by row"),
+    ("enumerate(mu.T)", 'enumerate(mu.reshape(Z, N, order="F"))', "row by row"),
+    ("enumerate(mu.T)", "enumerate(np.sort(mu.T))", "pairs are lost"),
+    (WALK, "[__import__('statistics').NormalDist().inv_cdf(share) for share in shares]", "of the prior"),
+    (
+        WALK,
+        "[__import__('statistics').NormalDist(mu[:, dim].mean(), mu[:, dim].std()).inv_cdf(p) for p in shares]",
+        "need not be Gaussian",
+    ),
+    (WALK, "np.quantile(mu, shares)", "all latents together"),
+    (WALK, "np.percentile(mu[:, dim], shares)", "from 0 to 100"),
+    (WALK, "np.linspace(mu[:, dim].min(), mu[:, dim].max(), steps)", "no shares"),
+    (WALK, "np.linspace(*np.quantile(mu[:, dim], (0.05, 0.95)), steps)", "The ends are right"),
+    ("np.zeros_like(analytic)", "np.asanyarray(analytic)", "makes no copy"),
+    ("(loss(x + h) - loss(x - h)) / (2 * step)", "(loss(x + h) - loss(x)) / step", "to one side"),
+    ("/ np.abs(numeric).max()", "/ np.abs(analytic).max()", "so is the scale"),
+)
+
+CUT = "any number of images at a time leads to the same sums"
+EQUIVALENT = {
+    "evaluate: 25 -> 26 in def evaluate(x, x_logits, mu, logvar, batch=25):": CUT,
+    "evaluate: 25 -> 24 in def evaluate(x, x_logits, mu, logvar, batch=25):": CUT,
+    "evaluate: 0.0 -> 0.0 in recon = kl = 0.0": "no change at all: the mutant doubles a 0",
+    "evaluate: 0.0 -> 0.0 in recon = kl = 0.0 #2": "no change at all",
+    "importance_bound: 0 -> -1 in return most[:, 0] + np.log(mean)": "an axis of length 1",
+    "vq_terms: ((h[:, :, None] - codes) ** 2).sum -> ((h[:, :, None] - codes) ** 2).mean in distance = ((h[:, :, None] "
+    "- codes) ** 2).sum(axis=3)  # (B, L, K)": "the nearest code is the same for the mean over its channels",
+    "label_information: np.zeros -> np.ones in nats = np.zeros(Z)": "every entry is written over",
+    "label_information: 1 -> 2 in joint = np.zeros((bins, labels.max() + 1))": "a class without images says nothing",
+    "gradient_error: 1e-05 -> 2e-05 in def gradient_error(loss, gradient, x, step=1e-5):": (
+        "of two steps that are small enough neither is to be seen in the number"
+    ),
+}
+
+ALSO_RIGHT = (
+    ("std = np.exp(0.5 * logvar)", "std = np.sqrt(np.exp(logvar))"),
+    (
+        "kl = -0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon + kl, recon, kl",
+        "kl = 0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(axis=1)\n    return recon - kl, recon, -kl",
+    ),
+    ("pixels.astype(x_logits.dtype) / 255", "pixels / 255"),
+    ("range(0, len(x), batch)", "(batch := len(x) + 1, 0)[1:]"),
+    (
+        "    for start in range(0, len(x), batch):\n        part = slice(start, start + batch)\n",
+        "    for start in range(len(x)):\n        part = [start]\n",
+    ),
+    (ADVANCE, "        step += int(training)\n"),
+    (MIXTURE, "mixture = np.logaddexp.reduce(log_q, axis=1) - np.log(N)"),
+    (BOUND, "    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])"),
+    (CODEBOOK, "codebook = ((h - nearest) ** 2).sum(axis=(1, 2)).mean()"),
+    ("critic(z.detach().gather(0, order))", "critic(z.gather(0, order).detach())"),
+    ("enumerate(mu.T)", 'enumerate(mu.ravel(order="F").reshape(Z, N))'),
+    (
+        "    return most[:, 0] + np.log(mean)",
+        "    log_w = torch.from_numpy(log_w)\n    return torch.logsumexp(log_w, 1) - np.log(log_w.shape[1])",
+    ),
+    (
+        "    z[:, dim] = np.quantile(mu[:, dim], shares)\n    return z",
+        "    z = torch.from_numpy(z)\n    z[:, dim] = torch.quantile(torch.from_numpy(mu)[:, dim], torch.from_numpy("
+        "shares))\n    return z",
+    ),
+    ("np.zeros_like(analytic)", "np.array(analytic)"),
+)
