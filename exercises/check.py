@@ -18,6 +18,9 @@ sys.path[:0] = [folder for folder in [str(HERE)] if folder not in sys.path]
 try:
     from checks import judging, sandbox
     from vae_common import cli
+    from vae_common.config import number as number_between
+    from vae_common.config import whole
+    from vae_common.errors import UsageError
     from vae_common.files import write_atomically
 except ImportError as error:
     sys.exit(f"check.py: error: {error}; install the project first: python -m pip install -e .")
@@ -100,7 +103,7 @@ def show_table() -> int:
 def start(number: str, name: str, overwrite: bool) -> int:
     work, starter = WORK / f"{name}.py", HERE / "starter" / f"{name}.py"
     if work.exists() and not overwrite:
-        raise cli.UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
+        raise UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
     write_atomically(work, lambda file: file.write(starter.read_bytes()))
     if number in read_progress():
         note(number, passed=None, at=None, right=None)
@@ -195,35 +198,45 @@ def command(text: str) -> str:
     return exercise(text)
 
 
-def run(args: argparse.Namespace) -> int:
-    if args.what is None:
+def run(
+    what: str | None = None,
+    number: str | None = None,
+    overwrite: bool = False,
+    seed: int | None = None,
+    time_limit: float = 20,
+) -> int:
+    """Carry out what was typed; the exit status."""
+    if what is None:
         return show_table()
-    if (args.what in COMMANDS) == (args.number is None):
+    if (what in COMMANDS) == (number is None):
         usage = "start, hint and solution take the number of one exercise, a check is the number alone"
-        raise cli.UsageError(f"{usage}: check.py {COMMANDS[0]} 03, or check.py 03.")
-    number = args.number or args.what
+        raise UsageError(f"{usage}: check.py {COMMANDS[0]} 03, or check.py 03.")
+    number = number or what
     name = exercises()[number]
-    if args.what == "start":
-        return start(number, name, args.overwrite)
-    if args.what in COMMANDS:
-        return dict(hint=hint, solution=solution)[args.what](number, name)
-    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
-    return check(number, name, seed, args.time_limit)
+    if what == "start":
+        return start(number, name, overwrite)
+    if what in COMMANDS:
+        return dict(hint=hint, solution=solution)[what](number, name)
+    return check(number, name, secrets.randbelow(2**32) if seed is None else seed, time_limit)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("what", nargs="?", type=command, help="start, hint, solution, or the exercise to check")
-    parser.add_argument("number", nargs="?", type=exercise, help="the exercise, after start, hint or solution")
-    parser.add_argument("--overwrite", action="store_true", help="start: replace your work by the starter")
-    parser.add_argument("--seed", type=cli.whole(0, 2**32 - 1), help="draw the inputs of an earlier check again")
-    parser.add_argument("--time-limit", type=cli.number(0, 3600, above=True), default=20, metavar="SECONDS",
+    parser = cli.parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        "what", nargs="?", default=None, type=command, help="start, hint, solution, or the exercise to check"
+    )
+    parser.add_argument(
+        "number", nargs="?", default=None, type=exercise, help="the exercise, after start, hint or solution"
+    )
+    cli.add_switch(parser, "overwrite", "start: replace your work by the starter")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), help="draw the inputs of an earlier check again")
+    parser.add_argument("--time-limit", type=number_between(0, 3600, above=True), metavar="SECONDS",
                         help="for your code (default 20)")  # fmt: skip
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), argv, run)
 
 
 if __name__ == "__main__":
