@@ -86,7 +86,7 @@ def run(
     except OSError as error:
         return _fail(arguments, f"{error.filename}: {error.strerror}." if error.filename else str(error))
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'interrupted; files already reported are whole.'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'interrupted; files already reported are whole.'}", file=sys.stderr)
         return getattr(stop, "status", 130)
     finally:
         run_folder.release_all()
