@@ -22,7 +22,11 @@ RUN_FILES = (
     "prior-metrics.jsonl",
     "weights.safetensors",
     "prior-weights.safetensors",
-    "checkpoint.pt",
+    "checkpoint.safetensors",
+    "checkpoint-previous.safetensors",
+    "prior-checkpoint.safetensors",
+    "prior-checkpoint-previous.safetensors",
+    "checkpoint.pt",  # this and the next three: of an earlier version
     "checkpoint-previous.pt",
     "prior-checkpoint.pt",
     "prior-checkpoint-previous.pt",
@@ -92,7 +96,7 @@ def _clear(folder: Path, weights: str | None) -> None:
     if _is_run(folder):
         for file in reversed(old):  # config.json last: until then it is a run
             file.unlink()
-    elif foreign := [file.name for file in old if file.suffix == ".pt"]:
+    elif foreign := [file.name for file in old if "checkpoint" in file.name]:
         raise UsageError(
             f"--out {folder}: --overwrite replaces a run, and this folder holds {foreign[0]} but no config.json of a "
             "run; choose another folder."
