@@ -28,5 +28,7 @@ def check_finite(terms: Mapping[str, float], when: str, lr: float | None = None)
     """Raise NotFiniteError, naming the first of `terms` that is NaN or infinite."""
     for name, value in terms.items():
         if not math.isfinite(value):
-            than = f" than {lr:g}" if lr is not None else ""
-            raise NotFiniteError(f"{name} became {value} {when}; try a smaller --lr{than}.")
+            remedy = "train with a smaller --lr or start from other weights"
+            if lr is not None:
+                remedy = f"try a smaller --lr than {lr:g}"
+            raise NotFiniteError(f"{name} became {value} {when}; {remedy}.")

@@ -1,0 +1,16 @@
+"""What a message to the user must be, for tests to assert."""
+
+
+def assert_one_sentence(message: str, *fragments: str) -> None:
+    """The message is one sentence, on one line, that holds each of the fragments."""
+    assert "\n" not in message and message.endswith(".") and ". " not in message, message
+    for fragment in fragments:
+        assert fragment in message, (fragment, message)
+
+
+def assert_refused(status: int, stderr: str, *fragments: str) -> None:
+    """A command ended with status 2, and the last line on stderr is an error that holds each of the fragments."""
+    last = stderr.splitlines()[-1]
+    assert status == 2 and ": error: " in last and "Traceback" not in stderr, stderr
+    for fragment in fragments:
+        assert fragment in last, (fragment, last)

@@ -1,0 +1,235 @@
+"""Weights files: what is written comes back; what is damaged, or of another network, is refused in one sentence."""
+
+import io
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save as to_safetensors
+
+from messages import assert_one_sentence
+from vae_common.errors import UsageError, WeightsError
+from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, chosen_weights, load_weights, save_weights, write_safetensors
+
+Z = 2
+METADATA = {"format": "conv-vae", "version": "1", "latent_dim": str(Z)}
+
+
+@pytest.fixture(scope="module")
+def params():
+    return VAESpec(Z).init_params(0)
+
+
+def altered(whole: dict, changes: dict) -> dict:
+    """The same with these values; what is to be None is left out."""
+    return {name: value for name, value in {**whole, **changes}.items() if value is not None}
+
+
+def refusal(path, latent_dim=None) -> str:
+    """With what message the file is refused."""
+    with pytest.raises(WeightsError) as error:
+        load_weights(path, latent_dim)
+    return str(error.value)
+
+
+# --- what is written comes back -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("z", [1, 20])
+def test_float32_weights_come_back_bit_by_bit(tmp_path, z):
+    params = VAESpec(z).init_params(4)
+    params["encoder.conv1.bias"][:5] = [-0.0, 1e-45, np.finfo(np.float32).max, np.finfo(np.float32).tiny, -1e-20]
+    path = save_weights(params, tmp_path / "w.safetensors")
+    loaded = load_weights(path, latent_dim=z)
+    assert list(loaded) == list(VAESpec(z).shapes)
+    for name in params:
+        assert loaded[name].dtype == np.float32 and loaded[name].tobytes() == params[name].tobytes(), name
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata() == {"format": "conv-vae", "version": "1", "latent_dim": str(z)}
+        assert set(file.keys()) == set(VAESpec(z).shapes)
+
+
+def test_float16_weights_come_back_rounded_to_float16(tmp_path, params):
+    path = save_weights(params, tmp_path / "w.safetensors", dtype="float16")
+    assert path.stat().st_size < 2 * VAESpec(Z).parameters + 4096
+    for name, loaded in load_weights(path).items():
+        assert loaded.dtype == np.float32
+        assert np.array_equal(loaded, params[name].astype(np.float16).astype(np.float32)), name
+
+
+def test_views_and_float64_are_saved_by_value(tmp_path, params):
+    views = {
+        "encoder.fc.weight": np.asfortranarray(params["encoder.fc.weight"]),
+        "encoder.fc.bias": np.repeat(params["encoder.fc.bias"], 2)[::2],
+        "encoder.mu.weight": params["encoder.mu.weight"].astype(np.float64),
+    }
+    loaded = load_weights(save_weights({**params, **views}, tmp_path / "w.safetensors"))
+    assert all(np.array_equal(loaded[name], params[name]) for name in params)
+
+
+def test_the_same_arrays_give_the_same_bytes(tmp_path):
+    arrays, metadata = {"b": np.arange(3), "a": np.ones(2)}, dict.fromkeys("zyxabc", "1")
+    one, two = (write_safetensors(arrays, metadata, tmp_path / name).read_bytes() for name in "12")
+    assert one == two
+    with safe_open(tmp_path / "1", framework="numpy") as file:
+        assert file.metadata() == metadata and file.get_tensor("b").tolist() == [0, 1, 2]
+
+
+def test_which_weights_level_1_measures(tmp_path, params):
+    path = save_weights(params, tmp_path / "w.safetensors")
+    given, plane = chosen_weights(str(path), None)
+    assert given is plane and np.array_equal(given["encoder.mu.bias"], params["encoder.mu.bias"])
+    path = save_weights(VAESpec(3).init_params(0), tmp_path / "w.safetensors")
+    assert chosen_weights(str(path), 3)[1] is None  # no plane to draw
+    for asked, shipped in ((None, 20), (20, 20), (2, 2)):
+        chosen, plane = chosen_weights(None, asked)
+        expected = load_weights(PRETRAINED / f"digits-z{shipped}.safetensors")
+        assert np.array_equal(chosen["encoder.mu.weight"], expected["encoder.mu.weight"])
+        assert plane["encoder.mu.bias"].shape == (2,)
+    with pytest.raises(UsageError) as error:
+        chosen_weights(None, 7)
+    assert_one_sentence(str(error.value), "--latent-dim 7: weights are shipped for 2 and 20", "--weights")
+
+
+# --- what is no weights file --------------------------------------------------------------------------------------
+
+
+def written_by(write) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+NOT_SAFETENSORS = {
+    "empty": b"",
+    "text": b"not weights at all\n" * 40,
+    "npy": written_by(lambda file: np.save(file, np.zeros(9))),
+    "pickle": pickle.dumps({"encoder.fc.bias": [0.0]}),
+    "torch": written_by(lambda file: torch.save({"encoder.fc.bias": torch.zeros(9)}, file)),
+    "huge header": struct.pack("<Q", 2**62) + b"{}",
+    "header that is no JSON": struct.pack("<Q", 9) + b"{" * 9,
+}
+
+
+@pytest.mark.parametrize("content", NOT_SAFETENSORS.values(), ids=NOT_SAFETENSORS)
+def test_what_is_not_safetensors_is_refused(tmp_path, content):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    assert_one_sentence(refusal(path), str(path), "expected a whole safetensors file", "copy it again or train anew")
+
+
+def test_a_file_truncated_anywhere_is_refused(tmp_path, params):
+    path = save_weights(params, tmp_path / "w.safetensors")
+    size = path.stat().st_size
+    header = 8 + struct.unpack("<Q", path.read_bytes()[:8])[0]
+    edges = {0, 1, 7, 8, 9, header - 1, header, header + 1, header + 4, size - 4, size - 1}
+    for left in sorted(edges | set(range(0, size, size // 20)), reverse=True):
+        os.truncate(path, left)
+        assert_one_sentence(refusal(path), str(path), "expected a whole safetensors file")
+
+
+def test_a_folder_and_a_missing_file_are_refused(tmp_path):
+    assert_one_sentence(refusal(tmp_path), str(tmp_path), "expected a weights file, found a folder", "name the weights")
+    missing = tmp_path / "no.safetensors"
+    assert_one_sentence(
+        refusal(missing), str(missing), "expected a weights file, found nothing there", "check the path"
+    )
+
+
+# --- what is of another network -----------------------------------------------------------------------------------
+
+LATENT_DIM = "latent_dim from 1 to 256"
+REFUSED = {  # arrays that differ, metadata that differ, what the message holds
+    "another format": ({}, {"format": "resnet"}, ["'conv-vae'", "'resnet'", "training commands"]),
+    "another version": ({}, {"version": "2"}, ["version '1'", "version '2'", "training commands"]),
+    "no metadata": ({}, dict.fromkeys(METADATA), ["'conv-vae'", "found format None", "training commands"]),
+    "no latent_dim": ({}, {"latent_dim": None}, [LATENT_DIM, "None"]),
+    "latent_dim 0": ({}, {"latent_dim": "0"}, [LATENT_DIM, "'0'"]),
+    "latent_dim 257": ({}, {"latent_dim": "257"}, [LATENT_DIM, "'257'"]),
+    "latent_dim two": ({}, {"latent_dim": "two"}, [LATENT_DIM, "'two'"]),
+    "latent_dim of others": ({}, {"latent_dim": "20"}, ["expected key", "20", "found", "latent_dim 20"]),
+    "missing key": (
+        {"decoder.fc2.bias": None}, {},
+        ["expected key 'decoder.fc2.bias'", "found it missing", "give weights of the spec"],
+    ),
+    "extra key": (
+        {"encoder.fc3.bias": np.zeros(3, np.float32)}, {},
+        ["expected only the spec's keys", "found the extra key 'encoder.fc3.bias'", "give weights of the spec"],
+    ),
+    "wrong shape": (
+        {"encoder.fc.bias": np.zeros(255, np.float32)}, {},
+        ["expected key 'encoder.fc.bias' of shape (256,)", "found (255,)", "give weights of the spec"],
+    ),
+    "transposed": (
+        {"encoder.fc.weight": np.zeros((3136, 256), np.float32)}, {},
+        ["'encoder.fc.weight' of shape (256, 3136)", "found (3136, 256)"],
+    ),
+    "NaN": (
+        {"encoder.mu.bias": np.array([0, np.nan], np.float32)}, {},
+        ["expected finite numbers in key 'encoder.mu.bias'", "found NaN or infinity", "train again"],
+    ),
+    "infinity": (
+        {"decoder.fc1.bias": np.full(256, -np.inf, np.float32)}, {},
+        ["expected finite numbers in key 'decoder.fc1.bias'", "found NaN or infinity", "train again"],
+    ),
+    "integers": (
+        {"encoder.conv1.bias": np.zeros(32, np.int64)}, {},
+        ["expected key 'encoder.conv1.bias' as float32 or float16", "found int64", "save it as float32"],
+    ),
+    "float64": (
+        {"encoder.conv1.bias": np.zeros(32)}, {},
+        ["expected key 'encoder.conv1.bias' as float32 or float16", "found float64", "save it as float32"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arrays, metadata, fragments", REFUSED.values(), ids=REFUSED)
+def test_weights_of_something_else_are_refused(tmp_path, params, arrays, metadata, fragments):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(to_safetensors(altered(params, arrays), altered(METADATA, metadata)))
+    assert_one_sentence(refusal(path), str(path), *fragments)
+
+
+def test_a_dtype_that_numpy_lacks_is_refused_by_its_key(tmp_path, params):
+    from safetensors.torch import save_file
+
+    tensors = {name: torch.from_numpy(value) for name, value in params.items()}
+    tensors["encoder.fc.bias"] = tensors["encoder.fc.bias"].bfloat16()
+    save_file(tensors, tmp_path / "w.safetensors", METADATA)
+    message = refusal(tmp_path / "w.safetensors")
+    assert_one_sentence(message, "expected key 'encoder.fc.bias' as float32 or float16, found BF16")
+
+
+def test_weights_with_another_latent_dim_than_asked_for_are_refused(tmp_path, params):
+    path = save_weights(params, tmp_path / "w.safetensors")
+    message = refusal(path, latent_dim=20)
+    assert_one_sentence(message, str(path), "expected latent_dim 20, found 2", "pass --latent-dim 2")
+
+
+NOT_SAVED = {
+    "missing key": ({"decoder.fc2.bias": None}, "'decoder.fc2.bias'"),
+    "no key at all": (dict.fromkeys(VAESpec(Z).shapes), "'encoder.mu.bias'"),
+    "extra key": ({"more": np.zeros(1, np.float32)}, "extra key 'more'"),
+    "wrong shape": ({"encoder.fc.bias": np.zeros((1, 256))}, "found (1, 256)"),
+    "Z of 257": ({"encoder.mu.bias": np.zeros(257)}, "found (257,)"),
+    "NaN": ({"encoder.mu.bias": np.array([0, np.nan])}, "finite numbers in key 'encoder.mu.bias'"),
+    "beyond float16": ({"encoder.mu.bias": np.array([0, 1e5])}, "finite numbers in key 'encoder.mu.bias'"),
+}
+
+
+@pytest.mark.parametrize("changes, fragment", NOT_SAVED.values(), ids=NOT_SAVED)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, params, changes, fragment):
+    with pytest.raises(WeightsError) as error:
+        save_weights(altered(params, changes), tmp_path / "w.safetensors", dtype="float16")
+    assert_one_sentence(str(error.value), str(tmp_path / "w.safetensors"), fragment)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_float32_and_float16_are_written(tmp_path, params):
+    with pytest.raises(ValueError, match="float64"):
+        save_weights(params, tmp_path / "w.safetensors", dtype="float64")
