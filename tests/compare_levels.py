@@ -44,12 +44,10 @@ def run(weights: str | None = None, latent_dim: int | None = None, batch_size: i
     params, _ = chosen_weights(weights, latent_dim)
     images = load_dataset("digits", "test").images[:batch_size]
     eps = generator(seed, "evaluation").standard_normal((len(images), latent_dim_of(params)))
-    agree = all(
-        [compare(params, (images / 255).astype(dtype), eps.astype(dtype)) for dtype in (np.float64, np.float32)]
-    )
-    verdict = "agree" if agree else "DIFFER"
+    agreed = [compare(params, (images / 255).astype(dtype), eps.astype(dtype)) for dtype in (np.float64, np.float32)]
+    verdict = "agree" if all(agreed) else "DIFFER"
     print(f"the three levels {verdict} on {len(images)} images, Z = {latent_dim_of(params)}")
-    return 0 if agree else 1
+    return 0 if all(agreed) else 1
 
 
 def main(argv: list[str] | None = None) -> int:

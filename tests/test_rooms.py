@@ -24,7 +24,7 @@ COMMANDS = {name for name in FILES if "." not in name} - PACKAGES - LEVELS
 # A room and the rooms that it may use besides itself; each may use vae_common.
 MEASURING = {"conv_vae", "vae_models", "vae_training", "vae_measures"}
 MAY_USE = {
-    **dict.fromkeys(LEVELS, set()),
+    **{level: set() for level in LEVELS},
     "vae_common": set(),
     "vae_models": {"conv_vae"},
     "vae_training": {"conv_vae", "vae_models"},
@@ -33,7 +33,7 @@ MAY_USE = {
     "vae_doctor": MEASURING,
     "vae_explorer": MEASURING,
     "vae_commands": {*MEASURING, "vae_plots", "vae_doctor", "vae_explorer"},
-    **dict.fromkeys(COMMANDS, PACKAGES | {"conv_vae"}),
+    **{command: PACKAGES | {"conv_vae"} for command in COMMANDS},
 }
 
 
