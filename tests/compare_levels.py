@@ -4,7 +4,6 @@ One set of weights, the same images and the same noise go through each level. Th
 difference can be explained by rounding, else 1, and the first layer that cannot is named.
 """
 
-import argparse
 import sys
 
 import numpy as np
@@ -14,7 +13,7 @@ from vae_common import cli
 from vae_common.data import load_dataset
 from vae_common.randomness import generator
 from vae_common.spec import shape_text
-from vae_common.weights import PRETRAINED, latent_dim_of, load_weights
+from vae_common.weights import chosen_weights, latent_dim_of
 
 LEVELS = {"2": recorder.level2, "3": recorder.level3}
 
@@ -41,23 +40,19 @@ def compare(params: dict, x: np.ndarray, eps: np.ndarray) -> bool:
     return not any(guilty.values())
 
 
-def run(args: argparse.Namespace) -> int:
-    params = load_weights(args.weights or PRETRAINED / f"digits-z{args.latent_dim or 20}.safetensors", args.latent_dim)
-    images = load_dataset("digits", "test").images[: args.batch_size]
-    eps = generator(args.seed, "evaluation").standard_normal((len(images), latent_dim_of(params)))
-    agree = [compare(params, (images / 255).astype(dtype), eps.astype(dtype)) for dtype in (np.float64, np.float32)]
-    print(
-        f"the three levels {'agree' if all(agree) else 'DIFFER'} on {len(images)} images, Z = {latent_dim_of(params)}"
-    )
-    return 0 if all(agree) else 1
-
-
-def build_parser() -> argparse.ArgumentParser:
-    return cli.parser(__doc__.splitlines()[0], "--weights", "--latent-dim", "--batch-size", "--seed")
+def run(weights: str | None = None, latent_dim: int | None = None, batch_size: int = 64, seed: int = 0) -> int:
+    params, _ = chosen_weights(weights, latent_dim)
+    images = load_dataset("digits", "test").images[:batch_size]
+    eps = generator(seed, "evaluation").standard_normal((len(images), latent_dim_of(params)))
+    agreed = [compare(params, (images / 255).astype(dtype), eps.astype(dtype)) for dtype in (np.float64, np.float32)]
+    verdict = "agree" if all(agreed) else "DIFFER"
+    print(f"the three levels {verdict} on {len(images)} images, Z = {latent_dim_of(params)}")
+    return 0 if all(agreed) else 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    parser = cli.parser(__doc__.splitlines()[0], "weights", "latent_dim", "batch_size", "seed")
+    return cli.run(parser, argv, run)
 
 
 if __name__ == "__main__":

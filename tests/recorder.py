@@ -3,13 +3,10 @@
 The levels carry no tracing. Level 1 and 2 are recorded by wrapping their primitives, level 3 by forward hooks.
 """
 
-from contextlib import contextmanager
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import vae_lowlevel
 import vae_numpy
@@ -23,30 +20,38 @@ QUANTITIES = [*LAYERS[:5], "z", *LAYERS[5:], "recon", "kl"]  # in the order of t
 
 def level1(params, x, eps, likelihood="bernoulli") -> dict[str, np.ndarray]:
     """Run level 1 and record the output of each layer (before its ReLU), z, recon and kl."""
-    with _recorded(vae_numpy, ("conv2d", "linear", "conv_transpose2d"), params) as record:
-        x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
-    record["z"] = vae_numpy.reparameterize(mu, logvar, eps)
-    record["recon"], record["kl"] = vae_numpy.elbo_terms(x, x_logits, mu, logvar, likelihood)
-    return record
+    return _recorded(vae_numpy, params, x, eps, likelihood)
 
 
 def level2(params, x, eps, likelihood="bernoulli") -> dict[str, np.ndarray]:
-    tensors = vae_lowlevel.to_tensors(params)
-    x, eps = torch.from_numpy(x), torch.from_numpy(eps)
-    functional = SimpleNamespace(**{name: getattr(F, name) for name in dir(F)})
-    with (
-        torch.no_grad(),
-        patch.object(vae_lowlevel, "F", functional),
-        _recorded(functional, ("conv2d", "linear", "conv_transpose2d"), tensors) as record,
-    ):
-        x_logits, mu, logvar = vae_lowlevel.forward(tensors, x, eps)
-        record["z"] = vae_lowlevel.reparameterize(mu, logvar, eps)
-        record["recon"], record["kl"] = vae_lowlevel.elbo_terms(x, x_logits, mu, logvar, likelihood)
+    params = vae_lowlevel.to_tensors(params)
+    with torch.no_grad():
+        record = _recorded(vae_lowlevel, params, torch.from_numpy(x), torch.from_numpy(eps), likelihood)
     return {name: value.numpy() for name, value in record.items()}
 
 
+def _recorded(level, params, x, eps, likelihood):
+    """Run a level with its primitives wrapped; a call is known by the weight that it is given."""
+    names = {id(value): name.removesuffix(".weight") for name, value in params.items()}
+    record = {}
+
+    def wrap(primitive):
+        def wrapped(h, weight, bias, **kwargs):
+            record[names[id(weight)]] = output = primitive(h, weight, bias, **kwargs)
+            return output
+
+        return wrapped
+
+    primitives = {name: wrap(getattr(level, name)) for name in ("conv2d", "linear", "conv_transpose2d")}
+    with patch.multiple(level, **primitives):
+        x_logits, mu, logvar = level.forward(params, x, eps)
+    record["z"] = level.reparameterize(mu, logvar, eps)
+    record["recon"], record["kl"] = level.elbo_terms(x, x_logits, mu, logvar, likelihood)
+    return record
+
+
 def level3(params, x, eps, likelihood="bernoulli") -> dict[str, np.ndarray]:
-    model, record = module_with(params), {}
+    model, record = module_with(params, likelihood), {}
     for name in LAYERS:
         model.get_submodule(name).register_forward_hook(
             lambda module, inputs, output, name=name: record.__setitem__(name, output)
@@ -55,38 +60,16 @@ def level3(params, x, eps, likelihood="bernoulli") -> dict[str, np.ndarray]:
     with torch.no_grad():
         x_logits, mu, logvar = model(x, eps)
         record["z"] = model.reparameterize(mu, logvar, eps)
-        record["recon"], record["kl"] = model.elbo_terms(x, x_logits, mu, logvar, likelihood)
+        record["recon"], record["kl"] = model.elbo_terms(x, x_logits, mu, logvar)
     return {name: value.numpy() for name, value in record.items()}
 
 
-def module_with(params) -> ConvVAE:
+def module_with(params, likelihood="bernoulli") -> ConvVAE:
     """Level 3's module with these parameters and their dtype."""
-    model = ConvVAE(VAESpec(latent_dim_of(params))).to(torch.from_numpy(params["encoder.mu.bias"]).dtype)
+    dtype = torch.from_numpy(params["encoder.mu.bias"]).dtype
+    model = ConvVAE(VAESpec(latent_dim_of(params)), likelihood).to(dtype)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})
     return model
-
-
-@contextmanager
-def _recorded(module, primitives, params):
-    """Wrap the primitives of `module`; a call is known by the weight that it is given."""
-    names = {id(value): name.removesuffix(".weight") for name, value in params.items()}
-    record = {}
-
-    def wrap(primitive):
-        def wrapped(x, weight, bias, *args, **kwargs):
-            record[names[id(weight)]] = output = primitive(x, weight, bias, *args, **kwargs)
-            return output
-
-        return wrapped
-
-    originals = {name: getattr(module, name) for name in primitives}
-    for name, primitive in originals.items():
-        setattr(module, name, wrap(primitive))
-    try:
-        yield record
-    finally:
-        for name, primitive in originals.items():
-            setattr(module, name, primitive)
 
 
 # --- how far rounding may drive two levels apart -------------------------------------------------------------------
@@ -119,9 +102,10 @@ def rounding(params, x, eps, dtype=np.float32) -> dict[str, np.ndarray]:
         size = primitive[layer.kind](np.abs(h), np.abs(weight), np.abs(bias))
         passed_on = primitive[layer.kind](error**2, weight**2, np.zeros_like(bias))
         errors[layer.name] = np.sqrt(passed_on + terms * (unit * size) ** 2)
-        out = exact[layer.name]
-        after = (np.maximum(out, 0), errors[layer.name]) if layer.relu else (out, errors[layer.name])
-        inputs[layer.name], errors[layer.name] = (value.reshape(len(out), *layer.output) for value in after)
+        out = np.maximum(exact[layer.name], 0) if layer.relu else exact[layer.name]
+        inputs[layer.name], errors[layer.name] = (
+            value.reshape(len(out), *layer.output) for value in (out, errors[layer.name])
+        )
     x_logits, mu, logvar = exact["decoder.deconv2"], exact["encoder.mu"], exact["encoder.logvar"]
     slope = vae_numpy.sigmoid(x_logits) - x
     terms = np.maximum(x_logits, 0) + np.abs(x_logits * x) + np.log1p(np.exp(-np.abs(x_logits)))

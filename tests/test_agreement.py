@@ -1,5 +1,7 @@
 """The three levels are one model: same parameters, same images, same noise, same numbers, layer by layer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,38 +11,44 @@ import compare_levels
 import recorder
 import vae_lowlevel
 import vae_numpy
+from vae_common.config import RunConfig
 from vae_common.spec import VAESpec
+from vae_common.walkthrough import layer_by_layer
 from vae_common.weights import PRETRAINED, load_weights
+from vae_measures.held_out import measure
 
 LEVELS = {"level 2": recorder.level2, "level 3": recorder.level3}
 
 
 def images(kind: str, count: int, digits) -> np.ndarray:
-    rng = np.random.default_rng(count)
-    return {
-        "digits": lambda: digits.images[:count] / 255,
-        "noise": lambda: rng.random((count, 1, 28, 28)),
-        "all zero": lambda: np.zeros((count, 1, 28, 28)),
-        "all one": lambda: np.ones((count, 1, 28, 28)),
-    }[kind]()
-
-
-def parameters(kind: str) -> dict[str, np.ndarray]:
-    if kind.startswith("trained"):
-        return load_weights(PRETRAINED / f"digits-z{kind.split()[-1]}.safetensors")
-    return VAESpec(int(kind.split()[-1])).init_params(seed=3)
+    if kind == "digits":
+        return digits.images[:count] / 255
+    if kind == "noise":
+        return np.random.default_rng(count).random((count, 1, 28, 28))
+    return np.full((count, 1, 28, 28), {"all zero": 0.0, "all one": 1.0}[kind])
 
 
 def same_inputs(weights: str, count: int, kind: str, digits, dtype):
-    params = {name: value.astype(dtype) for name, value in parameters(weights).items()}
-    x = images(kind, count, digits).astype(dtype)
-    latent_dim = len(params["encoder.mu.bias"])
-    return params, x, np.random.default_rng(1).standard_normal((count, latent_dim)).astype(dtype)
+    """Parameters ("initial Z" or "trained Z"), images and noise."""
+    start, latent_dim = weights.split()
+    if start == "trained":
+        params = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
+    else:
+        params = VAESpec(int(latent_dim)).init_params(seed=3)
+    params = {name: value.astype(dtype) for name, value in params.items()}
+    eps = np.random.default_rng(1).standard_normal((count, int(latent_dim)))
+    return params, images(kind, count, digits).astype(dtype), eps.astype(dtype)
 
 
-@pytest.mark.parametrize("kind", ["digits", "noise", "all zero", "all one"])
-@pytest.mark.parametrize("count", [1, 7, 64])
-@pytest.mark.parametrize("weights", ["initial 1", "initial 2", "initial 20", "initial 37", "trained 2", "trained 20"])
+@pytest.mark.parametrize(
+    ("weights", "count", "kind"),
+    [
+        *(("initial 1", 7, "digits"), ("initial 2", 1, "noise"), ("initial 37", 7, "all zero")),
+        *(("initial 20", count, "digits") for count in (1, 7, 20)),
+        *(("trained 20", 7, kind) for kind in ("digits", "noise", "all zero", "all one")),
+        *(("trained 2", 20, "noise"), ("trained 2", 1, "digits")),
+    ],
+)
 def test_levels_agree_layer_by_layer(weights, count, kind, digits):
     for dtype in (np.float32, np.float64):
         inputs = same_inputs(weights, count, kind, digits, dtype)
@@ -70,15 +78,14 @@ def test_rounding_allowance_is_small(digits):
         assert recorder.allowed(errors[name]).max() < 2e-4 * np.abs(one[name]).max(), name
 
 
-@pytest.mark.parametrize("layer", recorder.LAYERS)
-def test_the_first_layer_that_differs_is_named(layer, digits):
-    params, x, eps = same_inputs("initial 20", 7, "digits", digits, np.float32)
-    broken = {name: value.copy() for name, value in params.items()}
-    broken[f"{layer}.bias"][0] += 1e-3
-    errors = recorder.rounding(params, x, eps)
-    one = recorder.level1(params, x, eps)
-    assert recorder.first_difference(one, recorder.level2(broken, x, eps), errors) == layer
-    assert recorder.first_difference(one, recorder.level3(broken, x, eps), errors) == layer
+def test_the_first_layer_that_differs_is_named(digits):
+    params, x, eps = same_inputs("initial 20", 3, "digits", digits, np.float32)
+    errors, one = recorder.rounding(params, x, eps), recorder.level1(params, x, eps)
+    for layer in recorder.LAYERS:
+        broken = {name: value.copy() for name, value in params.items()}
+        broken[f"{layer}.bias"][0] += 1e-3
+        assert recorder.first_difference(one, recorder.level2(broken, x, eps), errors) == layer
+        assert recorder.first_difference(one, recorder.level3(broken, x, eps), errors) == layer
 
 
 def test_compare_levels_prints_ok(capsys):
@@ -99,9 +106,11 @@ def test_compare_levels_names_a_broken_layer(monkeypatch, capsys):
 
 
 def test_layer_by_layer_is_the_same_network(digits):
-    """Level 1's walk along the spec's table gives what `encode` and `decode` give."""
+    """The walk along the spec's table gives what `encode` and `decode` give."""
     params, x, eps = same_inputs("initial 20", 3, "digits", digits, np.float64)
-    walked = {layer.name: h for layer, h in vae_numpy.layer_by_layer(params, x, eps)}
+    primitives = {"conv": vae_numpy.conv2d, "deconv": vae_numpy.conv_transpose2d, "linear": vae_numpy.linear}
+    walk = layer_by_layer(params, primitives, vae_numpy.reparameterize, x, eps)
+    walked = {layer.name: h for layer, h in walk}
     x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
     np.testing.assert_array_equal(walked["decoder.deconv2"], x_logits)
     np.testing.assert_array_equal(walked["encoder.mu"], mu)
@@ -109,20 +118,18 @@ def test_layer_by_layer_is_the_same_network(digits):
 
 
 def test_same_held_out_elbo_at_every_level(digits):
-    """Whole test split, one seed: the three levels print the same number (float32, so equal to its rounding)."""
-    from types import SimpleNamespace
-
-    from vae_training.factory import measure
-
-    args = SimpleNamespace(seed=0, binarize="dynamic", likelihood="bernoulli", batch_size=128)
-    params = VAESpec(2).init_params(0)
-    one = vae_numpy.measure(params, digits, args)
-    two = vae_lowlevel.measure(vae_lowlevel.to_tensors(params), digits, args)
-    three = measure(recorder.module_with(params), digits, args)
+    """One split, one seed: the three levels report the same numbers (float32, so equal to its rounding)."""
+    data = replace(digits, images=digits.images[:300], labels=digits.labels[:300])
+    params, config = VAESpec(2).init_params(0), RunConfig(binarize="dynamic")
+    one = vae_numpy.evaluate(params, data, config)
+    two = vae_lowlevel.evaluate(vae_lowlevel.to_tensors(params), data, config)
+    three = measure(recorder.module_with(params), data, config.binarize, config.seed)
     for other in (two, three):
         np.testing.assert_array_equal(other.x, one.x)
+        assert other.on == one.on
         np.testing.assert_allclose(other.recon.mean(dtype=float), one.recon.mean(dtype=float), rtol=1e-6)
         np.testing.assert_allclose(other.kl.mean(dtype=float), one.kl.mean(dtype=float), rtol=1e-5)
+        np.testing.assert_allclose(other.decode(one.mu[:2]), one.decode(one.mu[:2]), atol=1e-5)
 
 
 def test_empty_batch():

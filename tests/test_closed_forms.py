@@ -21,20 +21,16 @@ posteriors = st.integers(1, 5).flatmap(
 
 
 @given(posteriors)
-def test_kl_matches_torch_distributions(posterior):
+def test_kl_matches_torch_distributions_and_is_never_negative(posterior):
     mu, logvar = posterior
     kl = vae_numpy.gaussian_kl(mu, logvar)
+    assert (kl >= 0).all()
     q = Normal(torch.from_numpy(mu), torch.from_numpy(np.exp(0.5 * logvar)))
     expected = kl_divergence(q, Normal(0.0, 1.0)).sum(dim=1).numpy()
     # torch forms exp(logvar) - 1 - logvar by subtraction: an absolute error of a few units of each term
     size = (mu**2 + np.exp(logvar) + 1 + np.abs(logvar)).sum(axis=1)
     assert (np.abs(kl - expected) <= 10 * np.finfo(float).eps * size).all()
     np.testing.assert_allclose(vae_lowlevel.gaussian_kl(*map(torch.from_numpy, posterior)).numpy(), kl, rtol=1e-13)
-
-
-@given(posteriors)
-def test_kl_is_never_negative(posterior):
-    assert (vae_numpy.gaussian_kl(*posterior) >= 0).all()
 
 
 def test_kl_of_the_prior_with_itself_is_zero():
@@ -62,22 +58,18 @@ def test_kl_matches_monte_carlo():
 
 def test_bernoulli_recon_matches_torch_distributions():
     rng = np.random.default_rng(0)
-    x, x_logits = rng.integers(0, 2, (2, 5, 1, 28, 28)).astype(float)[0], 5 * rng.standard_normal((5, 1, 28, 28))
+    x, x_logits = rng.integers(0, 2, (5, 1, 28, 28)).astype(float), 5 * rng.standard_normal((5, 1, 28, 28))
     expected = -Bernoulli(logits=torch.from_numpy(x_logits)).log_prob(torch.from_numpy(x)).sum(dim=(1, 2, 3)).numpy()
     np.testing.assert_allclose(vae_numpy.bernoulli_recon(x, x_logits), expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("level", ["1", "2"])
-def test_bernoulli_recon_at_huge_logits(level):
+def test_bernoulli_recon_at_huge_logits():
     """Right and sure costs nothing, wrong and sure costs |logit| nats per pixel; nothing overflows."""
     x = np.zeros((2, 1, 28, 28), np.float32)
     x_logits = np.full((2, 1, 28, 28), 1e4, np.float32)
     x[0] = 1
-    if level == "1":
-        recon = vae_numpy.bernoulli_recon(x, x_logits)
-    else:
-        recon = vae_lowlevel.bernoulli_recon(torch.from_numpy(x), torch.from_numpy(x_logits)).numpy()
-    np.testing.assert_array_equal(recon, [0, 784e4])
+    np.testing.assert_array_equal(vae_numpy.bernoulli_recon(x, x_logits), [0, 784e4])
+    np.testing.assert_array_equal(vae_lowlevel.bernoulli_recon(*map(torch.from_numpy, (x, x_logits))), [0, 784e4])
 
 
 def test_wrong_and_sure_pixels_keep_their_gradient():
@@ -143,7 +135,7 @@ def test_elbo_is_below_log_p_by_the_kl_to_the_true_posterior(weights, digits):
     mu, logvar = vae_numpy.encode(params, x)
     std = np.exp(0.5 * logvar)
     for i in range(3):
-        axes = [np.linspace(mu[i, d] - 7 * std[i, d], mu[i, d] + 7 * std[i, d], 57) for d in (0, 1)]
+        axes = [np.linspace(mu[i, d] - 7 * std[i, d], mu[i, d] + 7 * std[i, d], 29) for d in (0, 1)]
         z = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
         cell = np.prod([axis[1] - axis[0] for axis in axes])
         log_prior = -0.5 * (z**2).sum(1) - np.log(2 * np.pi)

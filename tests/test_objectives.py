@@ -18,7 +18,7 @@ from vae_models.autoencoder import Autoencoder
 from vae_models.beta_vae import BetaVAE, KLWeight
 from vae_models.iwae import IWAE, ManySampleVAE, importance_bound, log_weights, sample_terms
 from vae_models.linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
-from vae_models.mlp import MLP, LinearDecoder, LinearEncoder
+from vae_models.mlp import LinearDecoder, LinearEncoder
 
 SPEC = VAESpec(3)
 
@@ -40,7 +40,7 @@ def a_batch(digits, samples=()):
 
 
 @pytest.mark.parametrize(
-    ("price", "betas"),
+    ("weight", "betas"),
     [
         (KLWeight(4.0), {0: 4, 10: 4, 10**6: 4}),
         (KLWeight(4.0, "linear", ramp=100), {0: 0, 25: 1, 50: 2, 99: 3.96, 100: 4, 101: 4, 10**6: 4}),
@@ -49,21 +49,21 @@ def a_batch(digits, samples=()):
     ],
     ids=["none", "linear", "cyclical", "sigmoid"],
 )
-def test_beta_at_given_steps(price, betas):
-    assert {step: price.beta_at(step) for step in betas} == pytest.approx(betas, rel=1e-12)
+def test_beta_at_given_steps(weight, betas):
+    assert {step: weight.beta_at(step) for step in betas} == pytest.approx(betas, rel=1e-12)
 
 
 def test_four_cycles_of_which_half_are_ramps():
     """Fu et al. 2019: M = 4 cycles, R = 0.5; an eighth of the run for each ramp."""
-    price = KLWeight(1.0, "cyclical", ramp=1000 / 8)
-    betas = np.array([price.beta_at(step) for step in range(1000)])
+    weight = KLWeight(1.0, "cyclical", ramp=1000 / 8)
+    betas = np.array([weight.beta_at(step) for step in range(1000)])
     assert (betas == 0).sum() == 4
     assert (betas == 1).mean() == pytest.approx(0.5, abs=0.005)
 
 
 def test_capacity_rises_and_stays():
-    price = KLWeight(beta=10, capacity=25.0, ramp=50)
-    assert [price.capacity_at(step) for step in (0, 10, 50, 80)] == [0, 5, 25, 25]
+    weight = KLWeight(beta=10, capacity=25.0, ramp=50)
+    assert [weight.capacity_at(step) for step in (0, 10, 50, 80)] == [0, 5, 25, 25]
 
 
 # --- free bits and capacity ----------------------------------------------------------------------------------------
@@ -72,14 +72,14 @@ def test_capacity_rises_and_stays():
 def test_free_bits_takes_the_max_after_the_minibatch_mean():
     """Two images with KL 0 and 3 in one dimension: the mean 1.5 is over the floor of 1, so nothing is given."""
     kl = torch.tensor([[0.0], [3.0]])
-    assert KLWeight(free_bits=1.0)(kl.mean(dim=0), 0).item() == 1.5
+    assert KLWeight(free_bits=1.0).penalty(kl.mean(dim=0), 0).item() == 1.5
     assert kl.clamp(min=1.0).mean().item() == 2.0  # what the max before the mean would have made of it
 
 
 @given(arrays(float, 5, elements=st.floats(0, 4)))
 def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
     kl = torch.tensor(kl, requires_grad=True)
-    (KLWeight(beta=2.0, free_bits=1.5)(kl, 0) + 0 * kl.sum()).backward()
+    (KLWeight(beta=2.0, free_bits=1.5).penalty(kl, 0) + 0 * kl.sum()).backward()
     expected = torch.where(kl >= 1.5, 2.0, 0.0)
     assert torch.equal(kl.grad[kl != 1.5], expected[kl != 1.5].double())
 
@@ -87,7 +87,7 @@ def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
 @pytest.mark.parametrize(("kl", "slope"), [(3.0, -7.0), (12.0, 7.0)])
 def test_capacity_draws_the_kl_towards_c(kl, slope):
     per_dim = torch.tensor([kl / 2, kl / 2], requires_grad=True)
-    penalty = KLWeight(beta=7.0, capacity=10.0, ramp=1)(per_dim, step=100)
+    penalty = KLWeight(beta=7.0, capacity=10.0, ramp=1).penalty(per_dim, step=100)
     penalty.backward()
     assert penalty.item() == 7 * abs(kl - 10)
     assert per_dim.grad.tolist() == [slope, slope]
@@ -97,8 +97,8 @@ def test_capacity_draws_the_kl_towards_c(kl, slope):
 
 NEUTRAL = {
     "beta 1": (BetaVAE, ()),
-    "annealing that is over": (lambda spec: BetaVAE(spec, price=KLWeight(1.0, "linear", ramp=0.5)), ()),
-    "free bits 0": (lambda spec: BetaVAE(spec, price=KLWeight(free_bits=0.0)), ()),
+    "annealing that is over": (lambda spec: BetaVAE(spec, kl_weight=KLWeight(1.0, "linear", ramp=0.5)), ()),
+    "free bits 0": (lambda spec: BetaVAE(spec, kl_weight=KLWeight(free_bits=0.0)), ()),
     "one sample": (ManySampleVAE, (1,)),
 }
 
@@ -120,31 +120,11 @@ def test_neutral_settings_give_the_plain_vae(name, digits):
         assert (one.grad - other.grad).abs().max() <= 1e-11 * one.grad.abs().max()
 
 
-def test_beta_weighs_the_kl_and_reports_it_true(digits):
-    model = BetaVAE(SPEC, price=KLWeight(4.0)).double()
-    terms = model.objective(*a_batch(digits), step=0)
-    assert terms["loss"].item() == pytest.approx((terms["recon"] + 4 * terms["kl"]).item(), rel=1e-12)
-    assert terms["elbo"].item() == pytest.approx(-(terms["recon"] + terms["kl"]).item(), rel=1e-12)
-
-
-def test_free_bits_reports_the_true_kl(digits):
-    x, y, eps = a_batch(digits)
-    plain, floored = with_same_weights(ConvVAE(SPEC), BetaVAE(SPEC, price=KLWeight(free_bits=5.0)))
-    terms = floored.objective(x, y, eps, 0)
-    assert terms["kl"].item() == pytest.approx(plain.objective(x, y, eps, 0)["kl"].item(), rel=1e-12)
-    assert terms["loss"].item() == pytest.approx((terms["recon"] + 3 * 5.0).item(), rel=1e-12)
-
-
 def test_autoencoder_is_the_decoder_at_mu(digits):
     plain, ae = with_same_weights(ConvVAE(SPEC), Autoencoder(SPEC))
     x, y, eps = a_batch(digits)
     expected = plain.elbo_terms(x, plain(x, torch.zeros_like(eps))[0], *plain.encode(x))[0].mean()
     assert ae.objective(x, y, eps[:, :0], 0)["loss"].item() == expected.item()
-
-
-def test_mlp_trunk_has_the_shapes_of_the_spec(digits):
-    x_logits, mu, logvar = ConvVAE(SPEC, trunk=MLP).double()(*a_batch(digits)[::2])
-    assert (x_logits.shape, mu.shape, logvar.shape) == ((6, 1, 28, 28), (6, 3), (6, 3))
 
 
 def test_free_bits_of_the_model_holds_the_floor_against_the_minibatch_mean(digits):
@@ -154,7 +134,7 @@ def test_free_bits_of_the_model_holds_the_floor_against_the_minibatch_mean(digit
     kl = model.kl_terms(*model.encode(x)).detach()
     floor = float(kl.mean(dim=0).min() + kl.min()) / 2
     assert (kl < floor).any() and (kl.mean(dim=0) > floor).all()
-    model.price = KLWeight(free_bits=floor)
+    model.kl_weight = KLWeight(free_bits=floor)
     terms = model.objective(x, y, eps, 0)
     assert terms["loss"].item() == pytest.approx((terms["recon"] + kl.mean(dim=0).sum()).item(), rel=1e-12)
     before_the_mean = terms["recon"] + kl.clamp(min=floor).mean(dim=0).sum()
@@ -187,13 +167,20 @@ def test_sample_terms_are_those_of_single_samples(digits):
         torch.testing.assert_close((recon[:, k], kl), expected, rtol=1e-12, atol=0)
 
 
-def test_iwae_with_one_sample_is_the_sampled_elbo(digits):
-    x, y, eps = a_batch(digits, samples=(1,))
-    model = IWAE(SPEC).double()
-    recon, _, log_w = sample_terms(model, x, eps)
+@pytest.mark.parametrize("samples", [1, 5])
+@pytest.mark.parametrize("kind", [ManySampleVAE, IWAE])
+def test_what_several_samples_report(kind, samples, digits):
+    """recon is the mean over images and samples, elbo is made of it, and bound is the mean of L_K."""
+    x, y, eps = a_batch(digits, samples=(samples,))
+    model = kind(SPEC, samples=samples).double()
+    recon, kl, log_w = (value.detach().numpy() for value in sample_terms(model, x, eps))
+    expected = {"recon": recon.mean(), "kl": kl.mean(), "elbo": -recon.mean() - kl.mean()}
+    if kind is IWAE:
+        expected["bound"] = (np.logaddexp.reduce(log_w, axis=1) - np.log(samples)).mean()
+    expected["loss"] = -list(expected.values())[-1]
     terms = model.objective(x, y, eps, 0)
-    assert terms["loss"].item() == pytest.approx(-log_w.mean().item(), rel=1e-12)
-    assert terms["recon"].item() == pytest.approx(recon.mean().item(), rel=1e-12)
+    assert list(terms) == list(expected)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-12)
 
 
 @given(arrays(float, (2, 6), elements=st.floats(-300, 300)))
@@ -210,14 +197,14 @@ def test_bounds_rise_on_a_trained_model(digits):
     model = ConvVAE(VAESpec(2))
     weights = load_weights(PRETRAINED / "digits-z2.safetensors")
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    x = torch.from_numpy(digits.images[:40] / 255).float()
-    eps = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 100, 2), dtype=np.float32))
+    x = torch.from_numpy(digits.images[:25] / 255).float()
+    eps = torch.from_numpy(np.random.default_rng(0).standard_normal((25, 50, 2), dtype=np.float32))
     with torch.no_grad():
         _, _, log_w = sample_terms(model, x, eps)
-    bounds = [importance_bound(log_w.reshape(-1, k)).reshape(40, -1).mean(dim=1) for k in (1, 5, 50)]
+    bounds = [importance_bound(log_w.reshape(-1, k)).reshape(25, -1).mean(dim=1) for k in (1, 5, 50)]
     for lower, higher in pairwise(bounds):
         rise = higher - lower
-        assert rise.mean() > 3 * rise.std() / 40**0.5
+        assert rise.mean() > 3 * rise.std() / 25**0.5
 
 
 # --- the linear VAE: everything is known ---------------------------------------------------------------------------
@@ -227,11 +214,11 @@ SIDE, LATENTS = 4, 3
 
 def linear_model(**options) -> LinearVAE:
     torch.manual_seed(0)
-    trunk = (lambda z: LinearEncoder(z, SIDE * SIDE), lambda z: LinearDecoder(z, SIDE))
-    return LinearVAE(VAESpec(LATENTS), "gaussian", trunk=trunk, **options).double()
+    architecture = (lambda z: LinearEncoder(z, SIDE * SIDE), lambda z: LinearDecoder(z, SIDE))
+    return LinearVAE(VAESpec(LATENTS), "gaussian", architecture=architecture, **options).double()
 
 
-def gaussian_images(count=400) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+def gaussian_images(count=200) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Images (N, 1, 4, 4) with a known spectrum, the eigenvalues of their covariance and its axes."""
     rng = np.random.default_rng(0)
     axes, _ = np.linalg.qr(rng.standard_normal((16, 16)))
@@ -250,7 +237,7 @@ def exact_terms(model, x):
 
 def minimise(model, x, beta=1.0):
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    options = dict(max_iter=3000, history_size=50, tolerance_grad=1e-9, tolerance_change=1e-14)
+    options = dict(max_iter=1000, history_size=50, tolerance_change=1e-10)
     optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
 
     def loss():
@@ -283,9 +270,9 @@ def test_ppca_log_likelihood_is_that_of_the_best_gaussian():
     assert ppca_log_likelihood(eigenvalues, LATENTS) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0, 6.0, 30.0])
+@pytest.mark.parametrize("beta", [0.5, 6.0, 30.0])
 def test_linear_beta_vae_is_gaussian_rate_distortion(beta):
-    """At s2 = 0.3 the water stands at 0.15, 0.3, 0.9, 1.8 and 9: 3, 3, 3, 2 and 0 of the three components are used."""
+    """At s2 = 0.3 the water stands at 0.15, 1.8 and 9: 3, 2 and 0 of the three components are used."""
     x, eigenvalues, _ = gaussian_images()
     model = linear_model(fixed_variance=0.3)
     recon, kl = minimise(model, x, beta)

@@ -1,0 +1,118 @@
+"""Every model of the factory: what it is called, what it takes and answers, and the scale of its loss."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vae_common.config import RunConfig
+from vae_common.data import ImageSet
+from vae_measures.held_out import measure
+from vae_training.factory import build_model, build_prior
+
+Z, STEP, STEPS_PER_EPOCH, FLOOR = 3, 7, 10, 50.0
+RAMP = RunConfig().epochs / 2 * STEPS_PER_EPOCH
+
+# name -> its settings, its title, and the loss that its reported terms make at step STEP
+MODELS = {
+    "vae": ({}, "VAE", lambda t: t["recon"] + t["kl"]),
+    "gaussian": ({"likelihood": "gaussian"}, "VAE", lambda t: t["recon"] + t["kl"]),
+    "mlp": ({"architecture": "mlp"}, "VAE", lambda t: t["recon"] + t["kl"]),
+    "linear": ({"architecture": "linear", "likelihood": "gaussian"}, "linear VAE", lambda t: t["recon"] + t["kl"]),
+    "beta": ({"beta": 4.0}, "beta-VAE, beta = 4", lambda t: t["recon"] + 4 * t["kl"]),
+    "annealed": (
+        {"anneal": "linear"},
+        "beta-VAE, linear annealing",
+        lambda t: t["recon"] + STEP / RAMP * t["kl"],
+    ),
+    "free bits": ({"free_bits": FLOOR}, "beta-VAE, free bits 50", lambda t: t["recon"] + Z * FLOOR),
+    "capacity": (
+        {"capacity": 5.0},
+        "beta-VAE, beta = 10, capacity 5",
+        lambda t: t["recon"] + 10 * abs(t["kl"] - 5 * STEP / RAMP),
+    ),
+    "iwae": ({"importance_samples": 4}, "IWAE, K = 4", lambda t: -t["bound"]),
+    "many samples": ({"mc_samples": 4}, "VAE, 4 samples", lambda t: t["recon"] + t["kl"]),
+    "cvae": ({"model": "cvae"}, "Conditional VAE", lambda t: t["recon"] + t["kl"]),
+    "ae": ({"model": "ae"}, "Autoencoder", lambda t: t["recon"]),
+    "vqvae": ({"model": "vqvae", "codes": 16}, "VQ-VAE", lambda t: t["recon"] + 0.25 * t["commitment"]),
+    "vqvae by gradients": (
+        {"model": "vqvae", "codes": 16, "codebook": "gradient"},
+        "VQ-VAE",
+        lambda t: t["recon"] + 1.25 * t["commitment"],
+    ),
+    "prior of codes": ({"model": "vqvae", "codes": 16}, "VQ-VAE", lambda t: t["nats"]),
+}
+
+
+def built(name: str) -> nn.Module:
+    config = RunConfig(**{"latent_dim": Z, **MODELS[name][0]}).settled()
+    model = build_model(config, STEPS_PER_EPOCH)
+    return (build_prior(config, model) if name == "prior of codes" else model).eval()
+
+
+def numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: term.item() for name, term in terms.items()}
+
+
+@pytest.fixture(params=MODELS)
+def case(request, digits):
+    """The model's name, the model in float64, and images, labels and noise for its objective."""
+    model = built(request.param).double()
+    x, y = torch.from_numpy(digits.images[:5] / 255), torch.from_numpy(digits.labels[:5])
+    eps = np.random.default_rng(0).standard_normal((5, *model.noise_shape))
+    return request.param, model, x, y, torch.from_numpy(eps)
+
+
+def test_terms_are_means_over_the_batch_and_the_loss_is_made_of_them(case):
+    """A batch given twice over has the same terms. elbo has the KL once, whatever the loss makes of it."""
+    name, model, x, y, eps = case
+    terms = numbers(model.objective(x, y, eps, STEP))
+    twice = (value.repeat(2, *[1] * (value.ndim - 1)) for value in (x, y, eps))
+    assert numbers(model.objective(*twice, STEP)) == pytest.approx(terms, rel=1e-11)
+    assert list(terms)[-1] == "loss"
+    assert terms["loss"] == pytest.approx(MODELS[name][2](terms), rel=1e-12)
+    if "elbo" in terms:
+        assert terms["elbo"] == pytest.approx(-(terms["recon"] + terms["kl"]), rel=1e-12)
+
+
+def test_terms_are_sums_over_one_image_and_those_that_are_measured(case):
+    """The terms are the means of `evaluate`, which has a row for each image, on the same noise."""
+    _, model, x, y, eps = case
+    rows = model.evaluate(x, y, torch.zeros(5, *model.latent_shape, dtype=x.dtype))
+    assert {len(values) for values in rows.values()} == {5}
+    alone = model.evaluate(x[2:3], y[2:3], torch.zeros(1, *model.latent_shape, dtype=x.dtype))
+    for name, values in rows.items():
+        torch.testing.assert_close(alone[name][0], values[2], rtol=1e-11, atol=1e-12)
+    terms = model.objective(x, y, torch.zeros_like(eps), STEP)
+    measured = {"recon": "recon", "kl": "kl", "nats": "prior_nats"}
+    for name, row in measured.items():
+        if name in terms and row in rows:
+            torch.testing.assert_close(terms[name], rows[row].mean(), rtol=1e-11, atol=0)
+
+
+def test_labels_have_a_part_in_conditional_models_only(case):
+    _, model, x, y, eps = case
+    given, without = (numbers(model.objective(x, labels, eps, STEP)) for labels in (y, None))
+    assert (given == without) is not model.conditional
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_asked_of_every_model_is_answered(name, digits):
+    model = built(name)
+    assert model.title == MODELS[name][1]
+    data = ImageSet("digits", "test", digits.images[:20], digits.labels[:20], digits.class_names)
+    measured = measure(model, data, "none", seed=0, batch_size=8)
+    row, results = measured.row(3, 1.0), measured.results()
+    assert (row["epoch"], row["split"], results["images"]) == (3, "test", 20)
+    assert row["recon"] == results["recon"] == pytest.approx(measured.recon.mean(), rel=1e-6)
+    assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    assert "20 images, grey pixels" in measured.summary() and measured.collapse()
+    if model.has_posterior:
+        assert measured.mu.shape == measured.logvar.shape == (20, Z)
+        np.testing.assert_allclose(measured.kl_per_dim.sum(), measured.kl.mean(), rtol=1e-5)
+    if model.has_prior and name not in ("vqvae", "vqvae by gradients"):  # those have one once it is trained
+        drawn = measured.prior_samples(np.random.default_rng(0), np.arange(4))
+        assert drawn.shape == (4, 1, 28, 28) and drawn.min() >= 0 and drawn.max() <= 1
