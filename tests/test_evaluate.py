@@ -316,6 +316,9 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(evaluate
     assert drawer.__name__.endswith("digits") and binarization == "none"
     for encode, weights in ((trained, params), (untrained, initial)):
         np.testing.assert_allclose(encode(x), vae_numpy.encode(weights, x)[0], rtol=0, atol=1e-5)
+    trained, untrained = factors["trained"], factors["untrained"]
+    assert f"{trained['MIG']:11.3f}{untrained['MIG']:11.3f}" in printed
+    assert np.shape(trained["information"]) == np.shape(untrained["information"]) == (16, 2)
 
     assert found.pop("sample_quality")["count"] == 50 and not found
     for head in ("bounds  ", "codes  ", "probes  ", "factors ", "samples "):
@@ -413,6 +416,14 @@ def test_other_models_get_the_sections_that_make_sense(settings, without, with_,
     assert ("recognised as the class asked for" in printed) == conditional
     assert ("the true -log p(x) given its label is at most" in printed) == conditional
     assert ("dynamically binarized" if "binarize" in settings else "grey pixels") in printed
+
+
+def test_nobody_knows_the_factors_of_downloaded_data(few):
+    subject = measured_few(few)
+    assert all(evaluate_run.left_out(name, subject) is None for name in evaluate.SECTIONS)
+    subject = replace(subject, config=replace(subject.config, dataset="mnist"))
+    assert evaluate_run.left_out("factors", subject) == "nobody knows the true factors of mnist"
+    assert evaluate_run.left_out("probes", subject) is None
 
 
 def test_an_impossible_estimate_is_an_error_and_no_number(quick, tmp_path, monkeypatch, capsys):
