@@ -1,6 +1,5 @@
-"""The scores of disentanglement on codes whose scores are known, and the report and probes of a run."""
+"""The scores of disentanglement on codes whose scores are known; the report, and the probes."""
 
-import json
 import math
 
 import numpy as np
@@ -9,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vae_common import digits, figures, sprites
+from vae_common import digits, sprites
 from vae_common.data import ImageSet
+from vae_common.plots import charts
 from vae_measures import disentanglement as dis
 from vae_measures import probes
 
@@ -326,7 +326,7 @@ def test_report_does_not_mix_the_two_up():
 def test_matrix_is_drawn_with_factors_down_and_dimensions_across():
     share = np.zeros((F, 25))
     share[1, 22] = 0.75
-    figure = figures.factor_matrices({"trained": share, "untrained": share / 2}, sprites.FACTOR_NAMES, "Title")
+    figure = charts.factor_matrices({"trained": share, "untrained": share / 2}, sprites.FACTOR_NAMES, "Title")
     left, right, _ = figure.axes
     shown = left.images[0].get_array()
     assert shown.shape == (F, 20)
@@ -335,7 +335,7 @@ def test_matrix_is_drawn_with_factors_down_and_dimensions_across():
     assert right.images[0].get_array().max() == 0.375
     for wrong in (share.T, share * 2, share - 1):
         with pytest.raises(ValueError, match="trained: expected"):
-            figures.factor_matrices({"trained": wrong}, sprites.FACTOR_NAMES, "Title")
+            charts.factor_matrices({"trained": wrong}, sprites.FACTOR_NAMES, "Title")
 
 
 # --- probes --------------------------------------------------------------------------------------------------------
@@ -370,70 +370,3 @@ def test_probe_sets_codes_beside_pca_and_pixels(digits):
     assert max(found["mu, untrained"].values()) < 0.2 < 0.6 < min(found["PCA, 10"].values())
     assert found["pixels, 784"]["linear"] > 0.75
     assert "  mu                       1.000         1.000" in probes.table(found)
-
-
-# --- command lines -------------------------------------------------------------------------------------------------
-
-
-def a_run(folder, dataset="sprites", model="vae"):
-    """A run folder as vae_paper.py leaves it, of a model that was not trained."""
-    import torch
-
-    import vae_paper
-    from vae_common import cli
-    from vae_common.evaluation import about
-    from vae_training.factory import build_model, save_model
-
-    args = vae_paper.build_parser().parse_args(["--dataset", dataset, "--model", model, "--latent-dim", "3"])
-    args.out = str(folder)
-    vae_paper.fill_in(args)
-    cli.make_run_folder(args, "paper")
-    network = build_model(args)
-    with torch.no_grad():
-        network.encoder.mu.weight.mul_(10)
-    save_model(network, model, folder / "weights.safetensors")
-    cli.write_metrics(folder / "metrics.jsonl", [{"epoch": args.epochs, "split": "test", "recon": 1.0, **about(args)}])
-    return folder
-
-
-def test_command_line_writes_scores_and_picture(tmp_path, monkeypatch, capsys):
-    run = a_run(tmp_path / "run")
-    monkeypatch.setattr(dis, "SIZE", 8)
-    monkeypatch.setattr(dis.report, "__defaults__", (500, 100))
-    capsys.readouterr()
-    assert dis.main([str(run), "--votes", "100"]) == 0
-    out = capsys.readouterr().out
-    saved = json.loads((run / "disentanglement.json").read_text())
-    assert saved["votes"] == 100 and saved["factors"] == list(sprites.FACTOR_NAMES)
-    assert f"{saved['trained']['MIG']:11.3f}{saved['untrained']['MIG']:11.3f}" in out
-    assert np.shape(saved["trained"]["information"]) == np.shape(saved["untrained"]["information"]) == (F, 3)
-    assert f"wrote {run / 'figures' / 'factors.png'}" in out and (run / "figures" / "factors.png").exists()
-
-
-def test_probes_command_line(tmp_path, monkeypatch, capsys, digits):
-    run = a_run(tmp_path / "run", "digits")
-    few = ImageSet("digits", "test", digits.images[:300], digits.labels[:300], digits.class_names)
-    monkeypatch.setattr("vae_common.data.load_dataset", lambda *args: few)
-    assert probes.main([str(run)]) == 0
-    saved = json.loads((run / "probes.json").read_text())
-    assert saved["images"] == saved["test_images"] == 300 and saved["binarize"] == "none"
-    assert set(saved["accuracy"]) == {"mu", "mu, untrained", "PCA, 3", "pixels, 784"}
-
-
-@pytest.mark.parametrize(
-    ("command", "run", "reason"),
-    [
-        (dis, dict(dataset="mnist"), "nobody knows the factors of mnist; name a run on digits or sprites"),
-        (dis, dict(dataset="digits", model="cvae"), "expected a run of --model vae or ae, found cvae"),
-        (probes, dict(dataset="digits", model="cvae"), "expected a run of --model vae or ae, found cvae"),
-        (dis, None, "expected the settings of a run"),
-        (probes, None, "expected the settings of a run"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(command, run, reason, tmp_path, capsys):
-    if run is not None:
-        a_run(tmp_path / "run", **run)
-    capsys.readouterr()
-    assert command.main([str(tmp_path / "run")]) == 2
-    error = capsys.readouterr().err
-    assert reason in error and len(error.splitlines()) == 1

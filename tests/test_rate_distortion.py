@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,10 +15,14 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import evaluate
 import rate_distortion
-import vae_paper
+from run_folders import finished_run
+from vae_commands import evaluate_run, rate_distortion_runs
+from vae_common.config import SweepConfig
 from vae_common.data import binarize, load_dataset
+from vae_common.run_folder import make_run_folder
 from vae_common.weights import read_safetensors
-from vae_measures import rate_parts as mutual_information
+from vae_measures import rate_distortion_plane as plane
+from vae_measures import rate_parts
 from vae_measures.rate_parts import EstimateError, decompose, log_densities, log_marginals
 from vae_models.linear_vae import linear_rate_distortion
 from vae_plots.rate_distortion import rate_distortion_plane
@@ -77,7 +83,7 @@ def test_float32_posteriors_as_narrow_as_a_training_makes_them():
     logvar = logvar - np.float32(12)
     z, index = one_code_of_each(mu.astype(float), logvar.astype(float))
     plain = -0.5 * ((z - mu) ** 2 * np.exp(-logvar.astype(float)) + logvar + math.log(2 * math.pi)).sum(axis=1)
-    np.testing.assert_allclose(log_densities(z, index, mu, logvar)[0], plain, atol=mutual_information.ROUNDING)
+    np.testing.assert_allclose(log_densities(z, index, mu, logvar)[0], plain, atol=rate_parts.ROUNDING)
 
 
 # --- the parts of the rate, where they are known -------------------------------------------------------------------
@@ -126,9 +132,9 @@ def test_a_linear_encoder_of_gaussian_images():
     shows at most chi^2 / 2N nats less, here below 0.01."""
     A, std2 = np.array([[1.0, 0.4], [0.5, 0.8]]), np.array([0.3, 0.5])
     root = np.array([[1.2, 0.0], [0.5, 0.6]])
-    mu = rng().normal(size=(6000, 2)) @ root.T @ A.T
+    mu = rng().normal(size=(3000, 2)) @ root.T @ A.T
     C = A @ root @ root.T @ A.T + np.diag(std2)
-    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 6000, rng(1))
+    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 4000, rng(1))
     log_det = np.linalg.slogdet(C)[1]
 
     def normal(covariance):
@@ -211,7 +217,7 @@ def test_a_log_weight_added_once_per_dimension_is_refused(monkeypatch):
         own, mixture = original(z, index, mu, logvar)
         return own, mixture - (z.shape[1] - 1) * math.log(len(mu))
 
-    monkeypatch.setattr(mutual_information, "log_densities", per_dimension)
+    monkeypatch.setattr(rate_parts, "log_densities", per_dimension)
     mu, logvar = posteriors(100, 4)
     refused(mu, logvar, "I(x; z) was estimated as 1")
     refused(np.zeros((100, 4)), np.zeros((100, 4)), "I(x; z) was estimated as 13.82")
@@ -225,7 +231,7 @@ def test_a_sum_of_marginals_for_the_joint_is_refused(monkeypatch):
         own, mixture = original(z, index, mu, logvar)
         return own, log_marginals(z, index, mu, logvar).sum(axis=1) if z.shape[1] > 1 else mixture
 
-    monkeypatch.setattr(mutual_information, "log_densities", factorised)
+    monkeypatch.setattr(rate_parts, "log_densities", factorised)
     refused(np.arange(50.0)[:, None] * [9, 9, 9], np.zeros((50, 3)), "I(x; z)")
 
 
@@ -237,7 +243,7 @@ def test_weights_without_the_code_s_own_image_are_refused(monkeypatch):
         own, _ = original(z, index, mu, logvar)
         return own, original(z, np.zeros_like(index), mu[:20] + 5, logvar[:20])[1]
 
-    monkeypatch.setattr(mutual_information, "log_densities", another_batch)
+    monkeypatch.setattr(rate_parts, "log_densities", another_batch)
     refused(*posteriors(100, 4), "I(x; z)")
 
 
@@ -247,7 +253,7 @@ def test_another_std_than_that_of_the_posterior_is_refused(factor, monkeypatch):
     original = log_densities
     mu, logvar = posteriors(100, 4)
     monkeypatch.setattr(
-        mutual_information,
+        rate_parts,
         "log_densities",
         lambda z, index, mu, logvar: original(z, index, mu, logvar + 2 * math.log(factor)),
     )
@@ -268,29 +274,27 @@ def test_posteriors_that_are_not_finite_are_refused(value):
 @pytest.mark.parametrize("how", ["none", "threshold"])
 def test_distortion_without_z_is_the_loss_of_a_constant_decoder(how, digits):
     x = binarize(digits.images[:200], how)
-    mean = rate_distortion.mean_image(x)
+    mean = plane.mean_image(x)
     logits = torch.from_numpy(np.log(mean / (1 - mean))).expand(200, 1, 28, 28)
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(x).double(), reduction="none")
     expected = bce.sum(dim=(1, 2, 3)).mean().item()
-    assert rate_distortion.distortion_without_z(x, mean, "bernoulli") == pytest.approx(expected, rel=1e-9)
+    assert plane.distortion_without_z(x, mean, "bernoulli") == pytest.approx(expected, rel=1e-9)
     squared = ((x - mean) ** 2).sum(axis=(1, 2, 3)).mean()
-    assert rate_distortion.distortion_without_z(x, mean, "gaussian") == pytest.approx(squared, rel=1e-9)
+    assert plane.distortion_without_z(x, mean, "gaussian") == pytest.approx(squared, rel=1e-9)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_no_constant_is_better_than_the_mean_image(likelihood, digits):
     x = binarize(digits.images[:200], "none")
-    best = rate_distortion.distortion_without_z(x, rate_distortion.mean_image(x), likelihood)
+    best = plane.distortion_without_z(x, plane.mean_image(x), likelihood)
     for seed in range(5):
-        other = np.clip(rate_distortion.mean_image(x) + 0.02 * rng(seed).normal(size=(1, 28, 28)), 1e-9, 1 - 1e-9)
-        assert rate_distortion.distortion_without_z(x, other, likelihood) > best
+        other = np.clip(plane.mean_image(x) + 0.02 * rng(seed).normal(size=(1, 28, 28)), 1e-9, 1 - 1e-9)
+        assert plane.distortion_without_z(x, other, likelihood) > best
 
 
 def test_a_pixel_never_lit_in_training_costs_a_finite_price():
     dark, lit = np.zeros((9, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
-    assert rate_distortion.distortion_without_z(lit, rate_distortion.mean_image(dark), "bernoulli") == pytest.approx(
-        math.log(255 * 9 + 2)
-    )
+    assert plane.distortion_without_z(lit, plane.mean_image(dark), "bernoulli") == pytest.approx(math.log(255 * 9 + 2))
 
 
 def test_entropy_of_a_set_by_enumeration():
@@ -301,23 +305,24 @@ def test_entropy_of_a_set_by_enumeration():
     for x, exact in ((black_and_white, True), (grey, False)):
         p = np.where(outcomes[None], x.reshape(-1, 1, 3), 1 - x.reshape(-1, 1, 3)).prod(axis=2).mean(axis=0)
         entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
-        found = rate_distortion.entropy_of_set(x)
+        found = plane.entropy_of_set(x)
         assert found == pytest.approx(entropy, rel=1e-6) if exact else entropy < found < entropy + math.log(2)
 
 
 def test_pixel_entropy_does_not_depend_on_the_chunks(digits):
     x = binarize(digits.images[:50], "none")
-    whole = rate_distortion.pixel_entropy(x)
-    assert rate_distortion.pixel_entropy(x, at_once=7) == pytest.approx(whole, rel=1e-12)
+    whole = plane.pixel_entropy(x)
+    assert plane.pixel_entropy(x, at_once=7) == pytest.approx(whole, rel=1e-12)
 
 
+@pytest.mark.slow  # 70,000 images; each of the ends has an exact answer above
 def test_the_ends_of_mnist(mnist_dir):
     train, test = (binarize(load_dataset("mnist", split, mnist_dir).images, "none") for split in ("train", "test"))
-    ends = rate_distortion.end_points(test, rate_distortion.mean_image(train), "bernoulli")
+    ends = plane.end_points(test, plane.mean_image(train), "bernoulli")
     assert ends["without_z"] == pytest.approx(205.80, abs=0.005)
     assert ends["floor"] == pytest.approx(45.53, abs=0.005)
     assert ends["entropy"] == pytest.approx(45.53 + math.log(10_000), abs=0.01)
-    own = rate_distortion.distortion_without_z(test, rate_distortion.mean_image(test), "bernoulli")
+    own = plane.distortion_without_z(test, plane.mean_image(test), "bernoulli")
     assert own == pytest.approx(205.65, abs=0.005)
 
 
@@ -335,8 +340,8 @@ def test_the_information_of_the_linear_beta_vae_is_its_rate():
     eigenvalues, theta = np.array([5, 2.5, 1.2]), 1.5
     used = eigenvalues > theta
     std2 = np.where(used, theta / eigenvalues, 1.0)
-    mu = rng().normal(size=(8000, 3)) * np.sqrt(1 - std2)
-    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 8000, rng(1))
+    mu = rng().normal(size=(4000, 3)) * np.sqrt(1 - std2)
+    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 4000, rng(1))
     rate, _, active = linear_rate_distortion(eigenvalues, 3, theta, 1.0)
     assert used.sum() == active == 2
     assert parts.information.value == pytest.approx(rate, abs=FOUR * parts.information.error + 0.01)
@@ -381,13 +386,40 @@ def test_one_run_without_a_beta_is_drawn_too():
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
-SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples", "100", "--sweep", "4", "0.5", "1"]
+SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples", "100", "--sweep"]
+
+
+@pytest.fixture(scope="module")
+def swept(digits, tmp_path_factory):
+    """A finished sweep over 4, 0.5 and 1, on 150 digits as conftest's small_digits; the biases that training began
+    with, model by model. For tests to look at: one that writes takes a copy."""
+    folder, starts = tmp_path_factory.mktemp("sweep") / "whole", []
+    parts, start = {"train": slice(150), "test": slice(150, 200)}, trainer.RunState.start
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = {split: (digits.factors[part], digits.images[part]) for split, part in parts.items()}
+        patch.setattr("vae_common.data._load_drawn", lambda name, split, folder: drawn[split])
+        patch.setattr(
+            trainer.RunState,
+            "start",
+            lambda model, config: starts.append(model.encoder.mu.bias.detach().clone()) or start(model, config),
+        )
+        assert rate_distortion.main([*SWEEP, "4", "0.5", "1", "--out", str(folder)]) == 0
+    return folder, starts
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing takes longer than measuring: `swept` does it."""
+    monkeypatch.setattr(rate_distortion_runs, "save_figure", lambda figure, path: path)
+    monkeypatch.setattr(evaluate_run, "save_figure", lambda figure, path: path)
+
+
+def weights_of(run):
+    return read_safetensors(run / "weights.safetensors")[1]
 
 
 def interrupt_in_step(monkeypatch, number):
     """Ctrl-C during the step with this number, counted over the whole sweep from 1."""
-    import signal
-
     original, steps = trainer.train_step, []
 
     def train_step(state, *args):
@@ -400,85 +432,78 @@ def interrupt_in_step(monkeypatch, number):
     monkeypatch.setattr(trainer, "train_step", train_step)
 
 
-@pytest.mark.parametrize("step", [3, 18])  # in the first beta, with 3 epochs of 5 steps; in the second
-def test_a_sweep_interrupted_and_resumed_equals_an_uninterrupted_one(step, small_digits, monkeypatch, tmp_path, capsys):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert rate_distortion.main([*SWEEP, "--out", str(whole)]) == 0
+def test_a_sweep_interrupted_and_resumed_equals_an_uninterrupted_one(
+    swept, small_digits, no_pictures, monkeypatch, tmp_path, capsys
+):
+    """Interrupted in the first beta, of 3 epochs of 5 steps, and in the second."""
+    (whole, _), broken = swept, tmp_path / "broken"
+    for step, argv in ((3, [*SWEEP, "4", "0.5", "1", "--out", str(broken)]), (17, ["--resume", str(broken)])):
+        with monkeypatch.context() as patched:
+            interrupt_in_step(patched, step)
+            assert rate_distortion.main(argv) == 130
+        assert f"interrupted; go on with --resume {broken}" in capsys.readouterr().err
+    assert rate_distortion.main(["--resume", str(broken)]) == 0
     printed = capsys.readouterr().out
     assert "beta 1, 1 epoch, from the weights of" in printed and "rate_distortion_plane.png" in printed
-    with monkeypatch.context() as patched:
-        interrupt_in_step(patched, step)
-        assert rate_distortion.main([*SWEEP, "--out", str(broken)]) == 130
-    assert f"interrupted; go on with --resume {broken}" in capsys.readouterr().err
-    assert rate_distortion.main(["--resume", str(broken)]) == 0
     results = [json.loads((folder / "results.json").read_text()) for folder in (whole, broken)]
     assert results[0] == results[1]
     assert [model["beta"] for model in results[0]["models"]] == [0.5, 1, 4]
     for beta in ("0.5", "1", "4"):
-        first, second = (read_safetensors(f / f"beta-{beta}" / "weights.safetensors")[1] for f in (whole, broken))
+        first, second = (weights_of(folder / f"beta-{beta}") for folder in (whole, broken))
         for name in first:
             np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_a_model_of_a_sweep_is_a_run_of_its_own(small_digits, tmp_path, capsys):
+def test_a_warm_start_begins_with_the_weights_of_the_beta_before(swept):
+    folder, starts = swept
+    assert len(starts) == 3
+    for start, before in zip(starts[1:], ("0.5", "1"), strict=True):
+        np.testing.assert_array_equal(start, weights_of(folder / f"beta-{before}")["encoder.mu.bias"])
+
+
+def test_a_model_of_a_sweep_is_a_run_of_its_own(swept, small_digits, no_pictures, tmp_path):
     """The other commands read it, and find the numbers that the sweep found."""
-    out = tmp_path / "sweep"
-    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out)]) == 0
-    model = json.loads((out / "results.json").read_text())["models"][0]
-    assert evaluate.main([str(out / "beta-2"), "--importance-samples", "2", "--only", "bounds"]) == 0
-    measured = json.loads((out / "beta-2" / "evaluation.json").read_text())
+    run = shutil.copytree(swept[0] / "beta-4", tmp_path / "run")
+    [model] = [one for one in json.loads((swept[0] / "results.json").read_text())["models"] if one["beta"] == 4]
+    assert evaluate.main([str(run), "--importance-samples", "2", "--only", "bounds"]) == 0
+    measured = json.loads((run / "evaluation.json").read_text())
     assert measured["elbo"] == pytest.approx(model["test"]["elbo"], rel=1e-6)
     assert measured["active_units"] == model["active_units"]
-    assert rate_distortion.main([str(out / "beta-2"), "--samples", "100"]) == 0
-    placed = json.loads((out / "beta-2" / "rate_distortion.json").read_text())
-    assert placed["models"] == [model]
-    assert (out / "beta-2" / "figures" / "rate_distortion_plane.png").exists()
+    assert rate_distortion.main([str(run), "--samples", "100"]) == 0
+    assert json.loads((run / "rate_distortion.json").read_text())["models"] == [model]
+    assert (swept[0] / "figures" / "rate_distortion_plane.png").exists()
 
 
-def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(small_digits, tmp_path):
-    out = tmp_path / "sweep"
-    assert rate_distortion.main([*SWEEP, "--out", str(out)]) == 0
+def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swept, small_digits, no_pictures, tmp_path):
+    out = shutil.copytree(swept[0], tmp_path / "sweep")
     (out / "beta-0.5" / "notes.txt").write_text("mine")
     (out / "beta-mine").mkdir()
     (out / "beta-mine" / "config.json").write_text("{}")
-    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out)]) == 2  # without --overwrite nothing is touched
+    assert rate_distortion.main([*SWEEP, "2", "--out", str(out)]) == 2  # without --overwrite nothing is touched
     assert (out / "beta-4" / "weights.safetensors").exists()
-    assert rate_distortion.main([*SWEEP[:-3], "2", "--out", str(out), "--overwrite"]) == 0
+    assert rate_distortion.main([*SWEEP, "2", "--first-epochs", "1", "--out", str(out), "--overwrite"]) == 0
     assert sorted(path.name for path in out.glob("beta-*")) == ["beta-0.5", "beta-2", "beta-mine"]
     assert [path.name for path in (out / "beta-0.5").iterdir()] == ["notes.txt"]
     assert (out / "beta-mine" / "config.json").exists() and (out / "beta-2" / "weights.safetensors").exists()
-
-
-def test_a_warm_start_begins_with_the_weights_of_the_beta_before(small_digits, monkeypatch, tmp_path):
-    starts, original = [], trainer.RunState.start
-    monkeypatch.setattr(
-        trainer.RunState,
-        "start",
-        lambda model, settings: starts.append(model.encoder.mu.bias.detach().clone()) or original(model, settings),
-    )
-    assert rate_distortion.main([*SWEEP, "--out", str(tmp_path / "run")]) == 0
-    for start, before in zip(starts[1:], ("0.5", "1"), strict=True):
-        weights = read_safetensors(tmp_path / "run" / f"beta-{before}" / "weights.safetensors")[1]
-        np.testing.assert_array_equal(start, weights["encoder.mu.bias"])
+    assert len((out / "beta-2" / "metrics.jsonl").read_text().splitlines()) == 2  # train and test, of one epoch
 
 
 def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, capsys):
-    original = log_densities
+    run = finished_run(tmp_path / "run", latent_dim=2)
     monkeypatch.setattr(
-        mutual_information, "log_densities", lambda *args: (original(*args)[0], original(*args)[1] - 20.0)
+        rate_parts, "log_densities", lambda *args: (log_densities(*args)[0], log_densities(*args)[1] - 20.0)
     )
-    assert rate_distortion.main([*SWEEP, "--out", str(tmp_path / "run")]) == 2
+    capsys.readouterr()
+    assert rate_distortion.main([str(run), "--samples", "50"]) == 2
     error = capsys.readouterr().err
     assert "I(x; z) was estimated as" in error and len(error.splitlines()) == 1
-    assert not (tmp_path / "run" / "results.json").exists()
+    assert not (run / "rate_distortion.json").exists()
 
 
-def test_other_objectives_have_no_slope(small_digits, monkeypatch, tmp_path):
-    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
-    run = str(tmp_path / "run")
-    assert vae_paper.main(["--epochs", "1", "--latent-dim", "2", "--capacity", "5", "--out", run]) == 0
-    assert rate_distortion.main([run, "--samples", "50"]) == 0
-    assert json.loads((tmp_path / "run" / "rate_distortion.json").read_text())["models"][0]["beta"] is None
+def test_other_objectives_have_no_slope(small_digits, no_pictures, tmp_path):
+    run = finished_run(tmp_path / "run", latent_dim=2, capacity=5.0)
+    assert rate_distortion.main([str(run), "--samples", "50"]) == 0
+    assert json.loads((run / "rate_distortion.json").read_text())["models"][0]["beta"] is None
 
 
 @pytest.mark.parametrize(
@@ -486,8 +511,9 @@ def test_other_objectives_have_no_slope(small_digits, monkeypatch, tmp_path):
     [
         ([], "name a finished RUN to place in the plane"),
         (["nothing"], "expected the settings of a run"),
-        (["nothing", "--sweep", "--lr", "0.1"], "--lr cannot be given with RUN"),
-        (["--resume", "nothing"], "nothing: expected a sweep to go on with"),
+        (["nothing", "--sweep", "--lr", "0.1"], "--sweep cannot be given with RUN"),
+        (["nothing", "--lr", "0.1"], "--lr cannot be given with RUN"),
+        (["--resume", "nothing"], "config.json: expected the settings of a run"),
         (["--resume", "nothing", "--epochs", "5"], "--epochs cannot be given with --resume"),
         (["--sweep", "1", "0"], "expected a finite number above 0, got '0'"),
         (["--sweep", "1", "many"], "expected a finite number above 0, got 'many'"),
@@ -503,23 +529,28 @@ def test_what_cannot_be_done_is_said_in_one_line(flags, reason, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_that_have_no_place_in_the_plane(small_digits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
-    assert vae_paper.main(["--model", "ae", "--epochs", "1", "--out", str(tmp_path / "ae")]) == 0
-    capsys.readouterr()
-    assert rate_distortion.main([str(tmp_path / "ae")]) == 2
-    error = capsys.readouterr().err
-    assert "this is --model ae" in error and len(error.splitlines()) == 1
+def test_runs_that_have_no_place_in_the_plane(tmp_path, capsys):
+    for settings in (dict(model="ae"), dict(architecture="linear", likelihood="gaussian")):
+        run = finished_run(tmp_path / "-".join(settings), latent_dim=2, **settings)
+        capsys.readouterr()
+        assert rate_distortion.main([str(run)]) == 2
+        error = capsys.readouterr().err
+        assert "the plane is for --model vae" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("file", "text"),
-    [("config.json", '{"level": "paper"}'), ("config.json", "{"), ("results.json", "{"),
-     ("results.json", '{"models": [{"beta": 7.0}]}')],
-)  # fmt: skip
-def test_a_sweep_that_is_none_is_not_resumed(file, text, tmp_path, capsys):
-    (tmp_path / "config.json").write_text('{"level": "rate_distortion", "sweep": [1.0]}')
-    (tmp_path / file).write_text(text)
-    assert rate_distortion.main(["--resume", str(tmp_path)]) == 2
+    ("file", "text", "wanted"),
+    [
+        ("config.json", '{"level": "paper"}', "it is a run of level 'paper'"),
+        ("config.json", "{", "expected the settings of a run"),
+        ("results.json", "{", "expected the results of a sweep to go on with"),
+        ("results.json", '{"models": [{"beta": 7.0}]}', "its betas are others than those of config.json"),
+    ],
+)
+def test_a_sweep_that_is_none_is_not_resumed(file, text, wanted, tmp_path, capsys):
+    folder = make_run_folder(SweepConfig(sweep=(1.0,), out=str(tmp_path / "sweep")).settled(), "rate_distortion")
+    (folder / file).write_text(text)
+    capsys.readouterr()
+    assert rate_distortion.main(["--resume", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert "expected a sweep to go on with" in error and len(error.splitlines()) == 1
+    assert wanted in error and len(error.splitlines()) == 1

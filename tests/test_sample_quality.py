@@ -1,7 +1,6 @@
 """What is said of samples: distances against closed forms, shares against enumeration, copies that were planted."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from synthetic_mnist import synthetic_images
 from vae_common.data import ImageSet, binarize
+from vae_common.evaluation import Evaluation
 from vae_measures import sample_quality as sq
 from vae_plots.evaluation import classes_of_samples, nearest_images
 
@@ -142,10 +142,14 @@ def test_the_error_of_the_share_is_that_of_dealing_the_images_out_anew(digits):
 # --- samples and the classifier ------------------------------------------------------------------------------------
 
 
-def a_model(pixels, conditional=False, latents=3):
-    """What `report` needs of a measured model whose decoder answers with these pixel means for its M codes."""
-    data = ImageSet("digits", "test", images(40), np.arange(40) % 10, tuple("0123456789"))
-    return SimpleNamespace(data=data, mu=np.zeros((40, latents)), decode=pixels, conditional=conditional)
+def a_model(pixels, conditional=False, data: ImageSet | None = None) -> Evaluation:
+    """A measured model of Z = 3 whose decoder answers with these pixel means for its M codes."""
+    data = data or ImageSet("digits", "test", images(40), np.arange(40) % 10, tuple("0123456789"))
+    codes = np.zeros((len(data), 3), np.float32)
+    terms = dict(x=None, recon=None, kl=None)  # which samples of the prior do not need
+    return Evaluation(
+        data, "none", "bernoulli", eps=codes, decode=pixels, mu=codes, logvar=codes, conditional=conditional, **terms
+    )
 
 
 def test_samples_are_drawn_as_the_data_are():
@@ -174,42 +178,115 @@ def test_images_are_binarized_alike_in_parts(how):
 
 
 @pytest.fixture(scope="module")
-def bars() -> tuple[np.ndarray, np.ndarray]:
+def bars() -> tuple[ImageSet, ImageSet]:
+    """600 images to train on and 200 to test on: bars in ten places."""
     x, y = synthetic_images(800, seed=0)
-    return x[:, None], y.astype(np.int64)
+    parts = {"train": slice(600), "test": slice(600, 800)}
+    labels, names = y.astype(np.int64), tuple("0123456789")
+    return tuple(ImageSet("bars", split, x[part, None], labels[part], names) for split, part in parts.items())
 
 
-def test_the_classifier_is_seeded_and_learns(bars):
-    x, y = bars
-    one, other = (sq.train_classifier(x[:600], y[:600], 10, seed=3) for _ in range(2))
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+@pytest.fixture(scope="module")
+def classifier(bars) -> sq.Classifier:
+    return sq.train_classifier(bars[0].images, bars[0].labels, 10, seed=0)
+
+
+def test_the_classifier_is_seeded(bars):
+    x, y = bars[0].images[:65], bars[0].labels[:65]
+    one, same, other = (sq.train_classifier(x, y, 10, seed) for seed in (3, 3, 4))
+    for a, b in zip(one.parameters(), same.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    seen = sq.look(one, x[600:])
-    assert (seen.guess == y[600:]).mean() == 1  # bars in ten places
+    assert not torch.equal(one.logits.weight, other.logits.weight)
+
+
+def test_the_classifier_learns(bars, classifier):
+    seen = sq.look(classifier, bars[1].images)
+    assert (seen.guess == bars[1].labels).all()
     assert seen.features.shape == (200, 128)
-    expected = one(torch.from_numpy(x[600:]) / 255).softmax(dim=1).detach()
+    expected = classifier(torch.from_numpy(bars[1].images) / 255).softmax(dim=1).detach()
     torch.testing.assert_close(torch.from_numpy(seen.probability), expected)
-    assert seen.surely == pytest.approx((expected.max(dim=1).values >= 0.9).double().mean().item())
 
 
-def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars):
-    x, y = bars
-    train, test = (
-        ImageSet("bars", "", x[part], y[part], tuple("0123456789")) for part in (slice(600), slice(600, 800))
-    )
-    order = rng().permutation(600)
+def test_what_is_recognised_with_confidence_by_enumeration():
+    """The largest probability of an image counts, from 0.9 on; not the least, the mean or that of the first class."""
+    probability = np.array([[0.9, 0.1, 0], [0.05, 0, 0.95], [0.89, 0.11, 0], [0.4, 0.3, 0.3], [0, 1, 0]])
+    seen = sq.Seen(np.zeros((5, 2)), probability)
+    assert seen.confident == 3 / 5
+    assert seen.guess.tolist() == [0, 2, 0, 0, 1]
+
+
+def spy(monkeypatch, name: str) -> list[tuple]:
+    """The arguments and the answer of each call of a function of the module, which does what it did."""
+    calls, original = [], getattr(sq, name)
+
+    def wrapped(*args):
+        calls.append((*args, original(*args)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(sq, name, wrapped)
+    return calls
+
+
+def distances(some: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """To the nearest, Euclidean, pixels in [0, 1]."""
+    some, among = (value.reshape(len(value), -1) / 255 for value in (some, among))
+    squared = (some**2).sum(axis=1)[:, None] + (among**2).sum(axis=1) - 2 * some @ among.T
+    return np.sqrt(squared.min(axis=1).clip(0))
+
+
+def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classifier, monkeypatch):
+    """And each of its figures is what it is called, recomputed from the images and what the classifier said."""
+    (train, test), order = bars, rng().permutation(600)
+    x, y = train.images / np.float32(255), train.labels
+    trainings = []
+    monkeypatch.setattr(sq, "train_classifier", lambda *args: trainings.append(args) or classifier)
 
     def copies(z):
-        return x[order[: len(z)]] / np.float32(255)
+        return x[order[: len(z)]]
 
     def ones(z):
-        return x[:600][y[:600] == 1][np.arange(len(z)) % 60] / np.float32(255) * np.float32(0.95)
+        return x[y == 1][np.arange(len(z)) % 60] * np.float32(0.95)
 
-    models = (SimpleNamespace(data=test, mu=np.zeros((200, 2)), decode=decode) for decode in (copies, ones))
-    (good, arrays_), (poor, _) = (sq.report(model, train, "none", 0) for model in models)
-    assert arrays_["copies"].suspicious and good["nearer_to_train"]["share"] == 1
+    found = {}
+    for name, decode in (("good", copies), ("poor", ones)):
+        with monkeypatch.context() as patched:
+            looked, compared = spy(patched, "look"), spy(patched, "frechet_distance")
+            figures, shown = sq.report(a_model(decode, data=test), train, "none", 0)
+        found[name] = dict(figures)
+        images, seen = ([call[k] for call in looked] for k in (1, 2))
+        samples = images[0]
+        np.testing.assert_array_equal(samples, np.floor(255 * decode(np.zeros(200)) + 0.5))
+        assert {image.tobytes() for image in images[1]} <= {image.tobytes() for image in train.images}
+        assert images[2].std() > 70 and images[3] is test.images  # uniform noise has 74
+        probability = dict(zip(("samples", "train", "noise", "test"), (one.probability for one in seen), strict=True))
+        guess = {key: probability[key].argmax(axis=1) for key in ("test", "samples")}
+        share = {key: np.array([(value == k).mean() for k in range(10)]) for key, value in guess.items()}
+        p, q = ((200 * share[key] + 1) / 210 for key in ("samples", "test"))
+        near, near_test = distances(samples, train.images), distances(samples, test.images)
+        assert figures.pop("count") == 200
+        assert figures.pop("classifier_accuracy") == (guess["test"] == test.labels).mean()
+        assert figures.pop("class_shares") == {key: pytest.approx(value) for key, value in share.items()}
+        entropies = {key: -sum(s * math.log(s) for s in value if s) for key, value in share.items()}
+        assert figures.pop("class_entropy") == pytest.approx(entropies)
+        assert figures.pop("class_kl") == pytest.approx((p * np.log(p / q)).sum())
+        confident = {key: (np.sort(value)[:, -1] >= 0.9).mean() for key, value in probability.items()}
+        assert figures.pop("recognised_with_confidence") == pytest.approx(confident)
+        for (some, at_test, _), one in zip(compared, seen[:3], strict=True):
+            np.testing.assert_array_equal(some, one.features)
+            np.testing.assert_array_equal(np.sort(at_test, axis=0), np.sort(seen[3].features, axis=0))
+        expected = dict(zip(("samples", "train", "noise"), (call[-1] for call in compared), strict=True))
+        assert figures.pop("frechet_distance") == expected
+        medians = {"samples": np.median(near), "test": np.median(distances(test.images, train.images))}
+        assert figures.pop("nearest_training_image") == pytest.approx(medians, rel=1e-5, abs=1e-5)
+        nearer = figures.pop("nearer_to_train")
+        assert nearer["share"] == (near < near_test).mean() and nearer["expected"] == 0.75
+        assert (nearer["error"], nearer["telling"]) == (shown["copies"].error, shown["copies"].telling)
+        assert figures == {}
+    assert all(images is train.images and seed == 0 for images, _, _, seed, _ in trainings)
+
+    good, poor = found["good"], found["poor"]
+    assert good["nearer_to_train"]["share"] == 1
     assert good["nearest_training_image"]["samples"] < 0.15 < 1 < good["nearest_training_image"]["test"]
-    assert good["classifier_accuracy"] == 1
     assert good["class_entropy"]["samples"] > 2.2 and good["class_kl"] < 0.05
     assert poor["class_entropy"]["samples"] == 0 and poor["class_shares"]["samples"][1] == 1
     assert poor["class_kl"] > 1.5 > 10 * good["class_kl"]
@@ -220,6 +297,21 @@ def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars):
     assert poor["frechet_distance"]["train"] == distance["train"]  # the same reference for any model
     lines = sq.table(good)
     assert f"{distance['samples']:.1f}" in lines and "100.0%, by chance 75.0%" in lines
+
+
+def test_how_often_the_class_asked_for_is_recognised(bars, classifier, monkeypatch):
+    """A conditional model that draws the class asked for where z[0] > 0, else the next one."""
+    (train, test), right = bars, []
+    monkeypatch.setattr(sq, "train_classifier", lambda *args: classifier)
+    one_of_each = test.images[[np.flatnonzero(test.labels == k)[0] for k in range(10)]] / np.float32(255)
+
+    def decode(z, y):
+        right.extend(z[:, 0] > 0)
+        return one_of_each[np.where(z[:, 0] > 0, y, (y + 1) % 10)]
+
+    figures, _ = sq.report(a_model(decode, conditional=True, data=test), train, "none", 0)
+    assert figures["recognised_as_asked"] == np.mean(right) and 0.3 < np.mean(right) < 0.7
+    assert f"recognised as the class asked for         {np.mean(right):9.1%}" in sq.table(figures)
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------

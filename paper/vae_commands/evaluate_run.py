@@ -137,13 +137,13 @@ def picture_of_bounds(run: Run, log_p: str, mean: dict, gain: dict, elbo: np.nda
 # --- codes --------------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def posteriors(run: Run, data: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """mu, logvar (N, Z) of all images of `data`."""
     like, rng, parts = next(run.model.parameters()), generator(run.config.seed, "evaluation"), []
     for chunk in chunks(len(data), 500):
         x = torch.from_numpy(binarize(data.images[chunk], run.config.binarize, rng)).to(like)
-        with torch.no_grad():
-            parts.append(run.model.encode(x, torch.from_numpy(data.labels[chunk]).to(like.device)))
+        parts.append(run.model.encode(x, torch.from_numpy(data.labels[chunk]).to(like.device)))
     mu, logvar = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return mu, logvar
 
@@ -197,7 +197,6 @@ def probed(run: Run) -> tuple[str, dict]:
 
 
 def factors(run: Run) -> tuple[str, dict]:
-
     name, binarization, votes = run.config.dataset, run.config.binarize, run.votes
     rng = generator(run.config.seed, "evaluation", 2)
     found = scores.report(DRAWN[name], *run.encoders, binarization, rng, votes=votes)
