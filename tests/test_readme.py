@@ -1,10 +1,10 @@
-"""What README.md and the exercise pages quote is there: commands, flags, files, links, functions, numbers."""
+"""What the pages say is there: commands and their flags, files, links, functions, and the numbers that are cheap."""
 
-import argparse
 import importlib.util
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,91 +13,111 @@ import pytest
 import conv_vae
 import vae_lowlevel
 import vae_numpy
-from vae_common.data import load_dataset
+import vae_paper
+from vae_common import cli
+from vae_common.config import RunConfig
+from vae_common.data import entropy_floor, load_dataset
+from vae_common.errors import UsageError
 from vae_common.spec import VAESpec
+from vae_common.weights import PRETRAINED, load_weights
+from vae_measures import loss_conventions
 from vae_training import trainer
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "exercises").glob("*.md"))]
-ids = [str(page.relative_to(ROOT)) for page in PAGES]
+FOLDERS = ("numpy", "pytorch_lowlevel", "paper", "exercises", "tests")
+FRONT, TOUR = ROOT / "README.md", ROOT / "paper" / "README.md"
+PAGES = [FRONT, TOUR, ROOT / "tests" / "README.md", *sorted((ROOT / "exercises").glob("*.md"))]
+PAGES.append(ROOT / "numpy" / "vae_common" / "pretrained" / "README.md")
+TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
+README = TEXT[FRONT]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 RUN = "python3 -m venv .venv && .venv/bin/python -m pip install -e . && .venv/bin/python paper/vae_paper.py"
 TEST = "python3 -m venv .venv && .venv/bin/python -m pip install -e '.[test]' && .venv/bin/python -m pytest"
 
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
 
 def prose(text: str) -> str:
     return FENCE.sub("", text)
 
 
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
 def commands(text: str) -> list[str]:
-    """Every line of the shell blocks, and every `python ...` in the prose."""
+    """Every line of the shell blocks, every `python ...` in the prose, and every row of flags of paper/vae_paper.py."""
     lines = [line for kind, body in FENCE.findall(text) if kind in ("bash", "sh") for line in body.splitlines()]
-    return [*lines, *re.findall(r"`((?:[A-Z_]+=\S+ )*python [^`]*)`", prose(text))]
+    rows = re.findall(r"^\| `(--[^`]*)`", text, re.MULTILINE)
+    spans = re.findall(r"`((?:[A-Z_]+=\S+ )*(?:python|torchrun) [^`]*)`", prose(text))
+    return [*lines, *spans, *(f"python paper/vae_paper.py {flags}" for flags in rows)]
+
+
+@cache
+def parser_of(script: str):
+    """The parser that a script gives to `cli.run`; the command itself is not carried out."""
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    sys.path.insert(0, str((ROOT / script).parent))  # as Python does for a script
+    given = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "run", lambda parser, *_, **__: given.append(parser))
+        try:
+            spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+            module.main([])
+        finally:
+            sys.path.pop(0)
+    return given[0]
 
 
 def check_command(line: str) -> None:
-    """Raises AssertionError unless the command's files exist and its scripts' own parsers accept its flags."""
+    """Raises AssertionError unless the command's files exist and its script takes its flags."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    words, parts = list(lexer), [[]]
-    for word in words:
+    parts = [[]]
+    for word in lexer:
+        assert not word.endswith(".py") or (ROOT / word).is_file(), f"{line}: there is no {word}"
         if word in ("&&", "||", "|", ";"):
             parts.append([])
-        else:
+        elif parts[-1] or not re.fullmatch(r"[A-Z_]+=.*", word):  # a variable before the command is no part of it
             parts[-1].append(word)
-    for part in parts:
-        while part and re.fullmatch(r"[A-Z_]+=.*", part[0]):
-            part.pop(0)
-        for word in part:
-            assert not word.endswith(".py") or (ROOT / word).is_file(), f"{line}: there is no {word}"
-        if re.fullmatch(r"(\.venv/bin/)?python3?", part[0]) and len(part) > 1:
-            check_python(line, part[1:])
-        if part[0] == "torchrun":
-            check_python(line, part[next(i for i, word in enumerate(part) if word.endswith(".py")) :])
+    for program, *arguments in parts:
+        if program == "torchrun":
+            check_python(line, arguments[[word.endswith(".py") for word in arguments].index(True) :])
+        elif re.fullmatch(r"(\.venv/bin/)?python3?", program):
+            check_python(line, arguments)
 
 
 def check_python(line: str, arguments: list[str]) -> None:
-    if arguments[0] == "-m":
-        assert arguments[1] in ("venv", "pip", "pytest", "ruff"), f"{line}: python -m {arguments[1]}"
+    script, *arguments = arguments
+    if script == "-m":
+        assert arguments[0] in ("venv", "pip", "pytest", "ruff"), f"{line}: python -m {arguments[0]}"
+        if "-k" in arguments:
+            file = next(word for word in arguments if word.endswith(".py"))
+            wanted = arguments[arguments.index("-k") + 1]
+            assert wanted in (ROOT / file).read_text(encoding="utf-8"), f"{line}: no test is called {wanted}"
         return
-    assert arguments[0].endswith(".py"), f"{line}: {arguments[0]} is no script"
-    spec = importlib.util.spec_from_file_location(Path(arguments[0]).stem, ROOT / arguments[0])
-    sys.path.insert(0, str((ROOT / arguments[0]).parent))  # as Python does for a script
     try:
-        spec.loader.exec_module(script := importlib.util.module_from_spec(spec))
-    finally:
-        sys.path.pop(0)
-    if not hasattr(script, "build_parser"):
-        assert not arguments[1:], f"{line}: {arguments[0]} has no build_parser() to check its flags with"
-        return
-    parser: argparse.ArgumentParser = script.build_parser()
-    try:
-        parser.parse_args(arguments[1:])
-    except SystemExit as stop:
-        raise AssertionError(f"{line}: {arguments[0]} refuses these flags") from stop
-
-
-# --- commands -----------------------------------------------------------------------------------------------------
+        typed = vars(parser_of(script).parse_args(arguments))
+        if script == "paper/vae_paper.py" and "resume" not in typed:
+            vae_paper.refuse_contradictions(RunConfig(**typed))
+    except (SystemExit, UsageError) as refusal:
+        raise AssertionError(f"{line}: {script} refuses these flags: {refusal}") from refusal
 
 
 def test_the_two_commands_stand_in_a_block_of_one_line_each():
     assert [body for kind, body in FENCE.findall(README) if kind == "bash"] == [f"{RUN}\n", f"{TEST}\n"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@each_page
 def test_quoted_commands_name_files_and_flags_that_exist(page):
-    for command in commands(page.read_text(encoding="utf-8")):
+    for command in commands(TEXT[page]):
         check_command(command)
 
 
 def test_the_commands_are_found():
-    found = commands(README)
-    assert len(found) >= 15
-    for script in ("numpy/vae_numpy.py", "pytorch_lowlevel/vae_lowlevel.py", "paper/vae_paper.py"):
-        assert sum(script in command for command in found) >= 2
+    assert len(commands(README)) >= 20 and len(commands(TEXT[TOUR])) >= 40
+    assert "python paper/vae_paper.py --amp --beta 0.5" in commands(TEXT[TOUR])
 
 
 @pytest.mark.parametrize(
@@ -105,12 +125,12 @@ def test_the_commands_are_found():
     [
         "python paper/vae_papers.py",
         "python paper/vae_paper.py --latent 2",
-        "python paper/vae_paper.py --dataset mnits",
+        "python paper/vae_paper.py --beta 4 --model ae",
         "python3 -m venv .venv && python numpy/vae_numpy.py --epochs 3",
         "OMP_NUM_THREADS=1 python pytorch_lowlevel/vae_lowlevel.py --epochs 0",
         "diff -y numpy/vae_numpy.py numpy/vae_lowlevel.py | less",
-        "python tests/compare_levels.py --no-such-flag",
         "torchrun --standalone --nproc-per-node 2 paper/vae_paper.py --latent 2",
+        "python -m pytest tests/test_readme.py -k no_such_" + "test",
     ],
 )
 def test_a_wrong_command_is_noticed(command, capsys):
@@ -118,7 +138,7 @@ def test_a_wrong_command_is_noticed(command, capsys):
         check_command(command)
 
 
-# --- links, anchors, placeholders ---------------------------------------------------------------------------------
+# --- links, files, folders ----------------------------------------------------------------------------------------
 
 
 def anchors(page: Path) -> set[str]:
@@ -139,21 +159,50 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@each_page
 def test_links_pictures_and_anchors_resolve(page):
-    assert broken_links(page, page.read_text(encoding="utf-8")) == []
+    assert broken_links(page, TEXT[page]) == []
 
 
 def test_a_broken_link_is_noticed():
-    page = ROOT / "README.md"
     broken = ("nowhere.md", "gallery/none.png", "#no-such-heading", "..", "exercises/01_latent_space.md#none")
-    assert broken_links(page, " ".join(f"[text]({link})" for link in broken)) == list(broken)
-    assert broken_links(page, "[a](LICENSE) [b](#the-three-levels) [c](https://arxiv.org/abs/1312.6114)") == []
+    assert broken_links(FRONT, " ".join(f"[text]({link})" for link in broken)) == list(broken)
+    assert broken_links(FRONT, "[a](LICENSE) [b](#the-three-levels) [c](https://arxiv.org/abs/1312.6114)") == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_no_placeholder_is_left(page):
-    assert re.findall(r"\{\{[A-Z0-9_]*\}\}", page.read_text(encoding="utf-8")) == []
+def missing_files(text: str) -> list[str]:
+    """The files of code that a text names, by path or by bare name, and that are nowhere in the project."""
+    there = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    for others in ("https://", *(loss.where for loss in loss_conventions.PUBLIC)):  # these name files of others
+        text = re.sub(re.escape(others) + r"\S*", "", text)
+    named = set(re.findall(r"(?<![\w/<])(?:\.\./)*([\w/]+\.(?:py|js))\b", text))
+    named = {name for name in named if "my_work" not in name}  # the learner's
+    return sorted(name for name in named if not any(path.endswith(f"/{name}") for path in there))
+
+
+@each_page
+def test_no_page_names_a_file_that_does_not_exist(page):
+    assert missing_files(TEXT[page]) == []
+
+
+def test_a_missing_file_is_noticed():
+    text = "`paper/vae_paper.py` and spec.py are there, `paper/spec.py` and trunks.py are not."
+    assert missing_files(text) == ["paper/spec.py", "trunks.py"]
+
+
+def test_the_map_names_every_folder_and_no_other():
+    block = README.split("## The map")[1].split("```")[1]
+    found = [path for folder in FOLDERS for path in (ROOT / folder, *(ROOT / folder).rglob("*")) if path.is_dir()]
+    names = {path.name for path in found if any(path.glob("*.*"))} - {"__pycache__", "my_work"}
+    assert [name for name in sorted(names) if f"{name}/" not in block] == []
+    assert [name for name in re.findall(r"^ *(\w+)/", block, re.MULTILINE) if name not in names] == []
+
+
+def test_the_front_page_is_short():
+    assert README.count("\n") <= 300
+
+
+# --- maths --------------------------------------------------------------------------------------------------------
 
 
 def fragile_maths(text: str) -> list[str]:
@@ -171,9 +220,9 @@ def fragile_maths(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@each_page
 def test_inline_maths_is_robust(page):
-    assert fragile_maths(page.read_text(encoding="utf-8")) == []
+    assert fragile_maths(TEXT[page]) == []
 
 
 @pytest.mark.parametrize(
@@ -183,44 +232,54 @@ def test_fragile_maths_is_noticed(maths):
     assert len(fragile_maths(f"{maths} \n")) == 1
 
 
-# --- what the text says of the code -------------------------------------------------------------------------------
+# --- what the text says of the code, and numbers ------------------------------------------------------------------
 
 
 def test_the_functions_that_the_derivation_names_exist():
-    lines = re.findall(r"\*In the code:\*(.*?)\n\n", README, re.DOTALL)
+    lines = re.findall(r"\*In the\s+code:\*(.*?)\n\n", README, re.DOTALL)
     names = {name for line in lines for name in re.findall(r"`([a-z_]+)`", line)} - {"mu", "logvar", "recon", "kl"}
     assert {"encode", "decode", "reparameterize", "elbo_terms", "gaussian_kl", "bernoulli_recon"} <= names
-    both = [name for name in names if hasattr(vae_numpy, name) and hasattr(vae_lowlevel, name)]
-    assert names - set(both) == {"train_epoch", "train_step"}
+    both = {name for name in names if hasattr(vae_numpy, name) and hasattr(vae_lowlevel, name)}
+    assert names - both == {"train_epoch", "train_step"}
     assert hasattr(vae_lowlevel, "train_epoch") and hasattr(trainer, "train_step")
-    for name in ("encode", "decode", "reparameterize", "elbo_terms"):
-        assert hasattr(conv_vae.ConvVAE, name)
+    assert all(hasattr(conv_vae.ConvVAE, name) for name in ("encode", "decode", "reparameterize", "elbo_terms"))
+
+
+def test_level_1_has_the_elbo_that_the_table_of_levels_states(digits):
+    [stated] = re.findall(r"`python numpy/vae_numpy\.py` \| -elbo ([\d.]+)", README)
+    params = load_weights(PRETRAINED / "digits-z20.safetensors", 20)
+    measured = vae_numpy.evaluate(params, digits, RunConfig().settled())
+    assert abs(float((measured.recon + measured.kl).mean()) - float(stated)) < 0.01
 
 
 def test_the_constants_that_the_text_states():
     assert f"{VAESpec().parameters:,} parameters" in README
-    assert f"$392 \\log \\pi = {392 * np.log(np.pi):.1f}$" in README
+    assert f"$392 \\log \\pi = {392 * np.log(np.pi):.1f}$" in TEXT[TOUR]
+
+
+def test_the_table_of_betas_is_what_the_command_prints():
+    assert f"\n\n{loss_conventions.table()}\n\n" in TEXT[TOUR]
+
+
+def test_the_results_of_the_front_page_are_those_of_the_tour():
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|([^|]*)\|$", README.split("## Results")[1].split("##")[0], re.MULTILINE)
+    numbers = [number for row in rows for cell in row for number in re.findall(r"(?<!\d)\d+\.\d+", cell)]
+    assert len(numbers) >= 10 and [number for number in numbers if number not in TEXT[TOUR]] == []
 
 
 def bernoulli_floors(images: np.ndarray) -> tuple[float, float]:
     """The entropy of the grey values, and the loss of the split's mean image, in nats per image."""
-    x = images.reshape(len(images), -1) / 255
-
-    def cross_entropy(p):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(x > 0, x * np.log(p), 0) + np.where(x < 1, (1 - x) * np.log1p(-p), 0)
-        return -terms.sum(axis=1).mean()
-
-    return cross_entropy(x), cross_entropy(x.mean(axis=0))
+    x = images / 255
+    return entropy_floor(x), entropy_floor(x.mean(axis=0, keepdims=True))
 
 
 def test_the_floors_of_digits_are_those_stated(digits):
     entropy, mean_image = bernoulli_floors(digits.images)
-    assert f"{entropy:.2f} on that of `digits`" in README
-    assert f"{mean_image:.1f} on grey `digits`" in README
+    assert f"{entropy:.2f} on that of `digits`" in TEXT[TOUR]
+    assert all(f"{mean_image:.1f} on grey `digits`" in TEXT[page] for page in (FRONT, TOUR))
 
 
 def test_the_floors_of_mnist_are_those_stated(mnist_dir):
     entropy, mean_image = bernoulli_floors(load_dataset("mnist", "test", mnist_dir).images)
-    assert f"{entropy:.2f} nats per image on the\nMNIST test split" in README
-    assert f"{mean_image:.1f} on grey MNIST" in README
+    assert f"{entropy:.2f} nats per image on the MNIST test split" in TEXT[TOUR].replace("\n", " ")
+    assert all(f"{mean_image:.1f} on grey MNIST" in TEXT[page].replace("\n", " ") for page in (FRONT, TOUR))
