@@ -13,8 +13,8 @@ import vae_lowlevel
 import vae_numpy
 from vae_common.config import RunConfig
 from vae_common.spec import VAESpec
-from vae_common.walkthrough import layer_by_layer
 from vae_common.weights import PRETRAINED, load_weights
+from vae_common.weights_shown import evaluate_weights, layer_by_layer
 from vae_measures.held_out import measure
 
 LEVELS = {"level 2": recorder.level2, "level 3": recorder.level3}
@@ -121,7 +121,7 @@ def test_same_held_out_elbo_at_every_level(digits):
     """One split, one seed: the three levels report the same numbers (float32, so equal to its rounding)."""
     data = replace(digits, images=digits.images[:300], labels=digits.labels[:300])
     params, config = VAESpec(2).init_params(0), RunConfig(binarize="dynamic")
-    one = vae_numpy.evaluate(params, data, config)
+    one = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, config)
     two = vae_lowlevel.evaluate(vae_lowlevel.to_tensors(params), data, config)
     three = measure(recorder.module_with(params), data, config.binarize, config.seed)
     for other in (two, three):

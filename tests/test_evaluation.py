@@ -16,6 +16,7 @@ from vae_common.data import ImageSet, binarize
 from vae_common.errors import NotFiniteError
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
+from vae_common.weights_shown import evaluate_weights
 from vae_training.factory import build_model
 from vae_training.trainer import RunState, train
 
@@ -180,7 +181,7 @@ def test_level_3_reports_the_same_training(trained):
 
 def test_a_test_row_of_level_2_is_what_level_1_measures_of_the_same_weights(trained):
     params, rows, _, test = trained
-    measured = vae_numpy.evaluate(vae_lowlevel.to_arrays(params), test, CONFIG)
+    measured = evaluate_weights(vae_lowlevel.to_arrays(params), vae_numpy.measure, vae_numpy.pixels, test, CONFIG)
     row = rows[-1]
     assert (row["epoch"], row["split"]) == (2, "test")
     for name, values in (("recon", measured.recon), ("kl", measured.kl)):

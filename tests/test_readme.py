@@ -20,6 +20,7 @@ from vae_common.data import entropy_floor, load_dataset
 from vae_common.errors import UsageError
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
+from vae_common.weights_shown import evaluate_weights
 from vae_measures import loss_conventions
 from vae_training import trainer
 
@@ -248,7 +249,7 @@ def test_the_functions_that_the_derivation_names_exist():
 def test_level_1_has_the_elbo_that_the_table_of_levels_states(digits):
     [stated] = re.findall(r"`python numpy/vae_numpy\.py` \| -elbo ([\d.]+)", README)
     params = load_weights(PRETRAINED / "digits-z20.safetensors", 20)
-    measured = vae_numpy.evaluate(params, digits, RunConfig().settled())
+    measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, digits, RunConfig().settled())
     assert abs(float((measured.recon + measured.kl).mean()) - float(stated)) < 0.01
 
 

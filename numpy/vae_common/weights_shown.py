@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from vae_common.config import RunConfig
-from vae_common.data import load_dataset
+from vae_common.data import ImageSet, load_dataset
 from vae_common.evaluation import Evaluation, evaluate
 from vae_common.plots.run_pictures import draw_level_1
 from vae_common.run_folder import make_run_folder, write_metrics
@@ -29,20 +29,24 @@ def show_weights(
     params, plane = chosen_weights(config.weights, config.latent_dim)
     test = load_dataset(config.dataset, "test", config.data_dir)
     folder = make_run_folder(config, "numpy")
-
-    def evaluation_of(params: Params) -> Evaluation:
-        return evaluate(
-            lambda x, eps: measure(params, x, eps, config.likelihood),
-            lambda z: pixels(params, z),
-            test, latent_dim_of(params), config, config.batch_size,
-        )  # fmt: skip
-
     print(VAESpec(latent_dim_of(params)).summary())
-    measured = evaluation_of(params)
+    measured = evaluate_weights(params, measure, pixels, test, config)
     follow_first_image(params, primitives, reparameterize, measured)
     write_metrics(folder / "metrics.jsonl", [measured.row(0, time.perf_counter() - start)])
     print(f"wrote {folder / 'metrics.jsonl'}\n\n{measured.summary()}")
-    draw_level_1(folder, measured, evaluation_of(plane) if plane is not None else None, config.seed)
+    of_plane = evaluate_weights(plane, measure, pixels, test, config) if plane is not None else None
+    draw_level_1(folder, measured, of_plane, config.seed)
+
+
+def evaluate_weights(
+    params: Params, measure: Callable[..., tuple[np.ndarray, ...]], pixels: Function, data: ImageSet, config: RunConfig
+) -> Evaluation:
+    """The held-out ELBO of `params`, with one sampled z per image and seeded noise."""
+
+    def terms(x: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, ...]:
+        return measure(params, x, eps, config.likelihood)
+
+    return evaluate(terms, lambda z: pixels(params, z), data, latent_dim_of(params), config, config.batch_size)
 
 
 def layer_by_layer(
