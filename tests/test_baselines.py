@@ -1,22 +1,27 @@
 """The autoencoder beside PCA and a VAE, and the missing quadrants: closed forms, quadrature, and the commands."""
 
-import importlib
 import json
 import math
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from torch.distributions import Bernoulli
+from torch.distributions import Bernoulli, Normal
 
+import evaluate
 import quadrants
 import vae_paper
-from quadrants import QuadrantCVAE, estimates, given_pixels
+from vae_commands import compare_codes, quadrants_run
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, load_dataset
-from vae_models import autoencoder
-from vae_models.autoencoder import LinearCode
+from vae_common.errors import UsageError
+from vae_measures.held_out import measure
+from vae_measures.linear_code import LinearCode, mse
+from vae_models.quadrant_cvae import QuadrantCVAE, estimates, given_pixels, normal
+from vae_plots import comparison
+from vae_training.factory import build_model
 
 # --- PCA ----------------------------------------------------------------------------------------------------------
 
@@ -26,95 +31,97 @@ def test_pca_leaves_the_discarded_eigenvalues(digits):
     x = digits.images[:300].astype(float) / 255
     pca = LinearCode.fit(x, 15)
     eigenvalues = np.linalg.eigvalsh(np.cov(x.reshape(300, -1).T, bias=True))[::-1]
-    assert autoencoder.mse(x, pca.decode(pca.encode(x))) == pytest.approx(eigenvalues[15:].sum() / 784, rel=1e-9)
+    assert mse(x, pca.decode(pca.encode(x))) == pytest.approx(eigenvalues[15:].sum() / 784, rel=1e-9)
     np.testing.assert_allclose(pca.encode(x).std(axis=0, ddof=1), pca.std, rtol=1e-9)
     np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(15), atol=1e-12)
 
 
-@pytest.mark.parametrize("components, error", [(2, 0.0557), (10, 0.0341), (20, 0.0235), (50, 0.0115)])
-def test_pca_of_mnist(components, error, mnist_dir, mnist_pca):
+@pytest.mark.slow
+def test_pca_of_mnist(mnist_dir):
     """Known figures of the test split, fitted on the training split, to the digits they are known to."""
-    x = load_dataset("mnist", "test", mnist_dir).images.astype(np.float32) / 255
-    pca = LinearCode(mnist_pca.mean, mnist_pca.components[:components], mnist_pca.std[:components])
-    assert autoencoder.mse(x, pca.decode(pca.encode(x))) == pytest.approx(error, abs=5e-5)
-
-
-@pytest.fixture(scope="module")
-def mnist_pca(mnist_dir) -> LinearCode:
-    """The first 50 components; fewer components are the first of them."""
-    return LinearCode.fit(load_dataset("mnist", "train", mnist_dir).images.astype(np.float32) / 255, 50)
+    splits = (load_dataset("mnist", split, mnist_dir) for split in ("train", "test"))
+    train, test = (split.images.astype(np.float32) / 255 for split in splits)
+    pca = LinearCode.fit(train, 50)
+    for count, error in ((2, 0.0557), (10, 0.0341), (20, 0.0235), (50, 0.0115)):
+        first = LinearCode(pca.mean, pca.components[:count], pca.std[:count])
+        assert mse(test, first.decode(first.encode(test))) == pytest.approx(error, abs=5e-5)
 
 
 # --- AE, PCA and VAE side by side ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, digits):
-    """A folder with short runs `ae`, `vae`, and `vae3` with another Z, on a few drawn digits; and what loads those."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("vae_common.data.load_dataset", few_of(digits))
-        patched.setattr("latent_figures.draw_run", lambda *args: None)
-        for name, flags in {"ae": "--model ae", "vae": "", "vae3": "--latent-dim 3"}.items():
-            flags = ["--latent-dim", "4", *flags.split(), "--epochs", "1"]
-            assert vae_paper.main([*flags, "--device", "cpu", "--out", str(folder / name)]) == 0
-    return folder
+@pytest.fixture
+def runs(tmp_path, small_digits, monkeypatch):
+    """A folder with short runs `ae` and `vae` on a few drawn digits."""
+    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
+    for name in ("ae", "vae"):
+        flags = ["--model", name, "--latent-dim", "4", "--epochs", "1", "--device", "cpu"]
+        assert vae_paper.main([*flags, "--out", str(tmp_path / name)]) == 0
+    return tmp_path
 
 
-def few_of(digits: ImageSet):
-    parts = {"train": slice(0, 100), "test": slice(100, 160)}
-
-    def load(name, split, data_dir=None):
-        images, labels = digits.images[parts[split]], digits.labels[parts[split]]
-        return ImageSet("digits", split, images, labels, digits.class_names)
-
-    return load
-
-
-def test_side_by_side(runs, digits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("vae_common.data.load_dataset", few_of(digits))
-    assert autoencoder.main([str(runs / "ae"), str(runs / "vae"), "--out", str(tmp_path / "out")]) == 0
+def test_side_by_side(runs, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "save_figure", lambda figure, path: path)
+    capsys.readouterr()
+    trained = {path: path.read_bytes() for path in (runs / "ae").iterdir()}
+    assert evaluate.main([str(runs / "ae"), "--against", str(runs / "vae")]) == 0
     printed = capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())["mse"]
-    train, test = (few_of(digits)(None, split).images / np.float32(255) for split in ("train", "test"))
-    oracle = PCA(4).fit(train.reshape(100, -1))
-    x_hat = oracle.inverse_transform(oracle.transform(test.reshape(60, -1)))
+    result = json.loads((runs / "ae" / "against.json").read_text())
+    train, test = (load_dataset("digits", split).images / np.float32(255) for split in ("train", "test"))
+    oracle = PCA(4).fit(train.reshape(150, -1))
+    x_hat = oracle.inverse_transform(oracle.transform(test.reshape(50, -1)))
+    found = result.pop("mse")
+    on = {"dataset": "digits", "binarize": "none", "likelihood": "bernoulli"}
+    assert result == {**on, "latent_dim": 4, "vae": str(runs / "vae")}
     # float32 sums of 784 terms, and the eigenvectors of float32 data
-    assert found["PCA"] == pytest.approx(((x_hat - test.reshape(60, -1)) ** 2).mean(), rel=1e-4)
+    assert found["PCA"] == pytest.approx(((x_hat - test.reshape(50, -1)) ** 2).mean(), rel=1e-4)
     assert found["AE"] == pytest.approx(json.loads((runs / "ae" / "evaluation.json").read_text())["mse"], rel=1e-5)
     assert found["mean image, no code"] == pytest.approx(((test - train.mean(axis=0)) ** 2).mean(), rel=1e-5)
     assert found["VAE, z = mu"] != found["VAE, sampled z"]
     for name, value in found.items():
         assert f"{name:20} {value:.4f}" in printed
-    for name in ("reconstructions", "samples", "latent-ae", "latent-vae"):
-        assert (tmp_path / "out" / "figures" / f"{name}.png").exists()
+    for name in ("reconstructions", "samples", "codes-ae", "codes-vae"):
+        assert f"wrote {runs / 'ae' / 'figures' / f'against-{name}.png'}" in printed
+    assert all(path.read_bytes() == whole for path, whole in trained.items())  # the run itself stays as it was
 
 
-@pytest.mark.parametrize(
-    "ae, vae, said",
-    [
-        ("vae", "ae", "vae: expected a run of --model ae, found --model vae; name AE, then VAE."),
-        ("ae", "vae3", "vae3: expected --latent-dim 4, as in "),
-        ("ae", "none", "config.json: expected the settings of a run"),
-    ],
-)
-def test_runs_that_cannot_be_compared_are_refused(ae, vae, said, runs, tmp_path, capsys):
-    assert autoencoder.main([str(runs / ae), str(runs / vae), "--out", str(tmp_path / "out")]) == 2
-    stderr = capsys.readouterr().err
-    assert said in stderr and stderr.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+def test_pictures_show_each_code_in_its_row(digits):
+    data = ImageSet("digits", "test", digits.images[:15], digits.labels[:15], digits.class_names)
+    ae, vae = (
+        measure(build_model(RunConfig(model=model, latent_dim=4, seed=seed).settled()), data, "none", seed=0)
+        for seed, model in enumerate(("ae", "vae"))
+    )
+    pca = LinearCode.fit(ae.x, 4)
+    codes = pca.encode(ae.x[:12])
+    rows = [ae.x[:12], pca.decode(codes).clip(0, 1), vae.decode(vae.mu[:12]), ae.decode(ae.mu[:12])]
+    np.testing.assert_allclose(tiles(comparison.reconstructions(ae, vae, pca)), np.stack(rows)[:, :, 0], atol=1e-6)
+
+    z = np.random.default_rng(0).standard_normal((12, 4), dtype=np.float32)
+    rescaled = (ae.mu.mean(axis=0) + ae.mu.std(axis=0) * z).astype(np.float32)
+    rows = [vae.decode(z), ae.decode(z), ae.decode(rescaled), pca.decode(pca.std * z).clip(0, 1)]
+    figure = comparison.samples(ae, vae.decode, pca, z)
+    np.testing.assert_allclose(tiles(figure), np.stack(rows)[:, :, 0], atol=1e-5)
 
 
-def test_the_model_needs_no_scikit_learn(monkeypatch):
-    """Just the comparison does, and only once it runs."""
-    monkeypatch.delitem(sys.modules, "autoencoder")
-    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    again = importlib.import_module("autoencoder")
-    assert again.Autoencoder is not autoencoder.Autoencoder
-    with pytest.raises(ModuleNotFoundError, match="sklearn"):
-        again.LinearCode.fit(np.zeros((2, 1, 28, 28)), 1)
+def tiles(figure) -> np.ndarray:
+    """The images (rows, columns, 28, 28) of a grid, from the pixels drawn."""
+    picture = np.pad(figure.axes[0].images[0].get_array(), ((0, 2), (0, 2)))
+    return picture.reshape(len(picture) // 30, 30, -1, 30).swapaxes(1, 2)[:, :, :28, :28]
+
+
+def test_runs_that_cannot_be_compared_are_refused():
+    ae, vae = RunConfig(model="ae", latent_dim=4), RunConfig(latent_dim=4)
+    compare_codes.refuse_unlike("a", ae, "b", vae)
+    for one, other, said in (
+        (vae, ae, "a: expected a run of --model ae, found --model vae; RUN is of --model ae, and --against names one"),
+        (ae, ae, "b: expected a run of --model vae, found --model ae"),
+        (ae, replace(vae, latent_dim=3), "b: expected --latent-dim 4, as in a, found 3; compare like runs."),
+        (ae, replace(vae, dataset="sprites"), "b: expected --dataset digits, as in a, found sprites"),
+        (ae, replace(vae, binarize="dynamic"), "b: expected --binarize none, as in a, found dynamic"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            compare_codes.refuse_unlike("a", one, "b", other)
+        assert said in str(refused.value)
 
 
 # --- the missing quadrants ----------------------------------------------------------------------------------------
@@ -128,11 +135,11 @@ def test_which_quadrants_are_given(count, given):
     np.testing.assert_array_equal(given_pixels(count), np.kron(corners, np.ones((14, 14))) == 1)
 
 
-@pytest.fixture(params=[1, 2, 3])
-def model(request) -> QuadrantCVAE:
-    """Z = 1, float64, with a posterior wide enough that importance weights stay small in the tails."""
+@pytest.fixture
+def model() -> QuadrantCVAE:
+    """Two quadrants given, Z = 1, float64; the posterior wide enough that importance weights stay small in the tails."""
     torch.manual_seed(0)
-    model = QuadrantCVAE(request.param, latent_dim=1).double()
+    model = QuadrantCVAE(2, latent_dim=1).double()
     with torch.no_grad():
         model.posterior_net[-1].bias[1] += 1.5
         model.from_z.weight *= 3  # so that z matters to an untrained decoder
@@ -147,7 +154,7 @@ def image(digits) -> torch.Tensor:
 def quantiles(count: int) -> torch.Tensor:
     """(1, count, 1): the midpoint rule for an expectation under N(0, 1)."""
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return torch.distributions.Normal(0.0, 1.0).icdf(u)[None, :, None]
+    return Normal(0.0, 1.0).icdf(u)[None, :, None]
 
 
 def test_bounds_match_quadrature(model, image):
@@ -178,7 +185,7 @@ def test_bounds_match_quadrature(model, image):
 
 
 def test_the_second_half_of_a_head_is_the_log_variance():
-    gaussian = quadrants.normal(torch.tensor([[1.0, 2.0, 0.0, math.log(4)]]))
+    gaussian = normal(torch.tensor([[1.0, 2.0, 0.0, math.log(4)]]))
     torch.testing.assert_close(gaussian.loc, torch.tensor([[[1.0, 2.0]]]))
     torch.testing.assert_close(gaussian.scale, torch.tensor([[[1.0, 2.0]]]))
 
@@ -191,9 +198,10 @@ def test_the_objective_is_what_is_measured(model, image):
     torch.testing.assert_close(terms["loss"], terms["plain"] - terms["elbo"])
 
 
-def test_each_pixel_is_either_given_or_missing(model, image):
-    x, y = model.split(image)
-    given = given_pixels({196: 1, 392: 2, 588: 3}[x.shape[1]])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_pixel_is_either_given_or_missing(count, image):
+    x, y = QuadrantCVAE(count).split(image)
+    given = given_pixels(count)
     np.testing.assert_array_equal(x.numpy(), image.numpy()[:, 0, given])
     np.testing.assert_array_equal(y.numpy(), image.numpy()[:, 0, ~given])
 
@@ -207,22 +215,36 @@ def test_the_plain_network_learns_what_it_would_alone(model, image):
         assert all((value.grad != 0).any() for value in part.parameters())
 
 
-def test_quadrants_by_command(digits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(quadrants, "load_dataset", few_of(digits))
+def test_quadrants_by_command(small_digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quadrants_run, "save_figure", lambda figure, path: path)
     flags = ["--quadrants", "3", "1", "3", "--epochs", "1", "--samples", "3", "--latent-dim", "2", "--device", "cpu"]
     assert quadrants.main([*flags, "--out", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert list(evaluation["given"]) == ["1", "3"]
+    assert list(evaluation["given"]) == ["1", "3"] and evaluation["images"] == 50
     for name, found in evaluation["given"].items():
-        assert f"{quadrants.GIVEN[int(name)]:20} {found['plain']:6.1f} {-found['elbo']:12.1f}" in printed
+        assert f"{quadrants_run.GIVEN[int(name)]:20} {found['plain']:6.1f} {-found['elbo']:12.1f}" in printed
         assert found["elbo"] == pytest.approx(-(found["recon"] + found["kl"]))
-        assert (tmp_path / "run" / "figures" / f"quadrants-{name}.png").exists()
+        assert f"wrote {tmp_path / 'run' / 'figures' / f'quadrants-{name}.png'}" in printed
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(row["quadrants"], row["split"]) for row in rows] == [(1, "train"), (1, "test"), (3, "train"), (3, "test")]
     assert "Pyro" not in printed  # its figures are of another data set
 
 
+def test_the_picture_fills_in_what_is_missing(model, digits):
+    """A row for each class: what is given, with grey for the rest; the truth; and the given part in every answer."""
+    picture = tiles(quadrants_run.picture(model, digits, "none", seed=0, quadrants=2))
+    assert picture.shape[:2] == (10, 3 + 6)
+    firsts = [np.flatnonzero(digits.labels == label)[0] for label in range(10)]
+    truth, given = digits.images[firsts, 0] / 255, given_pixels(2)
+    np.testing.assert_allclose(picture[:, 1], truth, atol=1e-6)
+    np.testing.assert_allclose(picture[:, :, given], truth[:, None, given].repeat(9, axis=1), atol=1e-6)
+    assert (picture[:, 0, ~given] == 0.5).all()
+    x, _ = model.split(torch.from_numpy(digits.images[firsts] / 255))
+    plain = torch.sigmoid(model.plain(x)).detach().numpy()
+    np.testing.assert_allclose(picture[:, 2][:, ~given], plain, atol=1e-6)
+
+
 def test_quadrants_refuses_four(capsys):
     assert quadrants.main(["--quadrants", "4"]) == 2
-    assert "invalid choice: 4" in capsys.readouterr().err
+    assert "expected an integer from 1 to 3, got '4'" in capsys.readouterr().err
