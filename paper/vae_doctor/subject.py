@@ -115,7 +115,7 @@ def as_numpy(value: Any) -> np.ndarray:
 
 def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
     """A model of level 3: ConvVAE and what is built on it. Raises UsageError for one without a Gaussian posterior."""
-    if not model.has_posterior:
+    if not getattr(model, "has_posterior", False):
         raise UsageError(
             f"{name}: the doctor examines models with a posterior N(mu, std^2), which {type(model).__name__} does not "
             "have; name a run of --model vae or cvae."
