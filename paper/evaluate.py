@@ -4,8 +4,8 @@
 
 terms     recon, kl and elbo of the test split, again, and what no model can go below
 bounds    L_K, the importance-weighted bounds of log p(x); -L_K is reported as nll
-codes     what the rate consists of, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
-probes    what mu alone tells of the classes, beside PCA, pixels and an untrained encoder
+codes     the parts of the rate, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
+probes    what mu alone says about the classes, beside PCA, pixels and an untrained encoder
 factors   disentanglement, where the true factors of the data are known
 samples   what a classifier makes of samples of the prior, and whether they are copies of training images
 

@@ -6,7 +6,7 @@ of the FID of Heusel et al. 2017, but neither its network nor its unit: it is co
 two others are measured with it, of training images (as good as a sample can be) and of noise.
 
 Copies are looked for in pixels. A test image is no copy, so where samples are nearer to the training images than to the
-test images, more often than chance has it, the model has learnt images by heart.
+test images, more often than chance has it, the model has memorised images.
 
 Axes: N images, D features, C classes.
 """
@@ -98,7 +98,7 @@ def class_shares(guess: np.ndarray, classes: int) -> np.ndarray:
 
 
 def entropy(shares: np.ndarray) -> float:
-    """-sum p ln p of shares (C,), in nats: ln C where all classes are alike, 0 where there is one only."""
+    """-sum p ln p of shares (C,), in nats: ln C where all are equal, 0 where there is only one class."""
     some = shares[shares > 0]
     return float(-(some * np.log(some)).sum())
 

@@ -4,7 +4,7 @@
 
 x is the given part of an image and y the missing one. Many y fit one x. A network that gives each pixel a mean must
 answer with the average of them; one with a latent z can say "this one or that one". Unlike in conditional_vae.py the
-prior is learned: p(z|x) knows which answers are open once x is seen, and the KL is what y tells of z beyond that.
+prior is learned: p(z|x) knows which answers are open once x is seen, and the KL is what y adds to that about z.
 
 Axes: B batch, G given pixels, M missing pixels, K samples, Z latent.
 """

@@ -1,4 +1,4 @@
-"""An autoencoder, PCA and a VAE with as many numbers for an image, in pictures."""
+"""Pictures that compare an autoencoder, PCA and a VAE with the same number of latent dimensions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +24,10 @@ def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCo
         "codes-ae": latent(
             ae,
             "The codes of the autoencoder",
-            "Nothing sets their scale, where z ~ N(0, I) mostly lies within 2 of the origin",
+            "Nothing sets their scale, whereas z ~ N(0, I) mostly lies within 2 of the origin",
         ),
         "codes-vae": latent(
-            vae, "The posterior means of the VAE", "The KL draws them to where z ~ N(0, I) falls, the circles"
+            vae, "The posterior means of the VAE", "The KL pulls them to where z ~ N(0, I) lies, the circles"
         ),
     }
     for name, figure in pictures.items():
@@ -41,7 +41,7 @@ def reconstructions(ae: Evaluation, vae: Evaluation, pca: LinearCode) -> Figure:
         np.concatenate(rows).clip(0, 1), COLUMNS, f"Test images from {ae.mu.shape[1]} numbers each",
         row_labels=["original", "PCA", "VAE", "AE"],
         caption="PCA adds and subtracts fixed images, which leaves shadows. The VAE, here at z = mu, gives up detail "
-        "for codes that can be sampled; the AE gives up nothing for that.",
+        "for codes that can be sampled; the AE does not have to.",
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def samples(ae: Evaluation, decode_vae: Callable[..., np.ndarray], pca: LinearCo
         np.concatenate(rows).clip(0, 1), COLUMNS, "The same z ~ N(0, I), decoded by each",
         row_labels=["VAE", "AE", "AE, z rescaled", "PCA, z rescaled"],
         caption="Only the VAE was trained to have its codes there; the AE's decoder never saw such z. Rescaled: z is "
-        "given the mean and the standard deviation of the codes, which helps, but their cloud is no Gaussian.",
+        "given the mean and the standard deviation of the codes, which helps, but the codes are not Gaussian.",
     )  # fmt: skip
 
 

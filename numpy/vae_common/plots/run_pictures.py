@@ -52,8 +52,8 @@ def samples(measured: Evaluation, rng: np.random.Generator) -> Figure:
 def latent(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return scatter(
         measured, "Where the encoder puts the test images",
-        "The encoder never saw a label, yet classes gather. An ellipse is the posterior of one image, small where the "
-        "image fixes its code; all together should cover the prior's disc.",
+        "The encoder never saw a label, yet the classes form clusters. An ellipse is the posterior of one image, small "
+        "where the image determines its code; together they should cover the prior's disc.",
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
-        caption="Steps hold equal shares of the prior's probability. Classes change into one another without a break. "
+        caption="Steps hold equal shares of the prior's probability. Classes blend smoothly into one another. "
         + _of_all(measured, rest=", the others held at 0"),
     )  # fmt: skip
 
@@ -120,8 +120,8 @@ def interpolation(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
         "In many dimensions all samples of the prior have norms near the square root of Z "
-        f"({prior.shape[1] ** 0.5:.1f} here); the straight line between two dips to where few lie. Compare the strips: "
-        "does it show in the pictures?",
+        f"({prior.shape[1] ** 0.5:.1f} here). The straight line between two of them crosses a region where few lie. "
+        "Compare the strips: can you see it?",
     )  # fmt: skip
 
 
