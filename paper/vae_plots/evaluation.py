@@ -68,8 +68,8 @@ def factors_by_dimension(found: Mapping[str, Mapping], dataset: str) -> Figure:
     return charts.factor_matrices(
         {name: np.array(one["information"]) for name, one in found.items()}, DRAWN[dataset].FACTOR_NAMES,
         f"What each dimension of mu tells about each factor of {dataset}",
-        "The share of a factor's entropy that one dimension explains. Disentangled: one dark cell in a row, alone in its "
-        "column. A pale row is a factor that no dimension explains, or that several explain only together.",
+        "The share of a factor's entropy that one dimension explains. Disentangled: one dark cell in a row, alone in "
+        "its column. A pale row is a factor that no dimension explains, or that several explain only together.",
     )  # fmt: skip
 
 
