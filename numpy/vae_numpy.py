@@ -180,6 +180,7 @@ def pixels(params: Params, z: Array) -> Array:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line: see `show_weights`. Returns the exit status."""
     parser = cli.parser(__doc__.splitlines()[0], *RunConfig.settings("numpy"))
     primitives = {"conv": conv2d, "deconv": conv_transpose2d, "linear": linear}
     show = cli.later("vae_common.weights_shown", "show_weights")  # imports matplotlib

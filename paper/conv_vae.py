@@ -37,6 +37,7 @@ class Encoder(nn.Module):
         self.logvar = nn.Linear(256, latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 1, 28, 28) -> mu, logvar (B, Z)."""
         h = F.relu(self.conv1(x))  # (B, 32, 14, 14)
         h = F.relu(self.conv2(h))  # (B, 64, 7, 7)
         h = F.relu(self.fc(h.flatten(1)))  # (B, 256)
@@ -69,6 +70,7 @@ class Decoder(nn.Module):
         self.deconv2 = nn.ConvTranspose2d(32, 1, 3, stride=2, padding=1, output_padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """z (B, Z) -> x_logits (B, 1, 28, 28)."""
         h = F.relu(self.fc1(z))  # (B, 256)
         h = F.relu(self.fc2(h)).unflatten(1, (64, 7, 7))
         h = F.relu(self.deconv1(h))  # (B, 32, 14, 14)

@@ -38,6 +38,7 @@ def run(
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "likelihood")
     for flag, of, default in (
         ("--recon", "recon over pixels and channels", "sum"),
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--kl-weight", "--kld-weight", type=number(0), metavar="W", help="before the KL (default 1)")
     parser.add_argument("--recon-weight", type=positive, metavar="W", help="before recon (default 1)")
     parser.add_argument(
-        "--variance", type=positive, help="s2 in ||x - x_hat||^2 / (2 s2) (default 0.5, the plain square)"
+        "--variance", type=positive, help="of the Gaussian likelihood (default 0.5, the plain squared error)"
     )
     parser.add_argument("--pixels", type=size, metavar="P", help="numbers per image, channels included (default 784)")
     parser.add_argument("--latent-dim", type=size, metavar="Z", help="latent dimensions (default 20)")
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     return cli.run(build_parser(), argv, run)
 
 

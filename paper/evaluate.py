@@ -4,8 +4,8 @@
 
 terms     recon, kl and elbo of the test split, again, and what no model can go below
 bounds    L_K, the importance-weighted bounds of log p(x); -L_K is reported as nll
-codes     what the rate consists of, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
-probes    what mu alone tells of the classes, beside PCA, pixels and an untrained encoder
+codes     the parts of the rate, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
+probes    what mu alone says about the classes, beside PCA, pixels and an untrained encoder
 factors   disentanglement, where the true factors of the data are known
 samples   what a classifier makes of samples of the prior, and whether they are copies of training images
 
@@ -52,6 +52,7 @@ def refuse(typed: dict, what: str, names: tuple[str, ...]) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "data_dir", "device", "dataset", "binarize", "seed")
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder written by paper/vae_paper.py; with --doctor also a .py file")
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     return cli.run(build_parser(), argv, run, several=True)
 
 

@@ -21,6 +21,7 @@ def run(pretrained: bool = False, **typed) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "data_dir", "latent_dim")
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder written by paper/vae_paper.py")
     cli.add_switch(parser, "pretrained", "the shipped weights instead, --latent-dim 2 or 20")
@@ -29,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     return cli.run(build_parser(), argv, run)
 
 

@@ -7,6 +7,7 @@ from vae_common import cli
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "data_dir")
     parser.add_argument("run", metavar="RUN", help="a run folder written by paper/vae_paper.py")
     cli.add_switch(parser, "animate", "also figures/manifold.gif, how the plane was learnt")
@@ -14,6 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     return cli.run(build_parser(), argv, cli.later("vae_commands.draw_again", "draw_again"))
 
 

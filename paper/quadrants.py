@@ -15,10 +15,12 @@ from vae_common.config import QuadrantConfig
 
 
 def run(**typed) -> None:
+    """Train and measure with what was typed."""
     cli.later("vae_commands.quadrants_run", "predict_quadrants")(QuadrantConfig(**typed))
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = cli.parser(__doc__.splitlines()[0], *QuadrantConfig.settings("quadrants"), config=QuadrantConfig)
     return cli.run(parser, argv, run)
 

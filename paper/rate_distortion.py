@@ -37,12 +37,14 @@ def refuse_others(typed: dict, what: str, *allowed: str) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], *SweepConfig.settings("rate_distortion"), config=SweepConfig)
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder written by paper/vae_paper.py")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     return cli.run(build_parser(), argv, run)
 
 

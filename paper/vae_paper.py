@@ -52,10 +52,12 @@ def refuse_contradictions(config: RunConfig) -> None:
 
 
 def refuse(sentence: str) -> None:
+    """Raise UsageError with this sentence."""
     raise UsageError(f"{sentence}.")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = cli.parser(__doc__.splitlines()[0], *RunConfig.settings("paper"))
     return cli.run(parser, argv, run, several=True)
 

@@ -230,6 +230,7 @@ def run(config: RunConfig) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line: see `run`. Returns the exit status."""
     parser = cli.parser(__doc__.splitlines()[0], *RunConfig.settings("lowlevel"))
     return cli.run(parser, argv, lambda **typed: run(RunConfig(**typed)))
 

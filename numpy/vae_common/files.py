@@ -166,6 +166,7 @@ class FolderLock:
             self._handle = handle
 
     def release(self) -> None:
+        """Let go of the folder; a second call does nothing."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

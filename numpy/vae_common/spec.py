@@ -27,6 +27,7 @@ class Layer:
 
     @property
     def bias(self) -> tuple[int]:
+        """The bias's shape: one number for each output channel."""
         return (self.weight[1],) if self.kind == "deconv" else (self.weight[0],)
 
     @property
@@ -36,6 +37,7 @@ class Layer:
 
     @property
     def parameters(self) -> int:
+        """How many numbers weight and bias hold."""
         return prod(self.weight) + prod(self.bias)
 
 

@@ -49,6 +49,7 @@ def refuse_unlike(run: str, config: RunConfig, against: str, vae_config: RunConf
 
 
 def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config: RunConfig) -> str:
+    """The squared errors as lines of text, largest first."""
     lines = [
         f"{test.name} test: {len(test):,} images, {PIXELS[config.binarize]}, squared error per pixel, "
         f"Z = {config.latent_dim}",

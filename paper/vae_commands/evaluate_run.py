@@ -52,6 +52,7 @@ class Run:
 
     @cached_property
     def train(self) -> ImageSet:
+        """The training split, loaded when a section first asks for it."""
         return load_dataset(self.config.dataset, "train", self.config.data_dir)
 
     @property
@@ -65,6 +66,7 @@ class Run:
         return tuple(posterior_means(model, self.device) for model in (self.model, build_model(self.config)))
 
     def draw(self, name: str, figure) -> str:
+        """Save a figure in the run; the line that says so."""
         return f"wrote {save_figure(figure, self.folder / 'figures' / f'{name}.png')}"
 
 
@@ -124,6 +126,7 @@ def bounds(run: Run, found: Mapping[int, np.ndarray]) -> tuple[str, dict]:
 
 
 def picture_of_bounds(run: Run, log_p: str, mean: dict, gain: dict, elbo: np.ndarray, error: float):
+    """L_K against K as a Figure."""
     K = run.importance_samples
     return importance_bounds(
         list(mean), np.array(list(mean.values())), np.array(list(gain.values())), float(elbo.mean()),
@@ -190,6 +193,7 @@ def dimensions(measured: Evaluation) -> str:
 
 
 def probed(run: Run) -> tuple[str, dict]:
+    """What classifiers tell from the codes, beside PCA, pixels and an untrained encoder."""
     found = probes.probe(*run.encoders, run.train, run.measured.data, run.config.binarize, run.config.seed)
     count = min(probes.MOST, len(run.train))
     head = f"probes   classes told from the codes of {count:,} labelled training images; {run.on}"
@@ -197,6 +201,7 @@ def probed(run: Run) -> tuple[str, dict]:
 
 
 def factors(run: Run) -> tuple[str, dict]:
+    """The scores of disentanglement, trained beside untrained."""
     name, binarization, votes = run.config.dataset, run.config.binarize, run.votes
     rng = generator(run.config.seed, "evaluation", 2)
     found = scores.report(DRAWN[name], *run.encoders, binarization, rng, votes=votes)
@@ -211,6 +216,7 @@ def factors(run: Run) -> tuple[str, dict]:
 
 
 def samples(run: Run) -> tuple[str, dict]:
+    """What a classifier makes of samples of the prior, and whether they are copies."""
     config, names = run.config, run.measured.data.class_names
     found, arrays = sample_quality.report(run.measured, run.train, config.binarize, config.seed, run.device)
     copies = arrays["copies"]

@@ -118,6 +118,6 @@ def picture(
         tiles.reshape(-1, 28, 28).cpu().numpy(), 3 + samples, f"Test images of {data.name}, given: {GIVEN[quadrants]}",
         row_labels=[data.class_names[label] for label in data.labels[rows]],
         column_labels=["given", "truth", "plain", *(f"z {k + 1}" for k in range(samples))],
-        caption="The plain network answers with the average of all that could follow, so it blurs. "
-        "Each sample of z is one answer, and where x leaves it open they differ.",
+        caption="The plain network predicts the average of all possible answers, so it blurs. "
+        "Each sample of z is one answer, and they differ where x leaves the answer open.",
     )  # fmt: skip

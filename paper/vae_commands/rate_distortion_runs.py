@@ -94,6 +94,7 @@ def resume_sweep(resume: str, **typed) -> None:
 
 
 def load_splits(config: RunConfig) -> list[ImageSet]:
+    """The training and the test split."""
     return [load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test")]
 
 
@@ -112,6 +113,7 @@ def train_sweep(config: SweepConfig, folder: Path, splits: Sequence[ImageSet], r
 
 
 def name_of(beta: float) -> str:
+    """The folder of one model within the sweep's."""
     return f"beta-{beta:g}"
 
 

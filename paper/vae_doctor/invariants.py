@@ -45,6 +45,7 @@ class Exam:
 
     @classmethod
     def of(cls, subject: Subject, x: np.ndarray, y: np.ndarray | None, rng: np.random.Generator) -> "Exam":
+        """Run the subject once over images x (N, 1, 28, 28), with one sampled z each."""
         mu, logvar = subject.posterior(x, y)
         eps = rng.standard_normal(mu.shape)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -56,6 +57,7 @@ class Exam:
         return cls(subject, x, y, mu, logvar, eps, z, x_logits, recon, kl, rng)
 
     def labels(self, index) -> np.ndarray | None:
+        """The labels of these images, or None where there are none."""
         return None if self.y is None else self.y[index]
 
 

@@ -104,6 +104,7 @@ class Subject:
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
+        """Name -> values of all weights that the subject shows, float64."""
         named = self.model.state_dict() if self.model is not None else self.params or {}
         return {name: as_numpy(value) for name, value in named.items()}
 

@@ -159,4 +159,5 @@ def pack(image: np.ndarray) -> bytes:
 
 
 def base64_of(values: bytes) -> str:
+    """Bytes as base64 text."""
     return base64.b64encode(values).decode()

@@ -1,4 +1,4 @@
-"""Which latent dimension knows which true factor: four scores of disentanglement, of arrays.
+"""Which latent dimension follows which true factor: four scores of disentanglement, of arrays.
 
 `digits` and `sprites` are drawn from known factors, so one can ask whether each dimension of mu, the posterior mean,
 follows one factor and leaves the others alone. The scores disagree, and some are easy: a random projection of the
@@ -44,7 +44,7 @@ class Trials(NamedTuple):
 
 
 def fixed_factors(votes: int, factors: int) -> np.ndarray:
-    """Which factor (V,) is held fixed in each vote: all in turn, so that both halves of the votes hold each alike."""
+    """Which factor (V,) is held fixed in each vote: in turn, so both halves of the votes hold each equally often."""
     return np.arange(votes) % factors
 
 

@@ -148,6 +148,7 @@ class PublicLoss:
 
     @property
     def beta(self) -> float:
+        """Its beta in this project's convention."""
         return effective_beta(self.convention, self.pixels, self.latent_dim, self.batch_size)
 
 

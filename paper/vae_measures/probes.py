@@ -48,5 +48,6 @@ def probe(trained: Encoder, untrained: Encoder, train: ImageSet, test: ImageSet,
 
 
 def table(found: dict) -> str:
+    """The accuracies as lines of text."""
     lines = ["  test accuracy           linear  5 neighbours"]
     return "\n".join(lines + [f"  {n:20}  {one['linear']:8.3f}  {one['neighbours']:12.3f}" for n, one in found.items()])

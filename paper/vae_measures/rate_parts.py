@@ -89,6 +89,7 @@ class Estimate:
 
     @classmethod
     def of(cls, samples: np.ndarray) -> "Estimate":
+        """The estimate from samples (M,), in nats."""
         return cls(float(samples.mean()), float(samples.std(ddof=1) / len(samples) ** 0.5))
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ of the FID of Heusel et al. 2017, but neither its network nor its unit: it is co
 two others are measured with it, of training images (as good as a sample can be) and of noise.
 
 Copies are looked for in pixels. A test image is no copy, so where samples are nearer to the training images than to the
-test images, more often than chance has it, the model has learnt images by heart.
+test images, more often than chance has it, the model has memorised images.
 
 Axes: N images, D features, C classes.
 """
@@ -42,6 +42,7 @@ class Classifier(nn.Module):
         self.logits = nn.Linear(128, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 1, 28, 28) -> logits (B, C)."""
         return self.logits(self.features(x))
 
 
@@ -71,6 +72,7 @@ class Seen(NamedTuple):
 
     @property
     def guess(self) -> np.ndarray:
+        """The likeliest class (N,) of each image."""
         return self.probability.argmax(axis=1)
 
     @property
@@ -98,7 +100,7 @@ def class_shares(guess: np.ndarray, classes: int) -> np.ndarray:
 
 
 def entropy(shares: np.ndarray) -> float:
-    """-sum p ln p of shares (C,), in nats: ln C where all classes are alike, 0 where there is one only."""
+    """-sum p ln p of shares (C,), in nats: ln C where all are equal, 0 where there is only one class."""
     some = shares[shares > 0]
     return float(-(some * np.log(some)).sum())
 
@@ -168,6 +170,7 @@ class Copies(NamedTuple):
 
     @property
     def suspicious(self) -> bool:
+        """Whether more samples than chance allows lie next to a training image."""
         return self.nearer_to_train > self.expected + TOLERATED * self.error
 
     @property

@@ -22,15 +22,18 @@ class Autoencoder(ConvVAE):
     noise_shape = (0,)
 
     def reparameterize(self, mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+        """z = mu: there is no noise."""
         return mu
 
     def objective(self, x: Tensor, y: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:
+        """The loss is recon; mse is the squared error per pixel. eps (B, 0) and y have no part in it."""
         x_logits, mu, logvar = self(x, eps)
         recon = self.elbo_terms(x, x_logits, mu, logvar)[0].mean()
         mse = ((x_logits.sigmoid() - x) ** 2).mean()
         return {"mse": mse, "recon": recon, "loss": recon}
 
     def evaluation(self, on_arrays: Callable, **measured) -> "AutoencoderEvaluation":
+        """The evaluation made of all that was measured."""
         return AutoencoderEvaluation(decode=on_arrays(self.pixels), **measured)
 
 
@@ -39,6 +42,7 @@ class AutoencoderEvaluation(Evaluation):
 
     @property
     def std(self) -> np.ndarray:
+        """0 (N, Z): there is no posterior."""
         return np.zeros_like(self.mu)
 
     @property
@@ -57,17 +61,21 @@ class AutoencoderEvaluation(Evaluation):
         return float(((self.decode(self.mu) - self.x) ** 2).mean())
 
     def row(self, epoch: int, seconds: float) -> dict:
+        """This measurement as a row of metrics.jsonl: recon in nats, mse per pixel."""
         terms = {"recon": float(self.recon.mean()), "mse": self.mse}
         check_finite(terms, f"on the test split in epoch {epoch}")
         return {"epoch": epoch, "split": "test", **terms, "seconds": round(seconds, 3), **self.on}
 
     def results(self) -> dict:
+        """This measurement as evaluation.json."""
         return {**self.on, "images": len(self.x), "recon": float(self.recon.mean()), "mse": self.mse}
 
     def collapse(self) -> str:
+        """What stands in the place of the line on unused dimensions."""
         return "an autoencoder has no posterior that could collapse, and no prior to sample from."
 
     def summary(self) -> str:
+        """This measurement as lines to print."""
         return (
             f"{self.data.name} {self.data.split}: {len(self.x):,} images, {PIXELS[self.binarize]}, "
             f"{LIKELIHOODS[self.likelihood]} loss, z = mu\n"

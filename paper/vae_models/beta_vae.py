@@ -87,6 +87,7 @@ class BetaVAE(ConvVAE):
 
     @property
     def title(self) -> str:
+        """What reports call the model: its weight and schedule."""
         weight = self.kl_weight
         parts = [f"beta = {weight.beta:g}"] if weight.beta != 1 else []
         parts += [f"free bits {weight.free_bits:g}"] if weight.free_bits else []
@@ -95,6 +96,7 @@ class BetaVAE(ConvVAE):
         return ", ".join(["beta-VAE", *parts])
 
     def objective(self, x: Tensor, y: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:
+        """The loss is recon + the penalty of the KL at this step; recon, kl and elbo (at beta = 1) are reported too."""
         x_logits, mu, logvar = self(x, eps, y)
         recon, kl = (term.mean() for term in self.elbo_terms(x, x_logits, mu, logvar))
         kl_per_dim = self.batch_mean(self.kl_terms(mu, logvar).mean(dim=0))

@@ -18,7 +18,7 @@ def code_shares(codes: Tensor, count: int) -> Tensor:
 
 
 def perplexity(share: Tensor) -> Tensor:
-    """exp(entropy) of the codes' shares (K,), from 1 (one code does all) to K (all are used alike)."""
+    """exp(entropy) of the codes' shares (K,), from 1 (one code does all) to K (all are used equally)."""
     return torch.special.entr(share).sum().exp()
 
 

@@ -26,6 +26,7 @@ class CausalBlock(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (B, T, E) -> (B, T, E); position t sees positions up to t."""
         q, k, v = self.qkv(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, -1)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h + self.mix(attended.transpose(1, 2).flatten(2))
@@ -72,6 +73,7 @@ class CodePrior(nn.Module):
 
     @property
     def likelihood(self) -> str:
+        """That of the VQ-VAE, which decodes."""
         return self.vqvae.likelihood
 
     def evaluate(self, x: Tensor, y: Tensor | None, eps: Tensor) -> dict[str, Tensor]:
@@ -80,6 +82,7 @@ class CodePrior(nn.Module):
         return {**found, "prior_nats": self.nats(found["codes"])}
 
     def evaluation(self, on_arrays: Callable, **measured) -> CodeEvaluation:
+        """The evaluation of the VQ-VAE, with samples of this prior."""
         return self.vqvae.evaluation(on_arrays, sample=on_arrays(self.sample), **measured)
 
     @torch.no_grad()

@@ -54,13 +54,16 @@ class ManySampleVAE(ConvVAE):
 
     @property
     def title(self) -> str:
+        """What reports call the model."""
         return f"VAE, {self.samples} samples"
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
+        """K draws of z for each image: (K, Z)."""
         return (self.samples, self.spec.latent_dim)
 
     def objective(self, x: Tensor, y: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:
+        """The loss is -elbo with recon averaged over the K draws; eps (B, K, Z)."""
         recon, kl, _ = sample_terms(self, x, eps)
         neg_elbo = recon.mean() + kl.mean()
         return {"recon": recon.mean(), "kl": kl.mean(), "elbo": -neg_elbo, "loss": neg_elbo}
@@ -71,9 +74,11 @@ class IWAE(ManySampleVAE):
 
     @property
     def title(self) -> str:
+        """What reports call the model."""
         return f"IWAE, K = {self.samples}"
 
     def objective(self, x: Tensor, y: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:
+        """The loss is -L_K, reported as bound; recon, kl and elbo are those of the K draws; eps (B, K, Z)."""
         recon, kl, log_w = sample_terms(self, x, eps)
         bound = importance_bound(log_w).mean()
         neg_elbo = recon.mean() + kl.mean()

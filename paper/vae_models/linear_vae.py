@@ -35,6 +35,7 @@ class LinearVAE(BetaVAE):
     recon_constant = 0.0
 
     def pixels(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The mean W z + b, cut to [0, 1]: what a picture shows."""
         return self.decode(z, y).clamp(0, 1)
 
     def elbo_terms(self, x: Tensor, mean: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ class MLPEncoder(nn.Module):
         self.logvar = nn.Linear(500, latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 1, 28, 28) -> mu, logvar (B, Z)."""
         h = self.hidden(x)  # (B, 500)
         return self.mu(h), self.logvar(h)
 
@@ -38,6 +39,7 @@ class LinearEncoder(nn.Module):
         self.logvar = nn.Parameter(torch.zeros(latent_dim))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 1, H, W) -> mu, logvar (B, Z)."""
         mu = self.mu(x.flatten(1))  # (B, Z)
         return mu, self.logvar.expand_as(mu)
 
@@ -52,6 +54,7 @@ class LinearDecoder(nn.Module):
         self.side = side
 
     def forward(self, z: Tensor) -> Tensor:
+        """z (B, Z) -> means of the pixels (B, 1, side, side)."""
         return self.mean(z).unflatten(1, (1, self.side, self.side))
 
 

@@ -4,7 +4,7 @@
 
 x is the given part of an image and y the missing one. Many y fit one x. A network that gives each pixel a mean must
 answer with the average of them; one with a latent z can say "this one or that one". Unlike in conditional_vae.py the
-prior is learned: p(z|x) knows which answers are open once x is seen, and the KL is what y tells of z beyond that.
+prior is learned: p(z|x) knows which answers are open once x is seen, and the KL is what y adds to that about z.
 
 Axes: B batch, G given pixels, M missing pixels, K samples, Z latent.
 """
@@ -35,6 +35,7 @@ def given_pixels(quadrants: int) -> np.ndarray:
 
 
 def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with a ReLU between them."""
     layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
@@ -96,6 +97,7 @@ class QuadrantCVAE(nn.Module):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
+        """One draw of z for each image: (1, Z)."""
         return (1, self.latent_dim)
 
     def objective(self, image: Tensor, label: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 1)
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (B, 64, 7, 7) -> (B, 64, 7, 7)."""
         return h + self.conv2(F.relu(self.conv1(F.relu(h))))
 
 
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
         self.to_code = nn.Conv2d(64, code_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 1, 28, 28) -> z_e (B, D, 7, 7)."""
         h = F.relu(self.conv1(x))  # (B, 32, 14, 14)
         h = self.conv2(h)  # (B, 64, 7, 7)
         return self.to_code(F.relu(self.block(h)))
@@ -68,6 +70,7 @@ class Decoder(nn.Module):
         self.deconv2 = nn.ConvTranspose2d(32, 1, 3, stride=2, padding=1, output_padding=1)
 
     def forward(self, z_q: Tensor) -> Tensor:
+        """z_q (B, D, 7, 7) -> x_logits (B, 1, 28, 28)."""
         h = F.relu(self.block(self.from_code(z_q)))  # (B, 64, 7, 7)
         h = F.relu(self.deconv1(h))  # (B, 32, 14, 14)
         return self.deconv2(h)

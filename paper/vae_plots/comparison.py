@@ -1,4 +1,4 @@
-"""An autoencoder, PCA and a VAE with as many numbers for an image, in pictures."""
+"""Pictures that compare an autoencoder, PCA and a VAE with the same number of latent dimensions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +24,10 @@ def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCo
         "codes-ae": latent(
             ae,
             "The codes of the autoencoder",
-            "Nothing sets their scale, where z ~ N(0, I) mostly lies within 2 of the origin",
+            "Nothing sets their scale, whereas z ~ N(0, I) mostly lies within 2 of the origin",
         ),
         "codes-vae": latent(
-            vae, "The posterior means of the VAE", "The KL draws them to where z ~ N(0, I) falls, the circles"
+            vae, "The posterior means of the VAE", "The KL pulls them to where z ~ N(0, I) lies, the circles"
         ),
     }
     for name, figure in pictures.items():
@@ -35,28 +35,31 @@ def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCo
 
 
 def reconstructions(ae: Evaluation, vae: Evaluation, pca: LinearCode) -> Figure:
+    """Test images, and what PCA, the VAE and the autoencoder make of them."""
     x = ae.x[:COLUMNS]
     rows = [x, pca.decode(pca.encode(x)), vae.decode(vae.mu[:COLUMNS]), ae.decode(ae.mu[:COLUMNS])]
     return charts.image_grid(
         np.concatenate(rows).clip(0, 1), COLUMNS, f"Test images from {ae.mu.shape[1]} numbers each",
         row_labels=["original", "PCA", "VAE", "AE"],
         caption="PCA adds and subtracts fixed images, which leaves shadows. The VAE, here at z = mu, gives up detail "
-        "for codes that can be sampled; the AE gives up nothing for that.",
+        "for codes that can be sampled; the AE does not have to.",
     )  # fmt: skip
 
 
 def samples(ae: Evaluation, decode_vae: Callable[..., np.ndarray], pca: LinearCode, z: np.ndarray) -> Figure:
+    """The same z (M, Z) ~ N(0, I), decoded by each."""
     fitted = ae.mu.mean(axis=0) + ae.mu.std(axis=0) * z
     rows = [decode_vae(z), ae.decode(z), ae.decode(fitted.astype(np.float32)), pca.decode(pca.std * z)]
     return charts.image_grid(
         np.concatenate(rows).clip(0, 1), COLUMNS, "The same z ~ N(0, I), decoded by each",
         row_labels=["VAE", "AE", "AE, z rescaled", "PCA, z rescaled"],
         caption="Only the VAE was trained to have its codes there; the AE's decoder never saw such z. Rescaled: z is "
-        "given the mean and the standard deviation of the codes, which helps, but their cloud is no Gaussian.",
+        "given the mean and the standard deviation of the codes, which helps, but the codes are not Gaussian.",
     )  # fmt: skip
 
 
 def latent(measured: Evaluation, title: str, caption: str) -> Figure:
+    """The codes in the plane of their two most varied dimensions, by class."""
     variance = measured.mu.var(axis=0)
     dims = np.sort(np.argsort(-variance, kind="stable")[:2])
     spread = f": the standard deviations are {variance[dims].max() ** 0.5:.1f} and {variance[dims].min() ** 0.5:.1f}."

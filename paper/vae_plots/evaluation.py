@@ -26,7 +26,7 @@ def importance_bounds(
     fig = style.new_figure(title, caption, height=3.9)
     ax = fig.subplots()
     ax.axhline(elbo, color=style.GREY, lw=1, ls="--", label=f"elbo, closed-form KL: {elbo:.2f}")
-    ax.fill_between(K, bounds, bounds.max(), color="#e8f1f8", lw=0, label="what L_K loses, at the least")
+    ax.fill_between(K, bounds, bounds.max(), color="#e8f1f8", lw=0, label="what L_K loses, at least")
     ax.errorbar(K, bounds, 2 * error, marker="o", ms=5, capsize=3, color=style.LINES[0], label="L_K")
     for k, bound in zip(K, bounds, strict=True):
         text = f"{bound:.2f}" if k == K[0] else f"{bound:.2f} ({bound - bounds[0]:+.2f})"
@@ -64,12 +64,12 @@ def classes_of_samples(
 
 
 def factors_by_dimension(found: Mapping[str, Mapping], dataset: str) -> Figure:
-    """The share of each factor's entropy that each dimension tells, for each encoder of `disentanglement.report`."""
+    """The share of each factor's entropy that each dimension explains, for each encoder of `disentanglement.report`."""
     return charts.factor_matrices(
         {name: np.array(one["information"]) for name, one in found.items()}, DRAWN[dataset].FACTOR_NAMES,
-        f"What each dimension of mu tells of each factor of {dataset}",
-        "The share of a factor's entropy that a dimension alone tells. Disentangled: one dark cell in a row, and alone "
-        "in its column. A pale row is a factor that no dimension tells, or that several tell only together.",
+        f"What each dimension of mu tells about each factor of {dataset}",
+        "The share of a factor's entropy that one dimension explains. Disentangled: one dark cell in a row, alone in "
+        "its column. A pale row is a factor that no dimension explains, or that several explain only together.",
     )  # fmt: skip
 
 

@@ -18,23 +18,26 @@ EMBEDDED = 700  # test images that t-SNE is given: its time grows faster than th
 
 
 def aggregate(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """All sampled z together, dimension by dimension, against the prior."""
     dims, z = run_pictures.most_active(measured, 8), measured.z
     dims = np.sort(dims) if len(dims) == 2 else dims
     return charts.against_prior(
         z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior",
-        caption="Samples from N(0, I) decode to good images where the codes of real images fill it. A gap or an "
-        "overhang is a place where the decoder was trained too little, or is never asked. Largest KL first.",
+        caption="Samples from N(0, I) decode to good images where the codes of real images fill it. In a gap the "
+        "decoder was hardly trained; codes beyond the prior are hardly ever sampled. Largest KL first.",
     )  # fmt: skip
 
 
 def sigma(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The spread of the posterior standard deviations over the images, by dimension."""
     return charts.sigma_per_dimension(
         measured.std, "How precisely each latent coordinate is known",
-        caption="A small posterior sigma means the image fixes that coordinate; at 1 it says nothing about it.",
+        caption="A small posterior sigma means that the image determines the coordinate; at 1 it says nothing of it.",
     )  # fmt: skip
 
 
 def embedding(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """mu in two dimensions: PCA beside t-SNE."""
     some = np.sort(rng.permutation(len(measured.mu))[:EMBEDDED])
     mu = measured.mu.astype(np.float64)
     pca = PCA(2, random_state=0).fit(mu)
@@ -42,7 +45,7 @@ def embedding(measured: Evaluation, rng: np.random.Generator) -> Figure:
     tsne = TSNE(perplexity=neighbours, init="pca", learning_rate="auto", random_state=0).fit_transform(mu[some])
     share = pca.explained_variance_ratio_.sum()
     return charts.projections(
-        {f"PCA: {share:.0%} of the variance": pca.transform(mu)[some], "t-SNE: who is near whom": tsne},
+        {f"PCA: {share:.0%} of the variance": pca.transform(mu)[some], "t-SNE: who is close to whom": tsne},
         measured.data.labels[some], measured.data.class_names, f"The {mu.shape[1]} dimensions of mu seen in two",
         caption=f"{len(some)} test images. PCA is a shadow: classes that overlap in it may lie apart. t-SNE keeps "
         "neighbours together; its distances between clusters, and their sizes, mean nothing.",
@@ -53,17 +56,18 @@ def embedding(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 
 def best_to_worst(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The ten test images with the best -elbo, ten around the median, the ten worst."""
     return ranked(
         measured, measured.recon + measured.kl, "-elbo",
-        "The test images the model explains best, middling and worst",
-        "Simple shapes with little ink are cheap. The worst are rare: look whether they are badly drawn, or of a kind "
-        "the model has not learnt.",
+        "The test images that the model explains best, at the median, and worst",
+        "Simple shapes with little ink cost few nats. Look at the worst: are they badly drawn, or of a kind that the "
+        "model has not learned?",
     )  # fmt: skip
 
 
 def ranked(measured: Evaluation, cost: np.ndarray, name: str, title: str, caption: str) -> Figure:
-    """Originals above reconstructions of the ten cheapest images by cost (N,), the ten around the median, the ten
-    dearest, with the cost beneath."""
+    """Originals above reconstructions of the ten images of the lowest cost (N,), the ten around the median and the ten
+    worst, with the cost beneath."""
     places = ranks(cost)
     z = measured.z[places]
     return charts.reconstructions(
@@ -73,7 +77,7 @@ def ranked(measured: Evaluation, cost: np.ndarray, name: str, title: str, captio
 
 
 def ranks(cost: np.ndarray, count: int = 10) -> np.ndarray:
-    """Numbers of the `count` cheapest images, the `count` around the median and the `count` dearest, rising."""
+    """Indices of the `count` images of the lowest cost, of `count` around the median and of the `count` worst."""
     order = np.argsort(cost, kind="stable")
     if len(order) < 3 * count:
         return order
@@ -82,6 +86,7 @@ def ranks(cost: np.ndarray, count: int = 10) -> np.ndarray:
 
 
 def arithmetic(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """Codes moved by the difference of two class means."""
     names, steps = measured.data.class_names, np.linspace(0, 1, 6)
     strips, labels = [], []
     for start, end in run_pictures.pairs_of_classes(measured, 4):
@@ -93,8 +98,8 @@ def arithmetic(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return charts.image_grid(
         np.concatenate(strips), 1 + len(steps), "Arithmetic on classes", labels,
         ["image", *(f"{step:.0%}" for step in steps)],
-        caption="To the code of one image is added the mean code of one class less the mean of its own, more of it "
-        "from left to right. The class changes; with enough dimensions slant and thickness stay.",
+        caption="From left to right, more and more of (mean code of another class - mean code of its own) is added to "
+        "the code of one image. The class changes; with enough dimensions slant and thickness stay.",
     )  # fmt: skip
 
 
@@ -107,12 +112,13 @@ def class_direction(mu: np.ndarray, labels: np.ndarray, plus: int, minus: int) -
 
 
 def class_by_style(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """One z in each row, decoded as every class: of a conditional model."""
     z = rng.standard_normal((8, measured.mu.shape[1]), dtype=np.float32)
     return charts.image_grid(
         each_class(measured, z), len(measured.data.class_names), "Ten classes, eight styles",
         [f"z no. {k}" for k in range(1, 9)], measured.data.class_names,
-        caption="In a row z, drawn from N(0, I), stays the same and only the label changes: slant, width and "
-        "thickness go along the row, for the label says which class, and z how it is drawn.",
+        caption="Each row has one z, drawn from N(0, I), and only the label changes. Slant, width and thickness stay "
+        "the same along a row: the label says which class, and z how it is drawn.",
     )  # fmt: skip
 
 
@@ -123,6 +129,7 @@ def each_class(measured: Evaluation, z: np.ndarray) -> np.ndarray:
 
 
 def relabelled(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """Test images decoded with their own label and with every other one."""
     names, firsts = measured.data.class_names, np.unique(measured.data.labels, return_index=True)[1]
     own = measured.decode_like(measured.mu[firsts], firsts)
     others = each_class(measured, measured.mu[firsts]).reshape(len(firsts), len(names), 1, 28, 28)
@@ -130,15 +137,16 @@ def relabelled(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return charts.image_grid(
         rows.reshape(-1, 1, 28, 28), 2 + len(names), "The same z, another label",
         [f"a {names[measured.data.labels[i]]}" for i in firsts], ["image", "own", *names],
-        caption="Test images, reconstructed with their own label, then with every label. Where the writing stays and "
-        "the class changes, z holds style alone.",
+        caption="Test images, reconstructed with their own label, then with every label. If the handwriting stays "
+        "while the class changes, z holds the style alone.",
     )  # fmt: skip
 
 
 def styles(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The posterior means in the plane, of a conditional model."""
     return run_pictures.scatter(
         measured, "Where the encoder puts the test images, knowing their labels",
-        "The classes lie over one another: the label is given, so z need not say it, and holds the style. "
+        "The classes overlap: the label is given, so z need not say it and holds the style. "
         "An ellipse is the posterior of one image.",
     )  # fmt: skip
 
@@ -147,32 +155,36 @@ def styles(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 
 def best_to_worst_by_recon(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The ten test images with the least recon, ten around the median, the ten with the largest."""
     return ranked(
-        measured, measured.recon, "recon", "The test images reconstructed best, middling and worst",
-        "Without noise and without a price on the code, images are copied more sharply than by a VAE of the same Z.",
+        measured, measured.recon, "recon", "The test images reconstructed best, at the median, and worst",
+        "With no noise and no KL, images are copied more sharply than by a VAE of the same Z.",
     )  # fmt: skip
 
 
 def decoded_noise(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """What the decoder of an autoencoder makes of N(0, I)."""
     z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
     return charts.image_grid(
         measured.decode(z), 16, "What an autoencoder makes of N(0, I)",
         caption="Not a generative model: nothing in its training puts codes where N(0, I) is (their spread is "
-        f"{measured.mu.std(axis=0).mean():.1f}, not 1), so the decoder is asked about places between them.",
+        f"{measured.mu.std(axis=0).mean():.1f}, not 1), so the decoder is given points it was never trained on.",
     )  # fmt: skip
 
 
 def codes(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The codes of an autoencoder in the plane, by class."""
     return run_pictures.scatter(
         measured, "Where the autoencoder puts the test images",
-        "Nothing draws the codes to the origin or to a scale of 1: compare the axes with those of a VAE.", prior=False,
+        "Nothing pulls the codes to the origin or to unit scale: compare the axes with those of a VAE.", prior=False,
     )  # fmt: skip
 
 
 def between_images(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """Paths between the codes of two pairs of test images."""
     pairs = run_pictures.pairs_of_classes(measured, 2)
     ends = {run_pictures.between(measured, *pair): measured.mu[list(pair)] for pair in pairs}
     return run_pictures.lerp_and_slerp(
         measured, ends, "Between two test images",
-        "Halfway the decoder is asked about codes that no training image had: expect blends rather than digits.",
+        "Halfway the decoder is given codes that no training image had: expect blends rather than digits.",
     )  # fmt: skip

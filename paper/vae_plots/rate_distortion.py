@@ -12,13 +12,13 @@ from vae_common.arrays import checked_array
 from vae_common.plots import style
 
 CAPTION = (
-    "Each point is one beta; the short strokes have its slope, -beta. Up to the left the code falls silent (collapse), "
-    "down to the right it copies: where train points sink on and test points do not, it memorises. Below: what R "
-    "consists of."
+    "Each point is one beta, and the short line through it has slope -beta. Top left: collapse, the code says nothing. "
+    "Towards the bottom right the model copies: where train still falls and test does not, it memorises. Below: the "
+    "parts of R."
 )
 BOUNDS = (
-    " No model of the training images lies in the grey. At each height its edge is H - D, a tick is I(x; z) and the "
-    "point is R, in this order."
+    " No model of the training images lies in the grey area. At each height come, in this order, its edge (H - D), a "
+    "tick (I(x; z)) and the point (R)."
 )
 
 
@@ -62,12 +62,12 @@ def _impossible(ax: Axes, end: Mapping) -> None:
     ax.fill_between(R, ax.get_ylim()[0], least, color="#e4e4e4", lw=0, zorder=0)
     if end["entropy"]:
         star = {"ls": "", "marker": "*", "ms": 11, "color": style.LINES[0]}
-        ax.plot(math.log(end["images"]), end["floor"], label="N images learnt by heart: R = ln N", **star)
+        ax.plot(math.log(end["images"]), end["floor"], label="N images memorised: R = ln N", **star)
     ax.plot([], [], "s", ms=8, mfc="none", color=style.INK, label="R = 0: the mean image")
 
 
 def _strokes(ax: Axes, points: np.ndarray, betas: Sequence[float | None]) -> None:
-    """A short line of slope -beta through each of the points (K, 2), all of one length on the paper."""
+    """A short line of slope -beta through each of the points (K, 2), all of the same length in the picture."""
     across, up = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
     for (rate, distortion), beta in zip(points, betas, strict=True):
         if beta is None:

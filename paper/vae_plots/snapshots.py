@@ -1,4 +1,4 @@
-"""How the latent plane was learnt: it is decoded after each epoch and kept, and becomes a GIF."""
+"""How the latent plane was learned: decoded and kept after each epoch, it becomes a GIF."""
 
 import io
 from pathlib import Path

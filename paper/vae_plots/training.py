@@ -14,22 +14,22 @@ from vae_models.beta_vae import KLWeight
 
 
 def draw_training(folder: Path, measured: Evaluation, rows: Sequence[dict], config: RunConfig) -> None:
-    """Draw what metrics.jsonl tells into folder/figures; print each path."""
+    """Draw the pictures of metrics.jsonl into folder/figures; print each path."""
     if "kl" not in rows[-1]:
         caption = "A gap that opens between test and train is overfitting."
         draw_losses(folder, rows, measured, caption=caption, terms=("recon", "mse"))
         return
     draw_losses(folder, rows, measured)
     drawn = {"rate_and_distortion": charts.rate_and_distortion(
-        rows, "What training buys: rate against distortion",
-        caption="Rate is what the code says about an image, distortion what is still missing. Training goes down, "
-        "mostly by sending more; along a dotted line the two are only traded for one another.",
+        rows, "Rate against distortion during training",
+        caption="Rate is what the code says about an image, distortion what is still missing. Training lowers "
+        "distortion, mostly by raising the rate; along a dotted line one is only traded for the other.",
     )}  # fmt: skip
     if config.anneal != "none" or config.capacity is not None:
         name, at, values = schedule_of(config)
         drawn["schedule"] = charts.schedule(
-            at, values, name, rows, "What the schedule asks of the KL, and the KL that came of it",
-            caption="A cheap code is used at once; when the price rises, only what earns it is kept. "
+            at, values, name, rows, "The schedule, and the KL that resulted",
+            caption="With a small weight the code is used at once; as beta rises, only what pays for its nats is kept. "
             if name == "beta" else "The KL is held to C, which rises: dimensions come into use one after another.",
         )  # fmt: skip
     for name, figure in drawn.items():

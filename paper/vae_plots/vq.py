@@ -15,7 +15,7 @@ from vae_models.code_evaluation import CodeEvaluation
 
 def code_colours(codebook: np.ndarray) -> np.ndarray:
     """Codes' vectors (K, D) -> colours (K, 3) in [0, 1]: ranks along the first three principal axes, so that codes
-    that lie close together look alike, and every brightness is used alike."""
+    that lie close together look alike, and every brightness is used equally often."""
     centred = codebook - codebook.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:3]
     ranks = (centred @ axes.T).argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
@@ -57,7 +57,7 @@ def codebook_usage(share: np.ndarray, perplexity: float, title: str, caption: st
     used = int((share > 0).sum())
     label = f"{used} of {len(share)} codes used, perplexity {perplexity:.0f}"
     ax.bar(np.arange(len(share)), 100 * share, width=1, color=style.LINES[0], label=label)
-    ax.axhline(100 / len(share), color=style.GREY, lw=1, ls="--", label="if all were used alike")
+    ax.axhline(100 / len(share), color=style.GREY, lw=1, ls="--", label="if all were used equally")
     ax.set(xlabel="code, sorted by use", ylabel="share of positions (%)", xlim=(-0.5, len(share) - 0.5))
     ax.set_yscale("log")
     ax.grid(axis="y")
@@ -84,8 +84,8 @@ def codes(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
     return code_maps(
         measured.x[of_class], measured.codes[of_class], measured.decode(measured.codes[of_class]),
         code_colours(measured.codebook), "What is stored: one code at each of 7x7 positions",
-        caption="Like colours are codes with like vectors. Empty paper is a few codes that repeat; along the strokes "
-        "they change with the direction of the stroke and with where it passes through the cell.",
+        caption="Similar colours are codes with similar vectors. Empty paper is a few codes that repeat; along the "
+        "strokes they change with the direction of the stroke and with where it passes through the cell.",
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def usage(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
     return codebook_usage(
         measured.share, measured.codebook_use["perplexity"], "How much of the codebook is used",
         caption="Where bars are missing on the right, codes are never used. Perplexity is the number of codes that, "
-        "all used alike, would carry as much information. The few tall bars are empty paper, which keeps it low.",
+        "all used equally, would carry as much information. The few tall bars are empty paper, which keeps it low.",
     )  # fmt: skip
 
 
@@ -110,8 +110,8 @@ def samples(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
         np.concatenate([measured.decode(part) for part in drawn.values()]), columns,
         "Samples: codes drawn in three ways, then decoded" if measured.sample else "Samples: codes drawn, then decoded",
         labels,
-        caption="The decoder turns any 49 codes into an image. Uniform codes give scraps all over the paper; codes as "
-        "frequent as they are at their position, but drawn apart, give strokes in the middle that do not join"
+        caption="The decoder turns any 49 codes into an image. Uniform codes give scraps everywhere; codes drawn "
+        "independently, as frequent as they are at their position, give strokes in the middle that do not join"
         + ("; the learned prior, which sees the codes before, joins them into digits." if measured.sample else "."),
     )  # fmt: skip
 

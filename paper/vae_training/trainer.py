@@ -42,6 +42,7 @@ class RunState:
 
     @classmethod
     def start(cls, model: nn.Module, config: RunConfig) -> "RunState":
+        """The state before the first step."""
         fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over memory where torch has it
         optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=fused)
         objective = torch.compile(model.objective) if config.compile else model.objective

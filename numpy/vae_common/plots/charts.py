@@ -319,7 +319,7 @@ def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None
 def schedule(
     epochs: np.ndarray, values: np.ndarray, name: str, rows: Sequence[Mapping], title: str, caption: str | None = None
 ) -> Figure:
-    """What the schedule asks (values (T,) of `name` at `epochs` (T,)) above the KL that came of it (rows of test).
+    """The schedule (values (T,) of `name` at `epochs` (T,)) above the KL that resulted (rows of test).
 
     When `name` is "C", a KL in nats, both are drawn on the same axes.
     """

@@ -33,6 +33,7 @@ def most_active(measured: Evaluation, count: int) -> np.ndarray:
 
 
 def reconstructions(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The first twenty test images above what one sampled z each decodes to."""
     first = slice(0, 20)
     x, z = measured.x[first], measured.z[first]
     return charts.reconstructions(
@@ -42,6 +43,7 @@ def reconstructions(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 
 def samples(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """Eighty samples of the prior, decoded."""
     z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
     return charts.image_grid(
         measured.decode_like(z, rng.integers(len(measured.x), size=len(z))), 16, "Samples from the prior",
@@ -50,10 +52,11 @@ def samples(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 
 def latent(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The posterior means in the latent plane, by class."""
     return scatter(
         measured, "Where the encoder puts the test images",
-        "The encoder never saw a label, yet classes gather. An ellipse is the posterior of one image, small where the "
-        "image fixes its code; all together should cover the prior's disc.",
+        "The encoder never saw a label, yet the classes form clusters. An ellipse is the posterior of one image, small "
+        "where the image determines its code; together they should cover the prior's disc.",
     )  # fmt: skip
 
 
@@ -76,6 +79,7 @@ def scatter(measured: Evaluation, title: str, caption: str, prior: bool = True) 
 
 
 def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The latent plane, decoded on a grid that is denser where the prior is (Kingma & Welling 2014, Fig. 4)."""
     if measured.mu.shape[1] == 1:
         line = latent_paths.manifold_grid(100)[:100, :1].astype(np.float32)
         return charts.image_grid(
@@ -88,12 +92,13 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
-        caption="Steps hold equal shares of the prior's probability. Classes change into one another without a break. "
+        caption="Steps hold equal shares of the prior's probability. Classes blend smoothly into one another. "
         + _of_all(measured, rest=", the others held at 0"),
     )  # fmt: skip
 
 
 def traversals(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """A row for each of the most active dimensions: the image as that coordinate alone moves."""
     dims, kl = most_active(measured, ROWS), measured.kl_per_dim
     values = quantiles_of_z(measured, dims)
     z = [latent_paths.traversal(measured.mu[0], dim, row) for dim, row in zip(dims, values, strict=True)]
@@ -114,14 +119,15 @@ def quantiles_of_z(measured: Evaluation, dims: np.ndarray) -> np.ndarray:
 
 
 def interpolation(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The straight and the great-circle path between two images, and between two samples of the prior."""
     (start, end), *_ = pairs_of_classes(measured, 1)
     prior = rng.standard_normal((2, measured.mu.shape[1]))
     ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
         "In many dimensions all samples of the prior have norms near the square root of Z "
-        f"({prior.shape[1] ** 0.5:.1f} here); the straight line between two dips to where few lie. Compare the strips: "
-        "does it show in the pictures?",
+        f"({prior.shape[1] ** 0.5:.1f} here). The straight line between two of them crosses a region where few lie. "
+        "Compare the strips: can you see it?",
     )  # fmt: skip
 
 
@@ -141,6 +147,7 @@ def lerp_and_slerp(measured: Evaluation, ends: Mapping[str, np.ndarray], title: 
 
 
 def kl(measured: Evaluation, rng: np.random.Generator) -> Figure:
+    """The KL of each latent dimension, in nats."""
     return charts.kl_per_dimension(
         measured.kl_per_dim, "What each latent dimension costs", measured.active,
         caption="Active: the posterior means vary over the images by more than 0.01 (Burda et al. 2015). "

@@ -62,6 +62,7 @@ def checked_images(name: str, images: np.ndarray, count: int | None = None) -> n
 
 
 def new_figure(title: str, caption: str | None, height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of this size in inches, with its title and a caption beneath."""
     fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     fig.suptitle(title, x=MARGIN / width, ha="left", wrap=True)
     if caption:
@@ -99,6 +100,7 @@ def mosaic_figure(
 def label_tiles(
     ax: Axes, rows: int, columns: int, row_labels: Sequence[str] | None, column_labels: Sequence[str] | None
 ) -> None:
+    """Write labels beside the rows and above the columns of a mosaic; raises ValueError where their number is wrong."""
     for name, labels, count in (("row_labels", row_labels, rows), ("column_labels", column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{name}: expected {count} labels, found {len(labels)}")
@@ -111,6 +113,7 @@ def label_tiles(
 
 
 def tile_centres(count: int, size: int, gap: int) -> np.ndarray:
+    """The centres, in pixels, of `count` tiles of `size` pixels that lie `gap` pixels apart."""
     return np.arange(count) * (size + gap) + size / 2 - 0.5
 
 
