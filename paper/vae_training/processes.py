@@ -218,7 +218,7 @@ class SharedObjective(nn.Module):
         self.model, self.objective = model, objective
 
     def forward(self, x: Tensor, y: Tensor, eps: Tensor, step: int) -> dict[str, Tensor]:
-        """The terms of this process's share of the batch x (B, 1, 28, 28), y (B,), eps (B, ...), scaled as said above."""
+        """The terms of this process's share of the batch x (B, 1, 28, 28), y (B,), eps (B, ...), scaled as above."""
         global _batch
         mine = share(len(x))
         length = mine.stop - mine.start
