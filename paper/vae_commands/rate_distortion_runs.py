@@ -44,7 +44,7 @@ def place_run(run: str, device: str = "auto", data_dir: str | None = None, sampl
     """Place the finished run in the plane: print it, draw it, write rate_distortion.json beside it."""
     on = cli.torch_device(device)
     config, model, _ = read_run(run)
-    if config.model != "vae" or config.architecture == "linear":
+    if not model.has_posterior or model.conditional or model.mean_output:
         raise UsageError(
             f"{run}: the plane is for --model vae with pixels as Bernoulli or squared error, and this is "
             f"--model {config.model} --architecture {config.architecture}; name another run."
@@ -198,7 +198,7 @@ def known(ends: Mapping[str, Mapping], config: RunConfig) -> str:
         lines += [
             f"  {split}, N = {end['images']:,}",
             f"    D = {end['without_z']:.2f} at R = 0, every image decoded as the mean image of train",
-            f"    D >= {end['floor']:.2f}, the entropy of the pixels" * bool(end["floor"]) or "    D >= 0",
+            f"    D >= {end['floor']:.2f}, the entropy of the pixels" if end["floor"] else "    D >= 0",
             f"    I(x; z) <= ln N = {math.log(end['images']):.2f}",
         ]
         if end["entropy"] is not None:

@@ -110,8 +110,9 @@ def carry_out(config: RunConfig, folder: Path | None, threads: int | None) -> No
     rows = fit(model, data, test, config, folder, resume)
     if processes.is_writer():
         print(f"wrote {save_model(model, config.model, folder / 'weights.safetensors')}")
-    if config.model == "vqvae":
-        model = build_prior(config, model).to(device)
+    prior = build_prior(config, model)
+    if prior is not None:
+        model = prior.to(device)
         print(f"\ntraining the prior of its codes for {cli.counted(config.prior_epochs, 'epoch')}")
         fit(model, data, test, replace(config, epochs=config.prior_epochs), folder, resume, "prior-")
         if processes.is_writer():

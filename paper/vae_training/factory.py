@@ -34,11 +34,13 @@ def build_model(config: RunConfig, steps_per_epoch: int = 1) -> nn.Module:
     return model
 
 
-def build_prior(config: RunConfig, vqvae: VQVAE) -> CodePrior:
-    """The prior over the codes of a trained VQ-VAE, with seeded initial weights."""
+def build_prior(config: RunConfig, model: nn.Module) -> CodePrior | None:
+    """The prior over the codes of a trained VQ-VAE, with seeded initial weights; None where none is to be learned."""
+    if config.model != "vqvae":
+        return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CodePrior(vqvae)
+        return CodePrior(model)
 
 
 def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:

@@ -64,10 +64,10 @@ def read_run(folder: str | Path) -> tuple[RunConfig, nn.Module, list[dict]]:
         )
     model = build_model(config)
     load_model(model, config.model, Path(folder) / "weights.safetensors")
-    if config.model == "vqvae":
-        model = build_prior(config, model)
-        load_model(model, "prior", Path(folder) / "prior-weights.safetensors")
-    return config, model, rows
+    prior = build_prior(config, model)
+    if prior is not None:
+        load_model(prior, "prior", Path(folder) / "prior-weights.safetensors")
+    return config, prior or model, rows
 
 
 def _is_row(row: object) -> bool:
