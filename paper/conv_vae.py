@@ -1,4 +1,4 @@
-"""Level 3: the same convolutional VAE as the papers' code has it, an nn.Module with PyTorch's own losses.
+"""Level 3: the same convolutional VAE as research code writes it, an nn.Module with PyTorch's own losses.
 
     log p(x)  >=  elbo  =  E_q(z|x)[ log p(x|z) ]  -  KL( q(z|x) || p(z) )  =  -(recon + kl)
     q(z|x) = N(mu, diag(std^2)) from the encoder,  p(z) = N(0, I),  p(x|z) from the decoder;  equal where q = p(z|x)
@@ -84,12 +84,12 @@ class ConvVAE(nn.Module):
     """The VAE of the spec. Noise is an argument of every method that needs it; nothing is drawn in here.
 
     likelihood: "bernoulli" or "gaussian"; architecture: the classes of encoder and decoder, each built from latent_dim
-    (vae_models/mlp.py has others). The labels y (B,) have no part in this model; conditional ones take them.
+    (vae_models/mlp.py has others). This model ignores the labels y (B,); conditional ones use them.
     """
 
     conditional = False  # whether encode and decode look at y
     has_posterior = has_prior = True  # densities q(z|x) and p(z), to measure and to sample
-    codes_are_vectors = True  # whether mu tells of an image alone
+    codes_are_vectors = True  # whether mu depends on the image alone
     mean_output = False  # whether decode answers with means of pixels instead of logits
 
     def __init__(
@@ -183,7 +183,7 @@ class ConvVAE(nn.Module):
         return torch.sigmoid(self.decode(z, y))
 
     def evaluation(self, on_arrays: Callable, **measured) -> Evaluation:
-        """The evaluation made of all that was measured; on_arrays makes of a method a function of NumPy arrays."""
+        """The evaluation made of all that was measured; on_arrays turns a method into a function of NumPy arrays."""
         return Evaluation(decode=on_arrays(self.pixels), conditional=self.conditional, **measured)
 
 

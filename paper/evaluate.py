@@ -1,8 +1,8 @@
-"""Measure a finished run of level 3, and say what can be believed of it.
+"""Measure a finished run of level 3, and say what can be trusted.
 
 `python paper/evaluate.py RUN` prints one table and writes evaluation.json into the run, in these sections:
 
-terms     recon, kl and elbo of the test split, again, and what no model can go below
+terms     recon, kl and elbo of the test split, again, and the floor that no model can beat
 bounds    L_K, the importance-weighted bounds of log p(x); -L_K is reported as nll
 codes     the parts of the rate, I(x; z) + KL(q(z) || p(z)), and which latent dimensions are used
 probes    what mu alone says about the classes, beside PCA, pixels and an untrained encoder
@@ -10,7 +10,7 @@ factors   disentanglement, where the true factors of the data are known
 samples   what a classifier makes of samples of the prior, and whether they are copies of training images
 
 `--doctor` tests what must hold for every VAE instead, for a run or a .py file with an encode and a decode of your own;
-`--against VAE` sets an autoencoder's run beside PCA and the run of a VAE.
+`--against VAE` compares an autoencoder's run with PCA and with the run of a VAE.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MEASURING, EXAMINING = ("device", "importance_samples", "only", "votes"), ("data
 
 
 def run(run: str, doctor: bool = False, against: str | None = None, **typed) -> int | None:
-    """Choose what to do from what was typed; refuse what has no part in it."""
+    """Choose what to do from what was typed; refuse the flags that do not apply."""
     if doctor and against is not None:
         raise UsageError("--doctor examines one run, and --against compares two; give one of them.")
     if (doctor or against is not None) and cli.is_one_of_several():
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--importance-samples", type=whole(1, 10**6), metavar="K", help="z per image (default 500)")
     add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default all)")
     add("--votes", type=whole(100, 10**6), metavar="V", help="votes of 64 images for the factors (default 320)")
-    add("--against", metavar="VAE", help="set the autoencoder RUN beside PCA and this run of --model vae")
+    add("--against", metavar="VAE", help="compare the autoencoder RUN with PCA and with this run of --model vae")
     cli.add_switch(parser, "doctor", "test what must hold for every VAE, and say what fails")
     add("--images", type=whole(50, 10_000), metavar="N", help="test images for --doctor (default 1000)")
     return parser

@@ -1,4 +1,4 @@
-"""Rate and distortion: what beta trades for what, from codes that say nothing to codes that copy the image.
+"""Rate and distortion: the trade-off that beta sets, from codes that say nothing to codes that copy the image.
 
 `python paper/rate_distortion.py --sweep` trains one beta-VAE after another, each from the weights of the one before,
 and draws them in the plane of rate and distortion (vae_measures/rate_distortion_plane.py), both in nats per image.
@@ -16,7 +16,7 @@ WHERE = ("device", "data_dir")  # what may be named anew with a run that keeps i
 
 
 def run(**typed) -> None:
-    """Place a run, train a sweep, or go on with one; refuse settings that have no part in it."""
+    """Place a run, train a sweep, or go on with one; refuse settings that do not apply."""
     if "run" in typed:
         refuse_others(typed, "RUN", "run", "samples", *WHERE)
         cli.later("vae_commands.rate_distortion_runs", "place_run")(**typed)

@@ -1,4 +1,4 @@
-"""Set an autoencoder beside PCA and a VAE: squared errors, and what each makes of z ~ N(0, I)."""
+"""Compare an autoencoder with PCA and a VAE: squared errors, and what each makes of z ~ N(0, I)."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def compare_codes(run: str, against: str, data_dir: str | None = None) -> None:
 
 
 def refuse_unlike(run: str, config: RunConfig, against: str, vae_config: RunConfig) -> None:
-    """Raise UsageError unless the two runs are an AE and a VAE that can be set side by side."""
+    """Raise UsageError unless the two runs are an AE and a VAE that can be compared."""
     for folder, found, model in ((run, config.model, "ae"), (against, vae_config.model, "vae")):
         if found != model:
             raise UsageError(

@@ -2,9 +2,9 @@
 
 `digits` and `sprites` are drawn from known factors, so one can ask whether each dimension of mu, the posterior mean,
 follows one factor and leaves the others alone. The scores disagree, and some are easy: a random projection of the
-image gets far above chance. So every score stands beside that of an untrained encoder of the same architecture.
+image gets far above chance. So every score is shown beside that of an untrained encoder of the same architecture.
 
-All four are functions of arrays: codes `mu` of images, and what is known of the factors of those images. The images are
+All four are functions of arrays: codes `mu` of images, and what is known about their factors. The images are
 drawn afresh, since two of the scores need many that share a factor.
 
 Axes: N images, F factors, Z latent dimensions, V votes, L images or pairs of images in one vote.

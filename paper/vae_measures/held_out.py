@@ -35,7 +35,7 @@ def measure(model: nn.Module, data: ImageSet, binarization: str, seed: int, batc
 
 
 def on_arrays(device: torch.device) -> Callable[[Callable[..., Tensor]], Callable[..., np.ndarray]]:
-    """What makes of a method of tensors a function of NumPy arrays, without gradients."""
+    """A function that turns a method of tensors into a function of NumPy arrays, without gradients."""
 
     def convert(method: Callable[..., Tensor]) -> Callable[..., np.ndarray]:
         @torch.no_grad()

@@ -9,8 +9,8 @@ with the sums of this project: gradients of the same direction, `scale` times as
 plain SGD it belongs to the learning rate. A mean over P pixels divides recon by P, which multiplies beta by P.
 
 The squared error: `--likelihood gaussian` is ||x - x_hat||^2 here, -log p(x|z) of a Gaussian of variance 1/2 up to a
-constant. With another variance s2 it is ||x - x_hat||^2 / (2 s2), so s2 = 1 is beta = 2, and the other way round every
-beta of a squared error is an exact ELBO: that of the variance beta / 2.
+constant. With another variance s2 it is ||x - x_hat||^2 / (2 s2), so s2 = 1 is beta = 2. Conversely, every beta of
+a squared error is an exact ELBO: that of the variance beta / 2.
 """
 
 import math
@@ -82,7 +82,7 @@ def loss_scale(convention: LossConvention, pixels: int = 784, batch_size: int | 
 
 
 def _recon_per_image(convention: LossConvention, pixels: int) -> float:
-    """What stands before this project's recon of one image, the batch aside."""
+    """The factor of this project's recon of one image, apart from the batch."""
     factor = convention.recon_weight / (pixels if convention.recon_over_pixels == "mean" else 1)
     return factor / (2 * convention.variance) if convention.likelihood == "gaussian" else factor
 
@@ -99,7 +99,7 @@ def _check_sizes(batch_matters: bool, what: str, pixels: int, latent_dim: int, b
 
 
 def in_words(convention: LossConvention, pixels: int = 784, latent_dim: int = 20, batch_size: int | None = None) -> str:
-    """What a learner should know of this convention, a few lines. Raises ValueError as `effective_beta` does."""
+    """What a learner should know about this convention, a few lines. Raises ValueError as `effective_beta` does."""
     beta = effective_beta(convention, pixels, latent_dim, batch_size)
     lines = [f"beta = {beta:.4g} in this project's convention (sums over pixels and latents, mean over the batch)."]
     if beta == 0:
@@ -137,7 +137,7 @@ def _leaning(beta: float) -> str:
 
 @dataclass(frozen=True)
 class PublicLoss:
-    """A loss that stands in a public repository, with the sizes that it is used with there."""
+    """A loss from a public repository, with the sizes that are used there."""
 
     where: str
     what: str

@@ -1,4 +1,4 @@
-"""What the codes are good for: the classes of test images told from mu alone.
+"""What the codes are good for: predicting the classes of test images from mu alone.
 
 A linear probe (logistic regression) and the vote of the nearest neighbours are trained on labelled codes, on as many
 components of PCA, on the codes of an untrained encoder, and on the pixels themselves. What a code of Z numbers gains

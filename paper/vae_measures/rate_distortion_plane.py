@@ -2,7 +2,7 @@
 
 What is known for certain about the plane (Alemi et al. 2018, "Fixing a Broken ELBO", sec. 2):
 
-    H - D <= I(x; z) <= R          the code holds what it has cost at the most, what it has saved at the least
+    H - D <= I(x; z) <= R          the code holds at most what it costs, and at least what it saves
     -elbo = R + D >= H             lines of slope -1 hold models of equal elbo
     dD/dR = -beta                  on the frontier, where D + beta R is least; beta = 1 touches the best elbo
     R = 0                          collapse: the best decoder that knows nothing is the mean image

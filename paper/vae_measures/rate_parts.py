@@ -1,7 +1,7 @@
 """How many nats of an image its code holds: I(x; z), KL(q(z) || p(z)) and total correlation, by Monte Carlo.
 
 For a stated set of N images the aggregate posterior is a mixture that can be evaluated exactly,
-q(z) = 1/N sum_n q(z|x_n). With an image n drawn from the set and z from q(z|x_n), the rate falls apart into
+q(z) = 1/N sum_n q(z|x_n). With an image n drawn from the set and z from q(z|x_n), the rate splits into
 
     R = E[ log q(z|x_n)/p(z) ] = E[ log q(z|x_n)/q(z) ] + E[ log q(z)/p(z) ] = I(n; z) + KL(q(z) || p(z))
 

@@ -88,7 +88,7 @@ def nearest_code(z_e: Tensor, codebook: Tensor) -> Tensor:
 
 
 def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
-    """The value of z_q with the gradient of z_e: what the decoder's input asks for goes to the encoder (sec. 3.2)."""
+    """The value of z_q with the gradient of z_e: the gradient at the decoder's input goes to the encoder (sec. 3.2)."""
     return z_e + (z_q - z_e).detach()
 
 
@@ -102,7 +102,7 @@ class VQVAE(nn.Module):
 
     The second term moves codes; with `codebook="ema"` running means move them instead (App. A.1) and it is absent.
     All terms are sums over one image, so beta = 0.25 weighs a squared distance per image against nats per image,
-    whatever the batch size. (Code that takes means instead weighs it by 784 / (49 D) times as much.)
+    whatever the batch size. (Code that takes means instead gives it 784 / (49 D) times the weight.)
 
     codes: K; code_dim: D; decay: of the running means, per step; dead_below: a code whose running share of the
     positions is less than this part of the uniform share 1/K is dead, and becomes an encoder output of the batch.

@@ -3,7 +3,7 @@
 `torchrun --standalone --nproc-per-node 4 COMMAND ...` starts the command four times. Each process draws the whole
 batch, its order and its noise, from the seed, as one process would; it computes its share of it; sums over the
 processes give what one process would have had, up to rounding. In a single process every function here does nothing, or
-just what its name says without the others.
+does its work alone.
 
 What is collective must be called by all processes, in the same order; one that is missing keeps the others waiting.
 """
@@ -38,7 +38,7 @@ LOST = (
 def joined() -> Iterator[None]:
     """Within this block the processes that torchrun started are one group; a command started alone joins nothing.
 
-    Only the writer prints; of errors, the process that meets one first tells it, and the others end without a word.
+    Only the writer prints; the process that first meets an error reports it, and the others end silently.
     One that dies, or keeps the others waiting for TIMEOUT, ends them all.
     """
     if not dist.is_torchelastic_launched():
