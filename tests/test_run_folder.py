@@ -197,7 +197,7 @@ def change_config(folder, without=None, **changes) -> None:
 
 def test_a_run_of_before_calls_the_architecture_trunk(tmp_path):
     change_config(made(out=tmp_path), without="architecture", trunk="mlp")
-    config, rest = read_config(tmp_path)
+    config, _ = read_config(tmp_path)
     assert config.architecture == "mlp" and config == RunConfig(out=str(tmp_path), architecture="mlp").settled()
     change_config(tmp_path, trunk="tree")
     with pytest.raises(UsageError, match="architecture is 'tree'"):
