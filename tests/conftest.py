@@ -33,7 +33,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def few_drawn(digits):
-    """In place of vae_common.data._load_drawn: of the digits' test split the first 150 images to train on, 50 to test."""
+    """In place of vae_common.data._load_drawn: of the digits' test split 150 images to train on and 50 to test on."""
     from vae_common.data import _load_drawn
 
     parts = {"train": slice(0, 150), "test": slice(150, 200)}

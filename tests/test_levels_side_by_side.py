@@ -1,6 +1,5 @@
 """Levels 1 and 2 are one text: a diff of the two files shows what PyTorch changes, and nothing else."""
 
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
