@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.machinery import PathFinder
 from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,8 @@ SOURCES = ("numpy", "pytorch_lowlevel", "paper")
 MODULES = sorted(path.stem for source in SOURCES for path in (ROOT / source).glob("*.py"))
 PACKAGES = sorted(path.parent for source in SOURCES for path in (ROOT / source).glob("*/__init__.py"))
 PACKAGE_NAMES = {package.name for package in PACKAGES}
-SHARED = sorted(f"{package.name}/{path.name}" for package in PACKAGES for path in package.glob("*.py"))
+FILES = [path for source in SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
+SHARED = sorted(path.relative_to(package.parent).as_posix() for package in PACKAGES for path in package.rglob("*.py"))
 GENERIC = {"models", "utils", "helpers", "common", "data", "train", "test", "tests", "main", "config"}
 
 
@@ -30,11 +32,16 @@ def python(*argv, cwd: Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("folder", ["", *SOURCES, "tests"])
-@pytest.mark.parametrize("root_first", [False, True])
-def test_import_numpy_finds_the_real_numpy(folder, root_first):
+@pytest.mark.parametrize("more", [[], [ROOT]], ids=["", "PYTHONPATH"])
+def test_import_numpy_finds_the_real_numpy(folder, more):
+    """What Python does for `python -c` or a script in that folder: the folder is first on the path."""
+    found = PathFinder.find_spec("numpy", [str(path) for path in (ROOT / folder, *more, *sys.path)])
+    assert Path(found.origin).name == "__init__.py" and not Path(found.origin).is_relative_to(ROOT / "numpy")
+
+
+def test_numpy_computes_in_the_folder_of_the_project():
     code = "import numpy; print(numpy.__file__, numpy.ones(3).sum())"
-    path = {"PYTHONPATH": str(ROOT)} if root_first else {}
-    file, total = python("-c", code, cwd=ROOT / folder, **path).split()
+    file, total = python("-c", code, cwd=ROOT, PYTHONPATH=str(ROOT)).split()
     assert total == "3.0" and Path(file).parent.name == "numpy" and not Path(file).is_relative_to(ROOT / "numpy")
 
 
@@ -66,8 +73,25 @@ def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
     assert all(re.fullmatch(r"[a-z-]+>=[0-9.]+", text) for text in declared)
     names = {text.partition(">=")[0].replace("scikit-learn", "sklearn") for text in declared}
     names.add("PIL")  # pillow, without which matplotlib and torchvision do not install
-    imported = set.union(*(imported_packages(path) for source in SOURCES for path in (ROOT / source).rglob("*.py")))
+    imported = set.union(*map(imported_packages, FILES))
     assert imported - set(sys.stdlib_module_names) - {*MODULES, *PACKAGE_NAMES} <= names
+
+
+# Who may use whom: each uses only what stands before it, or is of its own package.
+ORDER = ["vae_common", "conv_vae", "vae_models", "vae_training", "vae_measures", "vae_plots", "vae_doctor"]
+ORDER += ["vae_explorer", "vae_commands", "a command"]
+
+
+def test_nothing_is_used_that_stands_above():
+    for path in FILES:
+        source, first = path.relative_to(ROOT).parts[:2]
+        name = first.removesuffix(".py")
+        used = imported_packages(path) & {*MODULES, *PACKAGE_NAMES}
+        if source != "paper" and name != "vae_common":
+            assert used == {"vae_common"}, path  # levels 1 and 2 are parallel to level 3
+        else:
+            below = ORDER[: ORDER.index(name if name in ORDER else "a command")]
+            assert used <= {name, *below}, path
 
 
 # --- the wheel ----------------------------------------------------------------------------------------------------
@@ -92,7 +116,7 @@ def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
     shipped = [f"vae_common/pretrained/{name}" for name in data]
     assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *pages])
     assert {"digits-z2.safetensors", "digits-z20.safetensors"} <= set(data)
-    assert {"vae_numpy", "vae_lowlevel", "vae_paper", "conv_vae", "trainer", "latent_figures"} <= set(MODULES)
+    assert {"vae_numpy", "vae_lowlevel", "vae_paper", "conv_vae", "evaluate", "latent_figures"} <= set(MODULES)
 
 
 @pytest.mark.slow
