@@ -193,12 +193,8 @@ def test_the_command_says_it_in_words(capsys):
     assert "beta = 3.072" in out and "variance 1.536" in out and "std 1.239" in out
     assert command.main([]) == 0
     assert "It is the exact ELBO." in capsys.readouterr().out
-    assert (
-        command.main(
-            ["--recon", "mean", "--kl-batch", "sum", "--kl-weight", str(1 / (128 * 784)), "--batch-size", "128"]
-        )
-        == 0
-    )
+    weight = str(1 / (128 * 784))
+    assert command.main(["--recon", "mean", "--kl-batch", "sum", "--kl-weight", weight, "--batch-size", "128"]) == 0
     out = capsys.readouterr().out
     assert "beta = 1 " in out and "a batch of 64, the last of an epoch perhaps, has beta = 0.5" in out
 
