@@ -137,7 +137,7 @@ def test_which_quadrants_are_given(count, given):
 
 @pytest.fixture
 def model() -> QuadrantCVAE:
-    """Two quadrants given, Z = 1, float64; a posterior wide enough that importance weights stay small in the tails."""
+    """Two quadrants given, Z = 1, float64; a posterior so wide that importance weights stay small in the tails."""
     torch.manual_seed(0)
     model = QuadrantCVAE(2, latent_dim=1).double()
     with torch.no_grad():

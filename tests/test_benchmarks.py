@@ -1,11 +1,12 @@
 """The benchmark programs run on tiny sizes and judge by their bars; what they measure is left to whoever runs them."""
 
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from vae_common.errors import UsageError
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -146,7 +147,7 @@ def test_growth(benchmark, monkeypatch, capsys, tmp_path):
     assert set(program.measure_point(point, 1, "cpu")) == {"seconds", "megabytes"}
     assert set(program.measure_shared(1)) == {"seconds", "megabytes"}
 
-    def known(point, args):
+    def known(point, steps, clock):
         if "processes" in point:
             return {"seconds": 1 / point["processes"], "megabytes": 1.0}
         size = point["images per step"]
@@ -162,8 +163,6 @@ def test_growth(benchmark, monkeypatch, capsys, tmp_path):
 
 
 def test_growth_names_the_point_that_failed(benchmark, capsys):
-    from vae_common import cli
-
     program = benchmark("growth")
-    with pytest.raises(cli.UsageError, match=r"'latent dimensions': 0.* failed: .*ValueError"):
-        program.in_own_process({"latent dimensions": 0}, Namespace(steps=1, clock="cpu"))
+    with pytest.raises(UsageError, match=r"'latent dimensions': 0.* failed: .*ValueError"):
+        program.in_own_process({"latent dimensions": 0}, steps=1, clock="cpu")

@@ -1,8 +1,8 @@
-"""latent_figures.py: the arrays behind the pictures against oracles, every picture of every model, the GIF."""
+"""The pictures of a run: the arrays behind them against oracles, every picture of every model, the GIF."""
 
-import argparse
 import math
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +13,18 @@ import latent_figures
 import vae_paper
 from conv_vae import ConvVAE
 from test_figures import visible_texts
-from vae_common.data import ImageSet, entropy_floor
+from vae_common.config import RunConfig
+from vae_common.data import ImageSet, binarize, entropy_floor, load_dataset
 from vae_common.errors import UsageError
 from vae_common.evaluation import Evaluation
-from vae_common.plots import figures, pictures
-from vae_common.plots import style as canvas
+from vae_common.latent_paths import manifold_grid
+from vae_common.plots import charts, run_pictures
 from vae_common.spec import VAESpec
-from vae_models.autoencoder import AutoencoderEvaluation
+from vae_models.autoencoder import Autoencoder, AutoencoderEvaluation
 from vae_models.beta_vae import KLWeight
+from vae_models.conditional_vae import ConditionalVAE
+from vae_plots import latent, snapshots, training
+from vae_plots.run import PICTURES, draw_run
 from vae_training import trainer
 
 RNG = np.random.default_rng
@@ -44,14 +48,12 @@ def tiny(latent_dim: int, model: str = "vae", count: int = 60) -> Evaluation:
     eps = rng.standard_normal(mu.shape, dtype=np.float32)
     recon, kl = rng.uniform(80, 200, count), rng.uniform(2, 9, count)
     data = ImageSet("digits", "test", images, labels, tuple("0123456789"))
-    kind = AutoencoderEvaluation if model == "ae" else Evaluation
-    return kind(data, (images / 255).astype(np.float32), eps, recon, kl, mu, logvar, decode, model == "cvae")
+    kind, x = AutoencoderEvaluation if model == "ae" else Evaluation, (images / 255).astype(np.float32)
+    return kind(data, "none", "bernoulli", x, eps, decode, recon, kl, mu, logvar, conditional=model == "cvae")
 
 
-def settings(model: str = "vae", **changed) -> argparse.Namespace:
-    names = dict(model=model, likelihood="bernoulli", binarize="none", epochs=4, seed=0, latent_dim=2)
-    names.update(beta=2.0, anneal="none", anneal_epochs=0.5, capacity=None)
-    return argparse.Namespace(**{**names, **changed})
+def settings(model: str = "vae", **changed) -> RunConfig:
+    return RunConfig(**{"model": model, "epochs": 4, "latent_dim": 2, "anneal_epochs": 0.5, **changed}).settled()
 
 
 def history(model: str = "vae") -> list[dict]:
@@ -68,30 +70,56 @@ def history(model: str = "vae") -> list[dict]:
 def drawn(monkeypatch):
     """Figures by the name under which they would have been saved."""
     saved = {}
-    monkeypatch.setattr(canvas, "save_figure", lambda fig, path: saved.setdefault(path.stem, fig) and path)
+    for module in (run_pictures, training):
+        monkeypatch.setattr(module, "save_figure", lambda fig, path: saved.setdefault(path.stem, fig) and path)
     return saved
 
 
 # --- every picture of every model ---------------------------------------------------------------------------------
 
 POSTERIORS = {"reconstructions", "traversals", "kl", "sigma", "aggregate", "best_to_worst"}
-TRAINING = {"losses", "rate_and_distortion", "schedule"}
 EXPECTED = {
-    "vae": POSTERIORS | TRAINING | {"manifold", "samples", "latent", "interpolation", "arithmetic"},
-    "cvae": POSTERIORS | TRAINING | {"class_by_style", "relabelled", "styles"},
-    "ae": {"best_to_worst_by_recon", "decoded_noise", "codes", "between_images", "losses"},
+    "vae": POSTERIORS | {"manifold", "samples", "latent", "interpolation", "arithmetic", "embedding"},
+    "cvae": POSTERIORS | {"class_by_style", "relabelled", "styles"},
+    "ae": {"best_to_worst_by_recon", "decoded_noise", "codes", "between_images", "embedding"},
+    "vqvae": {"reconstructions", "codes", "usage", "samples"},
 }
+OF_TRAINING = {"vae": {"losses", "rate_and_distortion", "schedule"}, "ae": {"losses"}}
 
 
-@pytest.mark.parametrize("latent_dim", [1, 2, 5])
-@pytest.mark.parametrize("model", EXPECTED)
-def test_every_picture_draws_and_no_word_leaves_the_canvas(model, latent_dim, drawn, tmp_path, capsys):
-    schedule = {"capacity": 5.0} if latent_dim == 1 else {"anneal": "cyclical"}
-    measured, args = tiny(latent_dim, model), settings(model, **schedule)
-    latent_figures.draw_run(tmp_path, None, measured, history(model), args)
-    assert set(drawn) == EXPECTED[model] | ({"embedding"} if latent_dim > 2 and model != "cvae" else set())
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")]
+def test_which_pictures_a_model_gets():
+    assert {model: {picture.__name__ for picture in of_it} for model, of_it in PICTURES.items()} == EXPECTED
+
+
+@pytest.mark.parametrize("model", ["vae", "ae"])
+def test_every_picture_draws_and_no_word_leaves_the_canvas(model, drawn, tmp_path, capsys):
+    config = settings(model, latent_dim=5, anneal="cyclical")
+    draw_run(tmp_path, tiny(5, model), history(model), config)
+    assert set(drawn) == EXPECTED[model] | OF_TRAINING[model]
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if line.startswith("wrote ")]
     assert told == [f"wrote {tmp_path / 'figures' / name}.png" for name in drawn]
+    first, second, *_ = drawn
+    assert f"look first at {tmp_path / 'figures' / first}.png and {tmp_path / 'figures' / second}.png" in out
+    words_stay_on_the_canvas(drawn)
+
+
+@pytest.mark.parametrize(
+    ("model", "latent_dim", "names"),
+    [
+        ("vae", 1, {"manifold", "latent", "interpolation", "aggregate"}),  # there is no plane and no sphere
+        ("vae", 2, {"manifold", "latent", "aggregate"}),  # all of the plane is seen
+        ("cvae", 2, {"class_by_style", "relabelled", "styles", "reconstructions"}),
+    ],
+)
+def test_pictures_of_other_latent_spaces(model, latent_dim, names, drawn, tmp_path):
+    chosen = [picture for picture in PICTURES[model] if picture.__name__ in names]
+    run_pictures.draw(tmp_path, tiny(latent_dim, model), chosen, seed=0)
+    assert set(drawn) == names
+    words_stay_on_the_canvas(drawn)
+
+
+def words_stay_on_the_canvas(drawn):
     for name, fig in drawn.items():
         assert fig.get_suptitle() and fig.get_supxlabel().rstrip().endswith((".", "?")), name
         for text in visible_texts(fig):
@@ -100,11 +128,19 @@ def test_every_picture_draws_and_no_word_leaves_the_canvas(model, latent_dim, dr
             assert box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, (name, text.get_text())
 
 
-def test_few_images_of_one_class_draw_too(drawn, tmp_path):
+def test_a_plane_has_no_projection(monkeypatch, tmp_path):
+    chosen = []
+    monkeypatch.setattr(run_pictures, "draw", lambda folder, measured, pictures, seed: chosen.extend(pictures))
+    monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
+    draw_run(tmp_path, tiny(2), [], settings())
+    assert {picture.__name__ for picture in chosen} == EXPECTED["vae"] - {"embedding"}
+
+
+def test_few_images_of_one_class_draw_too():
     measured = tiny(5, count=7)
     measured.data.labels[:] = 3
-    latent_figures.draw_run(tmp_path, None, measured, history(), settings())
-    assert set(drawn) == EXPECTED["vae"] - {"schedule"} | {"embedding"}
+    for picture in (run_pictures.interpolation, latent.arithmetic, latent.embedding, latent.best_to_worst):
+        assert picture(measured, RNG(0)).axes
 
 
 # --- the arrays behind them ---------------------------------------------------------------------------------------
@@ -112,14 +148,14 @@ def test_few_images_of_one_class_draw_too(drawn, tmp_path):
 
 def test_traversals_walk_the_quantiles_of_sampled_z_and_are_ordered_by_kl():
     measured = tiny(3)
-    fig = pictures.traversals(measured, RNG(0))
+    fig = run_pictures.traversals(measured, RNG(0))
     (z,) = measured.decode.asked[-1]
-    z = z.reshape(3, len(pictures.QUANTILES), 3)
+    z = z.reshape(3, len(run_pictures.QUANTILES), 3)
     kl = 0.5 * (measured.mu**2 + np.exp(measured.logvar) - 1 - measured.logvar).mean(axis=0)
     sampled = measured.mu + np.exp(0.5 * measured.logvar) * measured.eps
     for row, dim in zip(z, sorted(range(3), key=lambda dim: -kl[dim]), strict=True):
         ordered = np.sort(sampled[:, dim].astype(np.float64))  # the quantile q lies at place q (N - 1), counted from 0
-        expected = np.interp(pictures.QUANTILES * 59, np.arange(60), ordered)
+        expected = np.interp(run_pictures.QUANTILES * 59, np.arange(60), ordered)
         np.testing.assert_allclose(row[:, dim], expected, rtol=1e-5)
         others = [other for other in range(3) if other != dim]
         assert (row[:, others] == measured.mu[0, others]).all()
@@ -130,7 +166,7 @@ def test_traversals_walk_the_quantiles_of_sampled_z_and_are_ordered_by_kl():
 
 def test_ellipses_have_the_posterior_means_and_deviations():
     measured = tiny(2)
-    ellipses = [patch for patch in pictures.latent(measured, RNG(0)).axes[0].patches if hasattr(patch, "angle")]
+    ellipses = [patch for patch in run_pictures.latent(measured, RNG(0)).axes[0].patches if hasattr(patch, "angle")]
     ellipses = [patch for patch in ellipses if type(patch).__name__ == "Ellipse"]
     assert len(ellipses) == 6
     for i, patch in enumerate(ellipses):
@@ -140,7 +176,7 @@ def test_ellipses_have_the_posterior_means_and_deviations():
 
 def test_interpolation_goes_between_images_and_between_prior_samples():
     measured = tiny(4)
-    fig = pictures.interpolation(measured, RNG(7))
+    fig = run_pictures.interpolation(measured, RNG(7))
     strips = [z for (z,) in measured.decode.asked]
     prior = RNG(7).standard_normal((2, 4))
     for strip, ends in zip(strips, [measured.mu[[0, 9]]] * 2 + [prior] * 2, strict=True):  # labels 0 to 9, in order
@@ -152,7 +188,7 @@ def test_interpolation_goes_between_images_and_between_prior_samples():
 
 def test_arithmetic_adds_the_difference_of_the_means():
     measured = tiny(3)
-    latent_figures.arithmetic(measured, RNG(0))
+    latent.arithmetic(measured, RNG(0))
     (z,) = measured.decode.asked[0]  # from class 0, whose first image is number 0, to class 9
     mean = {k: np.mean([mu for mu, label in zip(measured.mu, measured.data.labels, strict=True) if label == k], axis=0)
             for k in (0, 9)}  # fmt: skip
@@ -163,16 +199,16 @@ def test_arithmetic_adds_the_difference_of_the_means():
 
 def test_ranks_are_the_cheapest_the_median_and_the_dearest():
     cost = RNG(3).permutation(101) + 0.5
-    assert cost[latent_figures.ranks(cost)].tolist() == [
+    assert cost[latent.ranks(cost)].tolist() == [
         *(k + 0.5 for k in range(10)), *(k + 0.5 for k in range(45, 55)), *(k + 0.5 for k in range(91, 101))
     ]  # fmt: skip
-    assert cost[latent_figures.ranks(cost[:7])].tolist() == sorted(cost[:7])
+    assert cost[latent.ranks(cost[:7])].tolist() == sorted(cost[:7])
 
 
 @pytest.mark.parametrize("model", ["vae", "ae"])
 def test_reconstructions_are_sorted_by_what_the_model_minimises(model):
     measured = tiny(2, model)
-    picture = latent_figures.best_to_worst if model == "vae" else latent_figures.best_to_worst_by_recon
+    picture = latent.best_to_worst if model == "vae" else latent.best_to_worst_by_recon
     cost = np.sort(measured.recon + measured.kl if model == "vae" else measured.recon)
     fig = picture(measured, RNG(0))
     shown = [text.get_text() for text in fig.axes[0].texts]
@@ -184,7 +220,7 @@ def test_reconstructions_are_sorted_by_what_the_model_minimises(model):
 
 def test_the_aggregate_posterior_is_a_density_beside_the_prior():
     measured = tiny(3, count=500)
-    fig = latent_figures.aggregate(measured, RNG(0))
+    fig = latent.aggregate(measured, RNG(0))
     sampled = measured.mu + measured.std * measured.eps
     assert [ax.get_title() for ax in fig.axes] == [f"z[{dim}]" for dim in np.argsort(-measured.kl_per_dim)]
     for ax in fig.axes:
@@ -201,7 +237,7 @@ def test_the_aggregate_posterior_is_a_density_beside_the_prior():
 
 def test_the_embedding_shows_the_principal_components():
     measured = tiny(5)
-    fig = latent_figures.embedding(measured, RNG(0))
+    fig = latent.embedding(measured, RNG(0))
     assert len(fig.axes) == 2 and all(len(ax.collections[0].get_offsets()) == 60 for ax in fig.axes)
     centred = measured.mu.astype(np.float64) - measured.mu.mean(axis=0, dtype=np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred)
@@ -209,17 +245,17 @@ def test_the_embedding_shows_the_principal_components():
     points = np.asarray(fig.axes[0].collections[0].get_offsets())
     np.testing.assert_allclose(np.sort(np.abs(points[:, 0])), expected, atol=1e-6)
     assert f"{values[-2:].sum() / values.sum():.0%}" in fig.axes[0].get_title()
-    again = latent_figures.embedding(measured, RNG(0))
+    again = latent.embedding(measured, RNG(0))
     assert np.array_equal(*(f.axes[1].collections[0].get_offsets() for f in (fig, again)))
 
 
 def test_a_row_of_styles_keeps_z_and_changes_the_label():
     measured = tiny(3, "cvae")
-    latent_figures.class_by_style(measured, RNG(2))
+    latent.class_by_style(measured, RNG(2))
     z, y = measured.decode.asked[-1]
     assert y.tolist() == list(range(10)) * 8
     assert (z.reshape(8, 10, 3) == RNG(2).standard_normal((8, 1, 3), dtype=np.float32)).all()
-    latent_figures.relabelled(measured, RNG(2))
+    latent.relabelled(measured, RNG(2))
     (own, own_y), (others, others_y) = measured.decode.asked[-2:]
     assert own_y.tolist() == list(range(10)) and others_y.tolist() == own_y.tolist() * 10
     assert (others == np.repeat(own, 10, axis=0)).all() and (own == measured.mu[:10]).all()
@@ -227,7 +263,7 @@ def test_a_row_of_styles_keeps_z_and_changes_the_label():
 
 def test_samples_of_a_conditional_model_have_a_label_each():
     measured = tiny(3, "cvae")
-    pictures.samples(measured, RNG(0))
+    run_pictures.samples(measured, RNG(0))
     assert len(set(measured.decode.asked[-1][1].tolist())) > 5
 
 
@@ -235,23 +271,22 @@ def test_samples_of_a_conditional_model_have_a_label_each():
 
 
 @pytest.mark.parametrize("anneal", ["linear", "sigmoid", "cyclical"])
-def test_the_schedule_is_the_price_that_training_paid(anneal):
-    args = settings(anneal=anneal)
-    name, at, values = latent_figures.schedule_of(args)
-    price = KLWeight(args.beta, anneal, ramp=0.5 * 250)  # 250 steps an epoch: the 1,000 moments are the 1,000 steps
+def test_the_schedule_is_that_of_training(anneal):
+    name, at, values = training.schedule_of(settings(anneal=anneal, beta=2.0))
+    weight = KLWeight(2.0, anneal, ramp=0.5 * 250)  # 250 steps an epoch: the 1,000 moments are the 1,000 steps
     assert name == "beta" and np.allclose(at * 250, np.arange(1000))
-    np.testing.assert_allclose(values, [price.beta_at(step) for step in range(1000)], atol=1e-12)
-    fig = figures.schedule(at, values, name, history(), "t")
+    np.testing.assert_allclose(values, [weight.beta_at(step) for step in range(1000)], atol=1e-12)
+    fig = charts.schedule(at, values, name, history(), "t")
     assert np.array_equal(fig.axes[0].lines[0].get_xydata(), np.stack([at, values], axis=1))
     assert fig.axes[1].lines[0].get_ydata().tolist() == [row_of_test(epoch)["kl"] for epoch in (1, 2, 3, 4)]
 
 
 def test_the_capacity_is_drawn_over_the_kl():
-    name, at, values = latent_figures.schedule_of(settings(capacity=25.0, beta=10.0, anneal_epochs=2))
-    price = KLWeight(10.0, capacity=25.0, ramp=500)
+    name, at, values = training.schedule_of(settings(capacity=25.0, beta=10.0, anneal_epochs=2))
+    weight = KLWeight(10.0, capacity=25.0, ramp=500)
     assert name == "C"
-    np.testing.assert_allclose(values, [price.capacity_at(step) for step in range(1000)], atol=1e-12)
-    (ax,) = figures.schedule(at, values, name, history(), "t").axes
+    np.testing.assert_allclose(values, [weight.capacity_at(step) for step in range(1000)], atol=1e-12)
+    (ax,) = charts.schedule(at, values, name, history(), "t").axes
     assert [line.get_label() for line in ax.lines] == ["C", "kl, test"]
 
 
@@ -260,7 +295,7 @@ def row_of_test(epoch: int) -> dict:
 
 
 def test_rate_and_distortion_are_those_of_the_rows():
-    ax = figures.rate_and_distortion(history(), "t").axes[0]
+    ax = charts.rate_and_distortion(history(), "t").axes[0]
     for line in ax.lines[:2]:
         rows = sorted((row for row in history() if row["split"] == line.get_label()), key=lambda row: row["epoch"])
         assert line.get_xydata().tolist() == [[row["kl"], row["recon"]] for row in rows]
@@ -269,15 +304,15 @@ def test_rate_and_distortion_are_those_of_the_rows():
 
 
 def test_losses_of_an_autoencoder_have_no_kl(drawn, tmp_path):
-    latent_figures.draw_training(tmp_path, tiny(2, "ae"), history("ae"), settings("ae"))
+    training.draw_training(tmp_path, tiny(2, "ae"), history("ae"), settings("ae"))
     assert [ax.get_title().split("(")[-1] for ax in drawn["losses"].axes] == ["recon)", "mse)"]
     assert set(drawn) == {"losses"}
 
 
 @pytest.mark.parametrize(("changed", "lines"), [({}, 3), ({"binarize": "dynamic"}, 2), ({"likelihood": "gaussian"}, 2)])
 def test_the_entropy_of_the_data_is_drawn_where_grey_pixels_are_bernoulli_targets(changed, lines, drawn, tmp_path):
-    measured = tiny(2)
-    latent_figures.draw_training(tmp_path, measured, history(), settings(**changed))
+    measured = replace(tiny(2), **changed)
+    training.draw_training(tmp_path, measured, history(), settings(**changed))
     recon = drawn["losses"].axes[0]
     assert len(recon.lines) == lines
     if lines == 3:
@@ -292,9 +327,8 @@ def test_the_entropy_floor_is_the_cross_entropy_of_a_copy():
     assert entropy_floor((x > 0.5).astype(np.float32)) == 0
 
 
+@pytest.mark.slow
 def test_the_entropy_floor_of_mnist(mnist_dir):
-    from vae_common.data import binarize, load_dataset
-
     images = load_dataset("mnist", "test", mnist_dir).images
     assert entropy_floor(binarize(images, "none")) == pytest.approx(45.53, abs=0.005)
 
@@ -307,25 +341,25 @@ def planes(count: int) -> np.ndarray:
 
 
 def test_a_snapshot_is_the_decoded_plane_and_an_epoch_is_kept_once(tmp_path):
-    model, args = ConvVAE(VAESpec(2)), settings()
+    model = ConvVAE(VAESpec(2))
     for epoch in (0, 1, 2, 1):  # after an interruption epoch 1 is done again
         with torch.no_grad():
             model.decoder.deconv2.bias += 1.0
-            z = torch.from_numpy(figures.manifold_grid(15)).float()
+            z = torch.from_numpy(manifold_grid(15)).float()
             expected = 255 * torch.sigmoid(model.decode(z)).numpy()
-        latent_figures.add_snapshot(tmp_path, model, epoch, args)
-        kept = latent_figures.read_snapshots(tmp_path)
+        snapshots.add_snapshot(tmp_path, model, epoch, epochs=4)
+        kept = snapshots.read_snapshots(tmp_path, epochs=4)
         assert len(kept) == epoch + 1
         assert np.abs(kept[epoch] - expected).max() <= 0.501
     assert [path.name for path in tmp_path.iterdir()] == ["snapshots.npz"]
 
 
-@pytest.mark.parametrize("changed", [{"model": "cvae"}, {"model": "ae"}, {"latent_dim": 20}])
-def test_only_a_vae_with_a_plane_has_snapshots(changed, tmp_path):
-    latent_figures.add_snapshot(tmp_path, None, 0, settings(**{"model": "vae", **changed}))
+@pytest.mark.parametrize("model", [ConditionalVAE(VAESpec(2)), Autoencoder(VAESpec(2)), ConvVAE(VAESpec(3))])
+def test_only_a_vae_with_a_plane_has_snapshots(model, tmp_path):
+    snapshots.add_snapshot(tmp_path, model, 0, epochs=4)
     assert not any(tmp_path.iterdir())
     with pytest.raises(UsageError, match="--latent-dim 2 keeps what --animate shows"):
-        latent_figures.read_snapshots(tmp_path)
+        snapshots.read_snapshots(tmp_path, epochs=4)
 
 
 @pytest.mark.parametrize(("epochs", "frames"), [(1, 1), (6, 6), (100, 40)])
@@ -334,7 +368,7 @@ def test_the_gif_has_a_frame_for_each_snapshot_up_to_forty(epochs, frames, tmp_p
     kept = np.tile(smooth, (epochs, 225, 1, 1, 1))
     kept[-1] = 255
     np.savez_compressed(tmp_path / "snapshots.npz", planes=kept)
-    path = latent_figures.animate(tmp_path)
+    path = snapshots.animate(tmp_path, epochs)
     with Image.open(path) as gif:
         assert gif.n_frames == frames and gif.info.get("loop", 0) == 0
         gif.seek(frames - 1)
@@ -345,7 +379,7 @@ def test_the_gif_has_a_frame_for_each_snapshot_up_to_forty(epochs, frames, tmp_p
 
 def test_a_frame_holds_the_plane_row_by_row():
     plane = planes(1)[0]
-    pixels = np.asarray(latent_figures.frame(plane, "epoch 3"))
+    pixels = np.asarray(snapshots.frame(plane, "epoch 3"))
     assert pixels.shape == (26 + 420, 420) and pixels[:26].min() < 100  # the words
     for number in (0, 14, 15, 224):
         row, column = divmod(number, 15)
@@ -353,32 +387,17 @@ def test_a_frame_holds_the_plane_row_by_row():
         assert np.abs(tile - plane[number, 0].astype(int)).max() <= 16
 
 
-def test_damaged_snapshots_are_told_in_one_line(tmp_path, capsys):
+def test_damaged_snapshots_are_told_in_one_line(tmp_path):
     (tmp_path / "snapshots.npz").write_bytes(b"PK no zip")
     with pytest.raises(UsageError, match=r"snapshots.npz: expected the snapshots of a run, found a damaged file"):
-        latent_figures.animate(tmp_path)
-
-
-@pytest.fixture
-def small_digits(monkeypatch, digits):
-    """Training on 100 images, and without pictures."""
-
-    def load(name, split, data_dir=None):
-        part = slice(0, 100) if split == "train" else slice(100, 120)
-        return ImageSet("digits", split, digits.images[part], digits.labels[part], digits.class_names)
-
-    monkeypatch.setattr("vae_common.data.load_dataset", load)
-    monkeypatch.setattr(latent_figures, "draw_run", lambda *args: None)
-
-
-FLAGS = ["--epochs", "3", "--batch-size", "50", "--latent-dim", "2"]
+        snapshots.animate(tmp_path, epochs=4)
 
 
 def test_a_resumed_run_has_the_snapshots_of_an_uninterrupted_one(small_digits, monkeypatch, tmp_path, capsys):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert vae_paper.main([*FLAGS, "--out", str(whole)]) == 0
-    assert f"wrote {whole / 'snapshots.npz'}\n" in capsys.readouterr().out
-    original = trainer.train_step
+    for command in ("train_run", "draw_again"):
+        monkeypatch.setattr(f"vae_commands.{command}.draw_run", lambda *args: None)
+    whole, broken, original = tmp_path / "whole", tmp_path / "broken", trainer.train_step
+    flags = ["--epochs", "3", "--batch-size", "75", "--latent-dim", "2"]
 
     def train_step(state, *args):
         values = original(state, *args)
@@ -386,25 +405,21 @@ def test_a_resumed_run_has_the_snapshots_of_an_uninterrupted_one(small_digits, m
             signal.raise_signal(signal.SIGINT)
         return values
 
+    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
+    assert f"wrote {whole / 'snapshots.npz'}\n" in capsys.readouterr().out
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "train_step", train_step)
-        assert vae_paper.main([*FLAGS, "--out", str(broken)]) == 130
-    assert len(latent_figures.read_snapshots(broken)) == 2
+        assert vae_paper.main([*flags, "--out", str(broken)]) == 130
+    assert len(snapshots.read_snapshots(broken, epochs=3)) == 2
     assert vae_paper.main(["--resume", str(broken)]) == 0
-    kept = [latent_figures.read_snapshots(folder) for folder in (whole, broken)]
+    kept = [snapshots.read_snapshots(folder, epochs=3) for folder in (whole, broken)]
     assert len(kept[0]) == 4 and np.array_equal(*kept)
 
-
-def test_the_command_animates_and_refuses_in_one_line(small_digits, tmp_path, capsys):
-    for latent_dim in ("2", "3"):
-        argv = ["--epochs", "1", "--latent-dim", latent_dim, "--out", str(tmp_path / latent_dim)]
-        assert vae_paper.main(argv) == 0
     capsys.readouterr()
-    assert latent_figures.main([str(tmp_path / "2"), "--animate"]) == 0
-    with Image.open(tmp_path / "2" / "figures" / "manifold.gif") as gif:
-        assert gif.n_frames == 2
-    assert capsys.readouterr().out == f"wrote {tmp_path / '2' / 'figures' / 'manifold.gif'}\n"
-    for run in (tmp_path / "3", tmp_path / "nothing"):
+    assert latent_figures.main([str(whole), "--animate"]) == 0
+    assert capsys.readouterr().out == f"wrote {whole / 'figures' / 'manifold.gif'}\n"
+    (broken / "snapshots.npz").unlink()
+    for run in (broken, tmp_path / "nothing"):
         assert latent_figures.main([str(run), "--animate"]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and str(run) in error

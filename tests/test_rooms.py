@@ -115,6 +115,10 @@ def test_models_know_no_processes_command_lines_folders_or_pictures():
     assert not needed_by(MODELS) & {"vae_common.cli", "vae_common.run_folder", "vae_common.plots.style"}
 
 
+def test_pictures_are_drawn_without_the_state_of_pyplot():
+    assert not [module for module, path in FILES.items() if "pyplot" in path.read_text()]
+
+
 def test_the_ground_floor_needs_no_torch():
     needed = needed_by({"vae_numpy", *(module for module in FILES if room(module) == "vae_common")})
     foreign = {room(name) for name in needed} - sys.stdlib_module_names - MAY_USE.keys()

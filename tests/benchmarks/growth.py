@@ -18,6 +18,8 @@ import numpy as np
 
 import timing
 from vae_common import cli
+from vae_common.config import RunConfig, whole
+from vae_common.errors import UsageError
 
 SIZES = {
     "images per step": (16, 64, 256, 1024),
@@ -37,14 +39,12 @@ def measure_point(point: dict[str, int], steps: int, clock: str) -> dict[str, fl
     import vae_lowlevel
     from vae_common.spec import VAESpec
 
-    options = argparse.Namespace(
-        **dict(epochs=1, batch_size=batch_size, lr=1e-3, seed=0, binarize="none", likelihood="bernoulli")
-    )
+    config = RunConfig(epochs=1, batch_size=batch_size, lr=1e-3)
     params = vae_lowlevel.to_tensors(VAESpec(latent_dim).init_params(0))
     optimizer = torch.optim.Adam(params.values(), lr=1e-3, fused=True)
 
     def take(images: np.ndarray, steps: int) -> None:
-        epoch = vae_lowlevel.train_epoch(params, optimizer, images, 1, options)
+        epoch = vae_lowlevel.train_epoch(params, optimizer, images, 1, config)
         for _, _ in zip(range(steps), epoch, strict=False):
             pass
 
@@ -60,14 +60,14 @@ def measure_shared(steps: int) -> dict[str, float]:
     from vae_training import processes, trainer
 
     torch.manual_seed(0)
-    settings = trainer.Settings(1, SHARED_BATCH)
+    config = RunConfig(epochs=1, batch_size=SHARED_BATCH)
     with processes.joined():
-        state = trainer.RunState.start(ConvVAE(), settings)
+        state = trainer.RunState.start(ConvVAE(), config)
 
         def take(images: np.ndarray, steps: int) -> None:
             data = ImageSet("digits", "train", images, np.zeros(len(images), np.int64), ())
             for index in np.split(np.arange(SHARED_BATCH * steps) % len(images), steps):
-                trainer.train_step(state, data, index, settings, 10**6)
+                trainer.train_step(state, data, index, config, 10**6)
 
         return measured(take, BASE["images in memory"], steps, "wall")
 
@@ -88,15 +88,15 @@ def measured(take: Callable[[np.ndarray, int], None], count: int, steps: int, cl
     return {"seconds": float(np.median(seconds)), "megabytes": grown * unit / 1e6}
 
 
-def in_own_process(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]:
+def in_own_process(point: dict[str, int], steps: int, clock: str) -> dict[str, float]:
     env = os.environ
-    command = [__file__, "--steps", str(args.steps), "--clock", args.clock, "--point", json.dumps(point)]
+    command = [__file__, "--steps", str(steps), "--clock", clock, "--point", json.dumps(point)]
     if "processes" in point:
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(point["processes"])]
         command, env = [*launch, *command], {**env, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
     if done.returncode:
-        raise cli.UsageError(f"the process that measured {point} failed: {done.stderr.strip().splitlines()[-1:]}.")
+        raise UsageError(f"the process that measured {point} failed: {done.stderr.strip().splitlines()[-1:]}.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -128,19 +128,20 @@ def draw(results: dict[str, list[dict]], sizes: dict[str, tuple[int, ...]], path
     print(f"wrote {path}")
 
 
-def run(args: argparse.Namespace) -> int:
-    if args.point:
-        point = json.loads(args.point)
-        shared = "processes" in point
-        found = measure_shared(args.steps) if shared else measure_point(point, args.steps, args.clock)
+def run(
+    clock: str = "wall", steps: int = 8, sizes: int = 4, out: str | None = None, point: str | None = None
+) -> int | None:
+    if point is not None:
+        point = json.loads(point)
+        found = measure_shared(steps) if "processes" in point else measure_point(point, steps, clock)
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps(found))
-        return 0
-    print(timing.machine(args.clock))
-    sizes = {name: values[: args.sizes] for name, values in SIZES.items()}
+        return None
+    print(timing.machine(clock))
+    sizes_of = {name: values[:sizes] for name, values in SIZES.items()}
     results, rows, verdicts = {}, [], timing.Verdicts()
-    for name, values in sizes.items():
-        results[name] = [in_own_process({**BASE, name: size}, args) for size in values]
+    for name, values in sizes_of.items():
+        results[name] = [in_own_process({**BASE, name: size}, steps, clock) for size in values]
         for size, point in zip(values, results[name], strict=True):
             per_image = point["seconds"] / (size if name == "images per step" else BASE["images per step"])
             row = [f"{size:,}", f"{1e3 * point['seconds']:.1f}", f"{1e6 * per_image:.0f}", f"{point['megabytes']:.0f}"]
@@ -149,31 +150,31 @@ def run(args: argparse.Namespace) -> int:
             exponent = slope(values, [point[key] for point in results[name]])
             bar = 0.15 if (name, key) == ("images in memory", "seconds") else at_most
             verdicts.judge(f"{what} grows with {name} to the power", exponent, at_most=bar)
-    name, counts = "processes", PROCESSES[: args.sizes]
-    sizes[name], results[name] = counts, [in_own_process({name: count}, args) for count in counts]
+    name, counts = "processes", PROCESSES[:sizes]
+    sizes_of[name], results[name] = counts, [in_own_process({name: count}, steps, clock) for count in counts]
     for count, point in zip(counts, results[name], strict=True):
         times = f"{1e3 * point['seconds']:.1f}", f"{1e6 * point['seconds'] / SHARED_BATCH:.0f}"
         rows.append([name, str(count), *times, f"{point['megabytes']:.0f}"])
     ratio = results[name][1]["seconds"] / results[name][0]["seconds"]
     verdicts.judge("time per step of 2 processes over that of 1, with a core for each", ratio, at_most=0.75)
     print("\n" + timing.table(("size changed", "", "ms per step", "us per image", "peak memory, MB"), rows))
-    if args.out:
-        draw(results, sizes, Path(args.out))
+    if out is not None:
+        draw(results, sizes_of, Path(out))
     return verdicts.finish()
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument("--clock", **timing.CLOCK_FLAG)
-    parser.add_argument("--steps", type=cli.whole(1), default=8, help="timed steps of a point (default 8)")
-    parser.add_argument("--sizes", type=cli.whole(2, 4), default=4, help="sizes of each kind, from the smallest")
+    parser.add_argument("--steps", type=whole(1), help="timed steps of a point (default 8)")
+    parser.add_argument("--sizes", type=whole(2, 4), help="sizes of each kind, from the smallest (default 4)")
     parser.add_argument("--out", metavar="PNG", help="picture to write")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv, several=True)
+    return cli.run(build_parser(), argv, run, several=True)
 
 
 if __name__ == "__main__":

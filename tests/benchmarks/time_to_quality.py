@@ -16,20 +16,21 @@ from torch.utils.data import DataLoader
 
 import timing
 import usual_way
-import vae_paper
 from vae_common import cli
+from vae_common.config import RunConfig, whole
 from vae_common.data import ImageSet, load_dataset
+from vae_measures.held_out import measure
 from vae_training import trainer
-from vae_training.factory import build_model, measure
+from vae_training.factory import build_model
 
 QUALITY = 105.6  # -elbo in nats on grey MNIST, about where the reference ends
 BAR = 0.5  # seconds to QUALITY over those of the reference's ten epochs, at the most
 ROUTES = (
     "--epochs 2",
     "--epochs 2 --amp",
-    "--epochs 4 --amp --trunk mlp --batch-size 128 --lr 4e-3",
+    "--epochs 4 --amp --architecture mlp --batch-size 128 --lr 4e-3",
 )
-AS_LONG = "--epochs 16 --amp --trunk mlp --batch-size 128 --lr 4e-3"  # about as long as the reference
+AS_LONG = "--epochs 16 --amp --architecture mlp --batch-size 128 --lr 4e-3"  # about as long as the reference
 
 
 def timed(call: Callable[[], object], clock: str) -> float:
@@ -50,49 +51,48 @@ def reference(data: ImageSet, test: ImageSet, epochs: int, clock: str) -> tuple[
 
 def level3(data: ImageSet, test: ImageSet, flags: str, clock: str) -> tuple[float, float]:
     """Seconds of training and -elbo of vae_paper.py with these flags."""
-    args = vae_paper.build_parser().parse_args(flags.split())
-    vae_paper.fill_in(args)
-    settings = trainer.Settings(args.epochs, args.batch_size, args.lr, args.seed, args.binarize, args.amp)
-    model = build_model(args, settings.steps_per_epoch(len(data)))
-    state, seconds = trainer.RunState.start(model, settings), 0.0
-    for epoch in range(1, args.epochs + 1):
-        seconds += timed(lambda epoch=epoch: trainer.train_epoch(state, data, settings, epoch), clock)
-    measured = measure(model, test, args)
+    parser = cli.parser("", *RunConfig.settings("paper"))
+    config = RunConfig(**vars(parser.parse_args(flags.split()))).settled()
+    model = build_model(config, trainer.steps_per_epoch(len(data), config.batch_size))
+    state, seconds = trainer.RunState.start(model, config), 0.0
+    for epoch in range(1, config.epochs + 1):
+        seconds += timed(lambda epoch=epoch: trainer.train_epoch(state, data, config, epoch), clock)
+    measured = measure(model, test, config.binarize, config.seed)
     return seconds, float(np.mean(measured.recon + measured.kl, dtype=float))
 
 
-def run(args: argparse.Namespace) -> int:
-    print(timing.machine(args.clock), flush=True)
-    data, test = (load_dataset("mnist", split, args.data_dir) for split in ("train", "test"))
+def run(data_dir: str | None = None, clock: str = "wall", reference_epochs: int = 10) -> int:
+    print(timing.machine(clock), flush=True)
+    data, test = (load_dataset("mnist", split, data_dir) for split in ("train", "test"))
     rows, verdicts = [], timing.Verdicts()
 
     def note(name: str, result: tuple[float, float]) -> tuple[float, float]:
-        seconds, quality = result
-        rows.append([name, f"{seconds:.1f}", f"{quality:.2f}", f"{seconds / (whole if rows else seconds):.2f}"])
-        print(*rows[-1][:3], flush=True)  # minutes pass between two rows
+        rows.append((name, *result))
+        print(f"{name} {result[0]:.1f} {result[1]:.2f}", flush=True)  # minutes pass between two rows
         return result
 
-    epochs = cli.counted(args.reference_epochs, "epoch")
-    whole, _ = note(f"reference, {epochs}", reference(data, test, args.reference_epochs, args.clock))
+    epochs = cli.counted(reference_epochs, "epoch")
+    of_reference, _ = note(f"reference, {epochs}", reference(data, test, reference_epochs, clock))
     for flags in ROUTES:
-        seconds, quality = note(flags, level3(data, test, flags, args.clock))
+        seconds, quality = note(flags, level3(data, test, flags, clock))
         verdicts.judge(f"{flags}: -elbo, nats", quality, at_most=QUALITY)
-        verdicts.judge(f"{flags}: seconds to get there over the reference's", seconds / whole, at_most=BAR)
-    note(AS_LONG, level3(data, test, AS_LONG, args.clock))
+        verdicts.judge(f"{flags}: seconds to get there over the reference's", seconds / of_reference, at_most=BAR)
+    note(AS_LONG, level3(data, test, AS_LONG, clock))
     head = ("grey mnist", "s of training", "-elbo on test", "of the reference's seconds")
-    print("\n" + timing.table(head, rows))
+    lines = [(name, f"{one:.1f}", f"{nats:.2f}", f"{one / of_reference:.2f}") for name, one, nats in rows]
+    print("\n" + timing.table(head, lines))
     return verdicts.finish()
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0], "--data-dir")
+    parser = cli.parser(__doc__.splitlines()[0], "data_dir")
     parser.add_argument("--clock", **timing.CLOCK_FLAG)
-    parser.add_argument("--reference-epochs", type=cli.whole(1), default=10, help="of the reference (default 10)")
+    parser.add_argument("--reference-epochs", type=whole(1), help="of the reference (default 10)")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), argv, run)
 
 
 if __name__ == "__main__":

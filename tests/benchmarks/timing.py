@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vae_common import cli
+from vae_common.config import whole
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 CLOCK_FLAG = dict(
     choices=CLOCKS,
-    default="wall",
     help="cpu leaves out the time that other programs took: for a busy machine, with OMP_NUM_THREADS=1",
 )
 
 
 def add_flags(parser: argparse.ArgumentParser, repeats: int) -> None:
     text = f"timed rounds (default {repeats})"
-    parser.add_argument("--repeats", type=cli.whole(1), default=repeats, metavar="N", help=text)
+    parser.add_argument("--repeats", type=whole(1), metavar="N", help=text)
     parser.add_argument("--clock", **CLOCK_FLAG)
 
 
@@ -66,7 +66,7 @@ def machine(clock: str) -> str:
     cores, threads = os.cpu_count(), torch.get_num_threads()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (
-        f"{processor}, {cores} cores{load}; {threads} thread{'s' * (threads > 1)}; NumPy {np.__version__}, "
+        f"{processor}, {cores} cores{load}; {cli.counted(threads, 'thread')}; NumPy {np.__version__}, "
         f"torch {torch.__version__}; {clock} clock"
     )
 

@@ -1,9 +1,9 @@
 """Training against the usual way of writing it: `python tests/benchmarks/training_speed.py`.
 
 Images per second of levels 2 and 3, and of level 3 with --amp, over those of usual_way.py: same network, batch size and
-optimizer, side by side. The same for level 3's --trunk mlp, a network of cheaper products. Beside them the roofline:
-the matrix products of the spec's layers alone, forward and backward, which this PyTorch needs on this machine however
-the loop is written.
+optimizer, side by side. The same for level 3's --architecture mlp, a network of cheaper products. Beside them the
+roofline: the matrix products of the spec's layers alone, forward and backward, which this PyTorch needs on this machine
+however the loop is written.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import usual_way
 import vae_lowlevel
 from conv_vae import ConvVAE, Decoder, Encoder
 from vae_common import cli
+from vae_common.config import RunConfig, whole
 from vae_common.data import ImageSet, load_dataset
 from vae_common.spec import Layer, VAESpec
 from vae_models.mlp import MLP
@@ -35,24 +36,24 @@ def first(data: ImageSet, count: int) -> ImageSet:
     return replace(data, images=data.images[:count], labels=data.labels[:count])
 
 
-def usual(data: ImageSet, args: argparse.Namespace, trunk: tuple = CONV) -> Callable[[], object]:
-    model = usual_way.ConvVAE(trunk=trunk)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    loader = DataLoader(usual_way.Images(data.images, data.labels), batch_size=args.batch_size, shuffle=True)
+def usual(data: ImageSet, config: RunConfig, architecture: tuple = CONV) -> Callable[[], object]:
+    model = usual_way.ConvVAE(architecture=architecture)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    loader = DataLoader(usual_way.Images(data.images, data.labels), batch_size=config.batch_size, shuffle=True)
     return lambda: usual_way.train_epoch(model, optimizer, loader)
 
 
-def level2(data: ImageSet, args: argparse.Namespace) -> Callable[[], object]:
+def level2(data: ImageSet, config: RunConfig) -> Callable[[], object]:
     params, one_image = vae_lowlevel.to_tensors(VAESpec().init_params(0)), first(data, 1)
-    return lambda: list(vae_lowlevel.train(params, data, one_image, args))
+    return lambda: list(vae_lowlevel.train(params, data, one_image, config))
 
 
-def level3(data: ImageSet, args: argparse.Namespace, amp: bool = False, trunk: tuple = CONV) -> Callable[[], object]:
-    model, settings = ConvVAE(trunk=trunk), trainer.Settings(1, args.batch_size, args.lr, amp=amp)
+def level3(data: ImageSet, config: RunConfig, architecture: tuple = CONV) -> Callable[[], object]:
+    model = ConvVAE(architecture=architecture)
 
     def epoch() -> None:
-        state = trainer.RunState.start(model, settings)
-        list(trainer.train(state, data, settings, lambda epoch: {"epoch": epoch}, {}))
+        state = trainer.RunState.start(model, config)
+        list(trainer.train(state, data, config, lambda epoch: {"epoch": epoch}))
 
     return epoch
 
@@ -83,32 +84,30 @@ def usual_of(name: str) -> str:
     return "usual way, mlp" if "mlp" in name else "usual way"
 
 
-def run(args: argparse.Namespace) -> int:
-    print(timing.machine(args.clock))
-    data = first(load_dataset("digits", "train"), args.images)
-    like_main = argparse.Namespace(
-        **dict(epochs=1, batch_size=args.batch_size, lr=1e-3, seed=0, binarize="none"),
-        **dict(likelihood="bernoulli", dataset="digits"),
-    )
+def run(repeats: int = 20, clock: str = "wall", batch_size: int = 128, images: int = 1536) -> int:
+    print(timing.machine(clock))
+    data = first(load_dataset("digits", "train"), images)
+    config = RunConfig(epochs=1, batch_size=batch_size, lr=1e-3)
+    amp = replace(config, amp=True)
     calls = {
-        "usual way": usual(data, like_main),
-        "level 2": level2(data, like_main),
-        "level 3": level3(data, like_main),
-        "level 3 --amp": level3(data, like_main, amp=True),
-        "usual way, mlp": usual(data, like_main, MLP),
-        "level 3, mlp": level3(data, like_main, trunk=MLP),
-        "level 3, mlp, --amp": level3(data, like_main, amp=True, trunk=MLP),
-        "products, float32": matrix_products(len(data), args.batch_size, torch.float32),
-        "products, bfloat16": matrix_products(len(data), args.batch_size, torch.bfloat16),
+        "usual way": usual(data, config),
+        "level 2": level2(data, config),
+        "level 3": level3(data, config),
+        "level 3 --amp": level3(data, amp),
+        "usual way, mlp": usual(data, config, MLP),
+        "level 3, mlp": level3(data, config, MLP),
+        "level 3, mlp, --amp": level3(data, amp, MLP),
+        "products, float32": matrix_products(len(data), batch_size, torch.float32),
+        "products, bfloat16": matrix_products(len(data), batch_size, torch.bfloat16),
     }
-    seconds = timing.side_by_side(calls, args.repeats, args.clock)
+    seconds = timing.side_by_side(calls, repeats, clock)
     rows = []
     for name, taken in seconds.items():
         floor = np.median(seconds["products, bfloat16" if "amp" in name or "bf" in name else "products, float32"])
         speed, ratio = len(data) / np.median(taken), timing.spread(seconds[usual_of(name)] / taken)
         share = "" if "mlp" in name else f"{floor / np.median(taken):.0%}"  # the products are those of the spec
         rows.append([name, f"{speed:,.0f}", ratio, f"{np.median(taken):.3f}", share])
-    head = (f"{len(data):,} images, batch {args.batch_size}", "images/s", "over the usual way", "s", "products' share")
+    head = (f"{len(data):,} images, batch {batch_size}", "images/s", "over the usual way", "s", "products' share")
     print("\n" + timing.table(head, rows) + "\n(range: 5% to 95% of the rounds)")
 
     verdicts = timing.Verdicts()
@@ -125,13 +124,13 @@ def run(args: argparse.Namespace) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     timing.add_flags(parser, repeats=20)
-    parser.add_argument("--batch-size", type=cli.whole(1), default=128, help="images per step (default 128)")
-    parser.add_argument("--images", type=cli.whole(1, 12_000), default=1536, help="images per epoch (default 1536)")
+    parser.add_argument("--batch-size", type=whole(1), help="images per step (default 128)")
+    parser.add_argument("--images", type=whole(1, 12_000), help="images per epoch (default 1536)")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), run, argv)
+    return cli.run(build_parser(), argv, run)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ class Images(Dataset):
 
 
 class ConvVAE(nn.Module):
-    """The network of the spec, or one of another trunk, with noise drawn inside."""
+    """The network of the spec, or one of another architecture, with noise drawn inside."""
 
-    def __init__(self, latent_dim: int = 20, trunk: tuple = (Encoder, Decoder)):
+    def __init__(self, latent_dim: int = 20, architecture: tuple = (Encoder, Decoder)):
         super().__init__()
-        self.encoder, self.decoder = (half(latent_dim) for half in trunk)
+        self.encoder, self.decoder = (half(latent_dim) for half in architecture)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encoder(x)
