@@ -11,12 +11,14 @@ from PIL import Image
 
 import latent_explorer
 import vae_numpy
-from test_latent_explorer import HOSTILE, LOGITS, Page, collapse, first, hostile, make_run
+from run_folders import finished_run
+from test_latent_explorer import HOSTILE, LOGITS, Page, collapse, first, hostile, layers_of_level_1
+from vae_commands import explore_run
+from vae_common import latent_paths
 from vae_common.data import ImageSet, binarize
-from vae_common.plots import charts as figures
 from vae_common.weights import PRETRAINED, load_weights
 from vae_explorer import builder
-from vae_training import factory as paper_run
+from vae_training.run_files import read_run
 
 pytestmark = pytest.mark.browser
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -166,20 +168,20 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, digits):
-    """Write the page of a run with those flags and data, once; its path."""
+    """Write the page of a run with those settings and data, or of the shipped weights of that Z, once; its path."""
     folder, written = tmp_path_factory.mktemp("pages"), {}
 
-    def write(*flags: str, data: ImageSet | None = None, change=lambda model: None, name: str = "") -> Path:
-        key = name or " ".join(flags)
+    def write(pretrained: int = 0, data: ImageSet | None = None, name: str = "", **settings) -> Path:
+        key = name or f"{pretrained} {settings}"
         if key not in written:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(folder)
-                if flags[0] == "--pretrained":
-                    assert latent_explorer.main(list(flags)) == 0
-                    written[key] = folder / f"runs/pretrained-z{flags[-1]}/explorer.html"
+                if pretrained:
+                    assert latent_explorer.main(["--pretrained", "--latent-dim", str(pretrained)]) == 0
+                    written[key] = folder / f"runs/pretrained-z{pretrained}/explorer.html"
                 else:
-                    patch.setattr("vae_common.data.load_dataset", lambda *args: data or first(60, digits))
-                    run = make_run(folder / f"run-{len(written)}", *flags, change=change)
+                    patch.setattr(explore_run, "load_dataset", lambda *args: data or first(60, digits))
+                    run = finished_run(folder / f"run-{len(written)}", **settings)
                     assert latent_explorer.main([str(run)]) == 0
                     written[key] = run / "explorer.html"
         return written[key]
@@ -195,8 +197,8 @@ def opened(browser, pages):
     """
     shown = []
 
-    def show(*flags: str, size=DESKTOP, scheme="light", **options) -> Opened:
-        path, last = pages(*flags, **options), getattr(browser, "last_page", None)
+    def show(size=DESKTOP, scheme="light", **settings) -> Opened:
+        path, last = pages(**settings), getattr(browser, "last_page", None)
         if last is None or last.path != path:
             browser.last_page = last = Opened(browser, path, size, scheme)
         last.look(size, scheme)
@@ -210,7 +212,7 @@ def opened(browser, pages):
         assert page.errors() == []
 
 
-SHIPPED = ("--pretrained", "--latent-dim", "2")
+SHIPPED = dict(pretrained=2)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +232,7 @@ ONE_GREY = 0.5 / 255 + 0.5 / (255 - 0x16) + 1e-4  # a value is rounded to one of
 
 
 def test_the_forward_pass_agrees_with_level_1_on_100_test_images(opened, params, digits):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     eps = np.random.default_rng(0).standard_normal((100, 2), dtype=np.float32)
     found = page(
         """const { params, images, image_of, array, forward } = explorer;
@@ -244,7 +246,7 @@ def test_the_forward_pass_agrees_with_level_1_on_100_test_images(opened, params,
 
 
 def test_dragging_decodes_the_place_under_the_pointer(opened, params):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     half, width = page("const c = document.getElementById('latent-plane'); return [explorer.space.half, c.clientWidth]")
     seen = []
     for across, up in [(0.25, 0.25), (0.8, 0.6)]:
@@ -264,7 +266,7 @@ def test_dragging_decodes_the_place_under_the_pointer(opened, params):
 @pytest.mark.slow  # a speed: to be measured where nothing else runs
 def test_a_drag_leaves_time_for_60_frames_a_second(opened):
     """All that the page does for one step of a drag, in the frame after it: decoding, and drawing three planes."""
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.until_painted()
     milliseconds = page.driver.execute_async_script(
         """const done = arguments[0], canvas = document.getElementById("latent-plane"), busy = [];
@@ -292,7 +294,7 @@ def test_a_drag_leaves_time_for_60_frames_a_second(opened):
 
 
 def test_the_whole_plane_is_decoded_beneath_the_dots(opened, params):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.until_painted()
     half = page("return explorer.space.half")
     for column, row in [(0, 0), (14, 0), (7, 7), (3, 11)]:
@@ -306,7 +308,7 @@ def test_the_whole_plane_is_decoded_beneath_the_dots(opened, params):
 
 
 def test_dots_and_ring_stand_where_their_numbers_say(opened):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.drag("latent-plane", (0.5, 0.5), (0.94, 0.3))
     for name in ("manifold", "prior"):
         page.click(f"label:has(#show-{name})")
@@ -329,7 +331,7 @@ def test_dots_and_ring_stand_where_their_numbers_say(opened):
 
 
 def test_drawing_encodes_what_was_drawn(opened, params):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.click("#clear")
     assert not page.array("explorer.state.pixels").any()
     page.drag("pad", (0.3, 0.2), (0.7, 0.2), (0.45, 0.8))
@@ -359,7 +361,7 @@ def check_posterior(page: Opened, params, pixels: np.ndarray) -> None:
 
 
 def test_picking_an_image_and_resampling_eps(opened, params, digits):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.click("#thumbs button:nth-child(4)")
     assert page.array("explorer.state.pixels").tolist() == digits.images[3].ravel().tolist()
     assert page("return document.querySelectorAll('#thumbs [aria-pressed=true]').length") == 1
@@ -379,7 +381,7 @@ def test_picking_an_image_and_resampling_eps(opened, params, digits):
 
 
 def test_eps_is_standard_normal(opened):
-    page = opened("--latent-dim", "64")
+    page = opened(latent_dim=64)
     page("let k = 1; Math.random = () => (k = (k * 48271) % 2147483647) / 2147483647")  # the same numbers each time
     drawn = []
     for _ in range(30):
@@ -390,11 +392,11 @@ def test_eps_is_standard_normal(opened):
 
 
 def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     one, other = page("return explorer.state.end_images")
     assert digits.labels[one] != digits.labels[other]
     ends, _ = vae_numpy.encode(params, binarize(digits.images[[one, other]], "none"))
-    for kind, path in (("lerp", figures.lerp), ("slerp", figures.slerp)):
+    for kind, path in (("lerp", latent_paths.lerp), ("slerp", latent_paths.slerp)):
         page.click(f"#path-kind label:has([value={kind}])")
         page.set("t", 0.25)
         z = path(*ends, np.array([0.25]))[0]
@@ -410,12 +412,12 @@ def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
 
 
 def test_the_network_shows_every_layer_with_its_shape(opened, params):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.show_network()
     shown = page.texts("#network .layer")
     x = (page.array("explorer.state.pixels") / np.float32(255)).reshape(1, 1, 28, 28)
     eps = page.array("explorer.state.eps")[None]
-    layers = {layer.name: (layer, h) for layer, h in vae_numpy.layer_by_layer(params, x, eps)}
+    layers = {layer.name: (layer, h) for layer, h in layers_of_level_1(params, x, eps)}
     assert len(layers) == 9
     for text in shown:
         name = re.match(r"(x_hat|x|z|[a-z]+\.[a-z]+\d?)(?=the image|z =|sig|conv|lin|tran)", text)[1]
@@ -438,9 +440,9 @@ def test_the_network_shows_every_layer_with_its_shape(opened, params):
 def test_the_class_switch_of_a_conditional_model(opened, pages):
     import torch
 
-    flags = ("--model", "cvae", "--latent-dim", "3")
-    page = opened(*flags)
-    _, model, _ = paper_run.read_run(pages(*flags).parent)
+    settings = dict(model="cvae", latent_dim=3)
+    page = opened(**settings)
+    _, model, _ = read_run(pages(**settings).parent)
     builder.round_weights(model, "run")
     seen = []
     for y in (2, 7):
@@ -462,14 +464,14 @@ def test_the_class_switch_of_a_conditional_model(opened, pages):
 
 
 def test_an_autoencoder_has_a_code_and_no_posterior(opened):
-    page = opened("--model", "ae", "--latent-dim", "2")
+    page = opened(model="ae", latent_dim=2)
     assert page.hidden("noise") and page.hidden("random-z")
     assert page.texts("#terms dt") == ["recon, nats", "squared error per pixel"]
     np.testing.assert_array_equal(page.array("explorer.state.posterior.z"), page.array("explorer.state.posterior.mu"))
 
 
 def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
-    page = opened(*("--pretrained", "--latent-dim", "20"))
+    page = opened(pretrained=20)
     dims = "return [...document.querySelectorAll(arguments[0])].map((node) => Number(node.id.slice(2)))"
     order, greyed = page(dims, ".slider input[id^=z-]"), page(dims, ".slider.inactive input")
     kl, active = page("return [explorer.run.kl_per_dim, explorer.run.active]")
@@ -489,22 +491,20 @@ def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
 
 
 def test_a_collapsed_model_is_called_so(opened):
-    page = opened("--latent-dim", "6", change=collapse, name="collapsed")
+    page = opened(latent_dim=6, change=collapse, name="collapsed")
     assert page.find("#collapse").is_displayed() and "has collapsed" in page.text("collapse-text")
     assert page("return document.querySelectorAll('.slider.inactive').length") == 6
     assert page.terms()[1] == 0
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     assert not page.find("#collapse").is_displayed()
 
 
 # --- hostile and odd runs -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "flags", [("--latent-dim", "2"), ("--model", "cvae", "--latent-dim", "2")], ids=["vae", "cvae"]
-)
-def test_markup_in_names_is_shown_and_does_not_run(flags, opened, digits):
-    page = opened(*flags, data=hostile(digits), name=f"hostile {flags}", size=PHONE)
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+def test_markup_in_names_is_shown_and_does_not_run(model, opened, digits):
+    page = opened(model=model, latent_dim=2, data=hostile(digits), name=f"hostile {model}", size=PHONE)
     shown = page.texts("#legend button")
     assert set(shown) <= set(HOSTILE) and len(shown) > 5 and HOSTILE[0] in shown
     page.click("#legend button")
@@ -515,7 +515,7 @@ def test_markup_in_names_is_shown_and_does_not_run(flags, opened, digits):
 
 
 def test_the_policy_holds_in_the_browser(browser, pages):
-    browser.last_page, page = None, Opened(browser, pages(*SHIPPED))  # what it adds is for no other test
+    browser.last_page, page = None, Opened(browser, pages(**SHIPPED))  # what it adds is for no other test
     page(
         """const script = document.createElement("script");
         script.textContent = "window.pwned = 1";
@@ -536,16 +536,16 @@ def test_the_policy_holds_in_the_browser(browser, pages):
     assert "script-src" in refused and "img-src" in refused
 
 
-MANY = [("--latent-dim", "1"), ("--latent-dim", "64"), ("--model", "ae", "--latent-dim", "1")]
+MANY = {"1": dict(latent_dim=1), "64": dict(latent_dim=64), "ae 1": dict(model="ae", latent_dim=1)}
 
 
-@pytest.mark.parametrize("flags", MANY, ids=" ".join)
-def test_one_and_many_dimensions(flags, opened):
-    page = opened(*flags, size=PHONE)
+@pytest.mark.parametrize("settings", MANY.values(), ids=MANY)
+def test_one_and_many_dimensions(settings, opened):
+    page = opened(**settings, size=PHONE)
     page.until("explorer.space.manifold")
     page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
     assert np.isfinite(page.array("explorer.state.z")).all()
-    page.click("#resample") if "ae" not in flags else page.click("#next-image")
+    page.click("#next-image" if "model" in settings else "#resample")
     page.show_network()
     for size in (PHONE, DESKTOP):
         page.look(size)
@@ -554,7 +554,7 @@ def test_one_and_many_dimensions(flags, opened):
 
 
 def test_a_run_without_labels(opened, digits):
-    page = opened("--latent-dim", "2", data=first(40, digits, labels=False), name="no labels")
+    page = opened(latent_dim=2, data=first(40, digits, labels=False), name="no labels")
     assert page.hidden("legend")
     assert "Nearest test image: no. " in page.text("nearest-text")
     for id in ("next-image", "another-0", "use-1", "random-z"):
@@ -563,7 +563,7 @@ def test_a_run_without_labels(opened, digits):
 
 def test_numbers_that_are_not_finite_are_named(opened):
     """Weights that are finite one by one and overflow float32 together."""
-    page = opened("--latent-dim", "2", name="overflowing")
+    page = opened(latent_dim=2, name="overflowing")
     page("explorer.params['decoder.fc1.bias'].fill(3e38); explorer.params['decoder.fc2.weight'].fill(10)")
     page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
     page.click("#next-image")
@@ -576,7 +576,7 @@ def test_numbers_that_are_not_finite_are_named(opened):
 def test_the_plane_and_the_pad_answer_to_keys(opened):
     from selenium.webdriver.common.keys import Keys
 
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     half = page("return explorer.space.half")
     page.click("#origin-z")
     page("document.getElementById('latent-plane').focus()")
@@ -599,7 +599,7 @@ def test_the_plane_and_the_pad_answer_to_keys(opened):
 def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened):
     from selenium.webdriver.common.keys import Keys
 
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     expected = page(
         """const stops = (node) => node.getClientRects().length && !(node.type === "radio" && !node.checked);
         return [...document.querySelectorAll("a, button, select, input, [tabindex], summary")].filter(stops)
@@ -620,7 +620,7 @@ def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened
 
 
 def test_every_control_and_picture_has_a_name(opened):
-    page = opened("--model", "cvae", "--latent-dim", "3")
+    page = opened(model="cvae", latent_dim=3)
     page.show_network()
     nameless = page(
         """const labelled = (node) => [...(node.labels ?? [])].some((label) => label.textContent.trim());
@@ -638,7 +638,7 @@ def test_every_control_and_picture_has_a_name(opened):
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp_path):
-    page = opened(*SHIPPED, size=size, scheme=scheme)
+    page = opened(**SHIPPED, size=size, scheme=scheme)
     page("scrollTo(0, 0)")
     page.until_painted()
     wide = page(
@@ -665,7 +665,7 @@ def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp
 
 
 def test_a_change_of_the_colour_scheme_redraws(opened):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3)"
     assert page.array(corner).min() > 200
     page.look(scheme="dark")
@@ -673,7 +673,7 @@ def test_a_change_of_the_colour_scheme_redraws(opened):
 
 
 def test_switches_of_the_plane(opened):
-    page = opened(*SHIPPED)
+    page = opened(**SHIPPED)
     page.until_painted()
     ink = "const c = document.getElementById('latent-plane'); return c.toDataURL()"
     seen = {page(ink)}
@@ -693,8 +693,8 @@ def test_switches_of_the_plane(opened):
 
 
 def test_the_page_says_which_data_its_numbers_are_on(opened, pages):
-    page = opened(*SHIPPED)
-    data = Page(pages(*SHIPPED).read_text(encoding="utf-8")).data
+    page = opened(**SHIPPED)
+    data = Page(pages(**SHIPPED).read_text(encoding="utf-8")).data
     text = page.text("about")
     assert "2,000 test images" in text and f"recon {data['test']['recon']:.2f}" in text
     assert data["title"] == "VAE" and page.driver.title.startswith("VAE, Z = 2")

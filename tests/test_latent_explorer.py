@@ -14,17 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from vae_common.walkthrough import layer_by_layer
 
 import latent_explorer
 import vae_numpy
-import vae_paper
-from vae_common import cli, figures
+from run_folders import finished_run
+from vae_commands import explore_run
+from vae_common import latent_paths
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
-from vae_common.evaluation import about
+from vae_common.run_folder import make_run_folder
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 from vae_explorer import builder
-from vae_training import factory as paper_run
+from vae_training.run_files import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLORER = ROOT / "paper" / "vae_explorer"
@@ -68,22 +71,6 @@ def unpack(packed: bytes) -> list[int]:
     return pixels
 
 
-def make_run(folder: Path, *flags: str, change=lambda model: None) -> Path:
-    """A run folder as vae_paper.py leaves it, with seeded initial weights in place of trained ones."""
-    args = vae_paper.build_parser().parse_args([*flags, "--out", str(folder)])
-    vae_paper.fill_in(args)
-    model = paper_run.build_model(args)
-    change(model)
-    cli.make_run_folder(args, "paper")
-    row = {"epoch": args.epochs, "split": "test", "recon": 100.0, **about(args)}
-    cli.write_metrics(folder / "metrics.jsonl", [row])
-    paper_run.save_model(model, args.model, folder / "weights.safetensors")
-    if args.model == "vqvae":
-        prior = paper_run.build_prior(args, model)
-        paper_run.save_model(prior, "prior", folder / "prior-weights.safetensors")
-    return folder
-
-
 def write_page(*argv: str | Path, folder: Path | None = None) -> Page:
     """The page that the command writes, into the run folder or into `folder`."""
     assert latent_explorer.main(list(map(str, argv))) == 0
@@ -92,15 +79,21 @@ def write_page(*argv: str | Path, folder: Path | None = None) -> Page:
 
 @pytest.fixture
 def page_of(small_digits, tmp_path):
-    """Write the page of a new run with those flags, on `data` or on 50 digits, and read it."""
+    """Write the page of a new run with those settings, on `data` or on 50 digits, and read it."""
 
-    def build(*flags: str, data: ImageSet | None = None, folder: str = "run", **options) -> Page:
+    def build(data: ImageSet | None = None, folder: str = "run", **settings) -> Page:
         with pytest.MonkeyPatch.context() as patch:
             if data is not None:
-                patch.setattr("vae_common.data.load_dataset", lambda *args: data)
-            return write_page(make_run(tmp_path / folder, *flags, **options))
+                patch.setattr(explore_run, "load_dataset", lambda *args: data)
+            return write_page(finished_run(tmp_path / folder, **settings))
 
     return build
+
+
+def layers_of_level_1(params, x: np.ndarray, eps: np.ndarray) -> list:
+    """Each layer of the spec with its output, as level 1 computes it."""
+    primitives = {"conv": vae_numpy.conv2d, "deconv": vae_numpy.conv_transpose2d, "linear": vae_numpy.linear}
+    return list(layer_by_layer(params, primitives, vae_numpy.reparameterize, x, eps))
 
 
 def first(count: int, digits: ImageSet, labels: bool = True) -> ImageSet:
@@ -195,7 +188,7 @@ def test_layer_by_layer_agrees_with_level_1_and_with_forward(shipped_pages, node
     )  # fmt: skip
     assert same
     x = binarize(digits.images[:1], "none")
-    layers = vae_numpy.layer_by_layer(params, x, eps)
+    layers = layers_of_level_1(params, x, eps)
     for (name, kind, relu, shape, h), (layer, expected) in zip(rows, layers, strict=True):
         assert (name, kind, relu, tuple(shape)) == (layer.name, layer.kind, layer.relu, layer.output)
         np.testing.assert_allclose(np.reshape(h, shape), expected[0], rtol=0, atol=LOGITS, err_msg=name)
@@ -233,8 +226,8 @@ def test_primitives_on_other_shapes(shape, stride, padding, output_padding, node
 def test_conditional_and_autoencoder_agree_with_level_3(page_of, node, small_digits, tmp_path):
     import torch
 
-    page = page_of("--model", "cvae", "--latent-dim", "3")
-    _, model, _ = paper_run.read_run(tmp_path / "run")
+    page = page_of(model="cvae", latent_dim=3)
+    _, model, _ = read_run(tmp_path / "run")
     builder.round_weights(model, "run")
     assert page.data["classes"] == 10 and page.data["model"] == "cvae"
     eps = np.random.default_rng(3).standard_normal((10, 3), dtype=np.float32)
@@ -270,7 +263,7 @@ def test_paths_agree_with_the_figures(node):
             return [e.lerp, e.slerp].map((path) => given.t.map((t) => Array.from(path(z0, z1, t))));""",
             ends=ends.tolist(), t=t.tolist(),
         )  # fmt: skip
-        for values, path in zip(found, (figures.lerp, figures.slerp), strict=True):
+        for values, path in zip(found, (latent_paths.lerp, latent_paths.slerp), strict=True):
             np.testing.assert_allclose(values, path(*ends, t), rtol=1e-6, atol=1e-6)  # the ends as float32
     body = """const z = (...values) => e.array([2], values);
       return [e.slerp(z(1, 2), z(-1, -2), 0.5), e.slerp(z(0, 0), z(1, 1), 0.5)];"""
@@ -331,44 +324,48 @@ def test_the_page_holds_the_shipped_weights_and_their_measurement(latent_dim, sh
     assert len(page.data["active"]) == latent_dim and page.bytes < 5_000_000
 
 
-@pytest.mark.parametrize("flags", [("--latent-dim", "64"), ("--latent-dim", "64", "--model", "cvae")], ids=" ".join)
-def test_a_page_of_many_dimensions_stays_under_5_mb(flags, digits, page_of):
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+def test_a_page_of_many_dimensions_stays_under_5_mb(model, digits, page_of):
     """Images full of ink take most bytes: 784 each."""
-    noise = np.random.default_rng(0).integers(1, 256, (1200, 1, 28, 28), dtype=np.uint8)
-    page = page_of(*flags, data=ImageSet("digits", "test", noise, digits.labels[:1200], digits.class_names))
+    noise = np.random.default_rng(0).integers(1, 256, (600, 1, 28, 28), dtype=np.uint8)
+    page = page_of(
+        ImageSet("digits", "test", noise, digits.labels[:600], digits.class_names), model=model, latent_dim=64
+    )
     assert 4_950_000 < page.bytes < 5_000_000 and page.data["image_count"] >= 200
     assert len(page.images()) == page.data["image_count"]
 
 
 def test_the_largest_model_has_its_page_too(page_of):
-    page = page_of("--latent-dim", "256")
+    page = page_of(latent_dim=256)
     assert page.data["image_count"] >= 12 and page.bytes < 5_050_000  # 1% over, as IMAGES says
 
 
 def test_the_same_run_gives_the_same_bytes(small_digits, tmp_path):
-    folder = make_run(tmp_path / "run", "--latent-dim", "2")
+    folder = finished_run(tmp_path / "run", latent_dim=2)
     assert write_page(folder).text == write_page(folder).text
     expected = ["config.json", "explorer.html", "metrics.jsonl", "weights.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == expected
 
 
 @pytest.mark.parametrize(
-    ("flags", "title"),
+    ("settings", "title"),
     [
-        ((), "VAE"),
-        (("--beta", "4"), "beta-VAE, beta = 4"),
-        (("--beta", "4", "--anneal", "linear", "--free-bits", "0.5"), "beta-VAE, beta = 4, free bits 0.5, linear annealing"),  # noqa: E501
-        (("--capacity", "5"), "beta-VAE, beta = 10, capacity 5"),
-        (("--importance-samples", "5"), "IWAE, K = 5"),
-        (("--mc-samples", "3"), "VAE, 3 samples"),
-        (("--model", "ae"), "Autoencoder"),
-        (("--model", "cvae"), "Conditional VAE"),
+        (dict(), "VAE"),
+        (
+            dict(beta=4.0, anneal="linear", free_bits=0.5),
+            "beta-VAE, beta = 4, free bits 0.5, linear annealing",
+        ),
+        (dict(capacity=5.0), "beta-VAE, beta = 10, capacity 5"),
+        (dict(importance_samples=5), "IWAE, K = 5"),
+        (dict(mc_samples=3), "VAE, 3 samples"),
+        (dict(model="ae"), "Autoencoder"),
+        (dict(model="cvae"), "Conditional VAE"),
     ],
-)  # fmt: skip
-def test_the_models_that_have_a_page(flags, title, page_of):
-    page = page_of("--latent-dim", "1", *flags)
+)
+def test_the_models_that_have_a_page(settings, title, page_of):
+    page = page_of(latent_dim=1, **settings)
     assert page.data["title"] == title and page.data["latent_dim"] == 1
-    assert page.data["classes"] == (10 if "cvae" in flags else 0)
+    assert page.data["classes"] == (10 if title == "Conditional VAE" else 0)
 
 
 def collapse(model) -> None:
@@ -380,14 +377,14 @@ def collapse(model) -> None:
 
 
 def test_a_collapsed_model_is_marked_and_an_autoencoder_is_not(page_of):
-    data = page_of("--latent-dim", "4", change=collapse).data
+    data = page_of(latent_dim=4, change=collapse).data
     assert data["active"] == [False] * 4 and data["kl_per_dim"] == [0] * 4 and data["test"]["kl"] == 0
-    page = page_of("--latent-dim", "4", "--model", "ae", change=collapse, folder="autoencoder")
+    page = page_of(latent_dim=4, model="ae", change=collapse, folder="autoencoder")
     assert page.data["active"] == [True] * 4
 
 
 def test_binarized_and_gaussian_runs_say_so(page_of):
-    data = page_of("--latent-dim", "2", "--binarize", "dynamic", "--likelihood", "gaussian").data
+    data = page_of(latent_dim=2, binarize="dynamic", likelihood="gaussian").data
     assert data["binary"] is True and data["likelihood"] == "gaussian"
 
 
@@ -404,9 +401,9 @@ def hostile(digits) -> ImageSet:
 
 
 def test_labels_with_markup_stay_data(digits, page_of):
-    page = page_of("--latent-dim", "2", data=hostile(digits))
+    page = page_of(hostile(digits), latent_dim=2)
     assert page.data["class_names"] == list(HOSTILE) and page.data["dataset"] == "<b>digits</b></script>"
-    plain = page_of("--latent-dim", "2", data=first(60, digits), folder="plain")
+    plain = page_of(first(60, digits), folder="plain", latent_dim=2)
     assert page.elements == plain.elements  # no name has become an element, an attribute or another hash
     assert not set(page.json) & set("<>&")
 
@@ -414,7 +411,7 @@ def test_labels_with_markup_stay_data(digits, page_of):
 def test_a_run_without_labels_or_their_names_has_a_page(digits, page_of):
     nameless = ImageSet("digits", "test", digits.images[:40], digits.labels[:40], ())
     for k, data in enumerate([first(40, digits, labels=False), nameless]):
-        data = page_of("--latent-dim", "2", data=data, folder=f"run-{k}").data
+        data = page_of(data, folder=f"run-{k}", latent_dim=2).data
         assert data["labels"] is None and data["class_names"] == []
 
 
@@ -459,22 +456,32 @@ def nan_weights(folder: Path) -> None:
     save_file(params, folder / "weights.safetensors", metadata)
 
 
+def infinite_kl(model):
+    model.encoder.logvar.bias.data.fill_(1000.0)
+
+
+def infinite_codes(model):
+    model.encoder.mu.weight.data.fill_(6e4)
+
+
 @pytest.mark.parametrize(
-    ("flags", "change", "spoil", "reason"),
+    ("settings", "change", "spoil", "reason"),
     [
-        (["--model", "vqvae"], None, None, "the spec's network only"),
-        (["--trunk", "mlp", "--latent-dim", "2"], None, None, "the spec's network only"),
-        (["--latent-dim", "2"], too_large, None, "the range of float16"),
-        (["--latent-dim", "2"], None, nan_weights, "expected finite numbers in key 'decoder.fc1.bias'"),
-        (["--latent-dim", "2"], None, lambda run: (run / "weights.safetensors").unlink(), "expected a weights file"),
-        (["--latent-dim", "2"], None, lambda run: (run / "config.json").unlink(), "name a run folder"),
-        (["--latent-dim", "2"], lambda model: model.encoder.logvar.bias.data.fill_(1000.0), None, "is not finite"),
-        (["--latent-dim", "2", "--model", "ae"], lambda model: model.encoder.mu.weight.data.fill_(6e4), None, "finite"),
+        (dict(model="vqvae"), None, None, "the spec's network only"),
+        (dict(architecture="mlp"), None, None, "the spec's network only"),
+        (dict(), too_large, None, "the range of float16"),
+        (dict(), None, nan_weights, "expected finite numbers in key 'decoder.fc1.bias'"),
+        (dict(), None, lambda run: (run / "weights.safetensors").unlink(), "expected a weights file"),
+        (dict(), None, lambda run: (run / "config.json").unlink(), "name a run folder"),
+        (dict(), infinite_kl, None, "is not finite"),
+        (dict(model="ae"), infinite_codes, None, "finite"),
     ],
     ids=["vqvae", "mlp", "beyond float16", "nan", "no weights", "no config", "infinite kl", "infinite code"],
-)  # fmt: skip
-def test_what_cannot_be_shown_is_refused_in_one_sentence(flags, change, spoil, reason, small_digits, tmp_path, capsys):
-    folder = make_run(tmp_path / "run", *flags, change=change or (lambda model: None))
+)
+def test_what_cannot_be_shown_is_refused_in_one_sentence(
+    settings, change, spoil, reason, small_digits, tmp_path, capsys
+):
+    folder = finished_run(tmp_path / "run", change=change or (lambda model: None), latent_dim=2, **settings)
     if spoil:
         spoil(folder)
     capsys.readouterr()
@@ -501,15 +508,14 @@ def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, 
     assert reason in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
 
 
-def test_a_run_of_another_level_is_refused(small_digits, tmp_path, capsys):
-    args = vae_numpy.build_parser().parse_args(["--out", str(tmp_path / "run")])
-    cli.make_run_folder(args, "numpy")
+def test_a_run_of_another_level_is_refused(tmp_path, capsys):
+    make_run_folder(RunConfig(out=str(tmp_path / "run")).settled(), "numpy")
     assert latent_explorer.main([str(tmp_path / "run")]) == 2
     assert "a run of level 'numpy'" in capsys.readouterr().err
 
 
 def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch, capsys):
-    folder, asked = make_run(tmp_path / "a run", "--latent-dim", "2"), []
+    folder, asked = finished_run(tmp_path / "a run", latent_dim=2), []
     for started in (True, False):
         monkeypatch.setattr("webbrowser.open", lambda url, started=started: asked.append(url) or started)
         assert latent_explorer.main([str(folder), "--open"]) == 0

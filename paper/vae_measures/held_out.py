@@ -25,7 +25,8 @@ def measure(model: nn.Module, data: ImageSet, binarization: str, seed: int, batc
     parts, pieces = [], list(chunks(len(x), batch_size))
     for chunk in pieces[processes.share(len(pieces))]:
         x_chunk, eps_chunk = torch.from_numpy(x[chunk]).to(like), torch.from_numpy(eps[chunk]).to(like)
-        found = model.evaluate(x_chunk, torch.from_numpy(data.labels[chunk]).to(like.device), eps_chunk)
+        y = torch.from_numpy(data.labels[chunk]).to(like.device) if model.conditional else None
+        found = model.evaluate(x_chunk, y, eps_chunk)
         parts.append({name: value.cpu().numpy() for name, value in found.items()})
     parts = processes.gather(parts)
     measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
