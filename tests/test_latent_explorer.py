@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from vae_common.walkthrough import layer_by_layer
 
 import latent_explorer
 import vae_numpy
@@ -26,6 +25,7 @@ from vae_common.data import ImageSet, binarize
 from vae_common.run_folder import make_run_folder
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
+from vae_common.weights_shown import layer_by_layer
 from vae_explorer import builder
 from vae_training.run_files import read_run
 

@@ -137,13 +137,9 @@ def test_a_process_that_no_longer_answers_ends_the_run(tmp_path):
 def test_ctrl_c_ends_all_after_the_same_step_and_another_number_of_processes_goes_on(count, whole, tmp_path):
     done = started("torchrun", 2, "command", "SIGINT", 8, *FLAGS, "--out", tmp_path / "run")
     assert done.returncode != 0 and done.stderr.count("go on with --resume") == 1
-<<<<<<< HEAD
     saved, _ = read_safetensors(tmp_path / "run" / "checkpoint.safetensors")
     assert json.loads(saved["state"])["step"] in (8, 9)
-    done = torchrun(count, "command", "SIGKILL", 99, "--resume", tmp_path / "run")
-=======
     done = started("torchrun", count, "command", "SIGKILL", 99, "--resume", tmp_path / "run")
->>>>>>> wt-t3
     assert done.returncode == 0, done.stderr
     assert re.search("after [89] steps", done.stdout)
     assert_same_run(tmp_path / "run", whole)
