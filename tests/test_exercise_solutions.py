@@ -69,18 +69,21 @@ class TimeIsUp(BaseException):
     pass
 
 
-def definitions(text: str) -> dict[str, str]:
-    """What a file defines and what else stands in it: name -> its source, less comments and spaces."""
-    found = collections.defaultdict(str)
-    for node in ast.parse(text).body:
-        found[getattr(node, "name", "")] += ast.unparse(node)
-    return found
+def definitions(text: str) -> set[str]:
+    return set(re.split(r"^(?=def |class )", text, flags=re.MULTILINE))
+
+
+@functools.cache
+def definitions_of_the_solution(name: str) -> tuple[set[str], set[str]]:
+    """As they are written, and as `mutants` writes them."""
+    text = source("solutions", name)
+    return definitions(text), definitions(ast.unparse(ast.parse(text)))
 
 
 def changed_functions(name: str, text: str) -> set[str]:
-    """The functions in which `text` differs from the solution."""
-    one, other = definitions(source("solutions", name)), definitions(text)
-    return {function for function in one.keys() | other.keys() if one[function] != other[function]}
+    """The functions that `text` has and the solution has not."""
+    new = min((definitions(text) - old for old in definitions_of_the_solution(name)), key=len)
+    return set(re.findall(r"^(?:def|class) (\w+)", "".join(new), re.MULTILINE))
 
 
 def only(check: types.ModuleType, functions: set[str]) -> types.SimpleNamespace:
@@ -322,10 +325,15 @@ def survivors(name: str, chosen: list[tuple[str, str]]) -> list[str]:
     return [what for what, mutant in chosen if narrow_verdict(name, mutant).passed and verdict(name, mutant).passed]
 
 
+@functools.cache
+def mutants_of(name: str) -> list[tuple[str, str]]:
+    return mutants(source("solutions", name))
+
+
 def to_kill(name: str) -> list[tuple[str, str]]:
     """The mutants of a solution that are not known to give the same answers."""
     equivalent = known(name, "EQUIVALENT")
-    return [(what, mutant) for what, mutant in mutants(source("solutions", name)) if what not in equivalent]
+    return [(what, mutant) for what, mutant in mutants_of(name) if what not in equivalent]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -347,7 +355,7 @@ def test_at_least_95_percent_of_mutants_are_refused(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants_listed_as_equivalent_exist_and_pass(name):
     listed = dict(known(name, "EQUIVALENT"))
-    found = dict(mutants(source("solutions", name)))
+    found = dict(mutants_of(name))
     assert set(listed) <= set(found)
     assert all(len(reason) > 10 for reason in listed.values())
     assert [what for what in listed if not narrow_verdict(name, found[what]).passed] == []
