@@ -1,8 +1,10 @@
 """A resumed run is the run that was never interrupted, number by number."""
 
 import errno
+import functools
 import json
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -13,20 +15,41 @@ import torch
 from torch import nn
 
 import vae_paper
+from vae_commands import train_run
+from vae_common.config import RunConfig
 from vae_common.errors import UsageError
-from vae_common.weights import read_safetensors
-from vae_training import checkpoints, trainer
+from vae_common.spec import VAESpec
+from vae_common.weights import read_safetensors, save_weights
+from vae_training import trainer
 from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
-from vae_training.trainer import RunState, Settings
+from vae_training.factory import build_model
+from vae_training.trainer import RunState
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
 
 
-FLAGS = ["--epochs", "3", "--batch-size", "32", "--binarize", "dynamic"]
-SMALL = [*FLAGS, "--trunk", "mlp", "--latent-dim", "2"]
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    @functools.cache
+    def train(*flags: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        assert vae_paper.main([*flags, "--out", str(folder)]) == 0
+        return folder
+
+    return train
+
+
+@pytest.fixture
+def trained(small_digits, trained_once):
+    """A function of flags: the folder of the run with them that nothing stopped, not to be written to."""
+    return trained_once
+
+
+FLAGS = ["--epochs", "2", "--batch-size", "32", "--binarize", "dynamic"]  # of 5 steps each
+SMALL = [*FLAGS, "--architecture", "mlp", "--latent-dim", "2"]
 
 
 def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT, model: str = "Module") -> None:
@@ -62,11 +85,12 @@ def content(path: Path) -> object:
 
 def assert_same_run(found: Path, expected: Path, but: str = "nothing") -> None:
     """The same files with the same content, but for those with `but` in their names."""
-    names, others = ({str(path.relative_to(run)) for path in run.rglob("*.*")} for run in (found, expected))
+    names, others = (
+        {str(path.relative_to(run)) for path in run.rglob("*.*") if but not in path.name} for run in (found, expected)
+    )
     assert names == others
     for name in names:
-        if but not in name:
-            assert content(found / name) == content(expected / name), name
+        assert content(found / name) == content(expected / name), name
 
 
 def step_of(path: Path) -> int:
@@ -82,52 +106,55 @@ MODELS = {
     "free bits": ["--free-bits", "0.5"],
     "iwae": ["--importance-samples", "3"],
     "many samples": ["--mc-samples", "2"],
-    "mlp": ["--trunk", "mlp"],
-    "linear": ["--trunk", "linear", "--likelihood", "gaussian"],
+    "mlp": ["--architecture", "mlp"],
+    "linear": ["--architecture", "linear", "--likelihood", "gaussian"],
     "cvae": ["--model", "cvae"],
     "ae": ["--model", "ae"],
     "vqvae": ["--model", "vqvae", "--codes", "16"],
 }
-QUICK = ("vae", "beta", "ae")  # one that depends on the step, one with weights without a gradient; vqvae is below
-CASES = [("vae", 3), ("vae", 5), *((model, 8) for model in QUICK)]  # within an epoch, at its end, within the second
-CASES += [pytest.param(model, 8, marks=pytest.mark.slow) for model in MODELS if model not in QUICK]
+MLP = ["--architecture", "mlp"]
+CASES = [
+    pytest.param(MLP, 3, id="within an epoch"),
+    pytest.param(MLP, 5, id="at its end"),
+    pytest.param([*MODELS["beta"], *MLP], 8, id="within the last epoch, which the objective knows"),
+    pytest.param([*MODELS["ae"], *MLP], 8, id="with weights that have no gradient"),
+    *(pytest.param(flags, 8, id=name, marks=pytest.mark.slow) for name, flags in MODELS.items()),
+]
 
 
-@pytest.mark.parametrize(("model", "step"), CASES)
-def test_interrupted_and_resumed_equals_uninterrupted(model, step, small_digits, monkeypatch, tmp_path, capsys):
-    whole, broken, flags = tmp_path / "whole", tmp_path / "broken", [*FLAGS, *MODELS[model]]
-    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
+@pytest.mark.parametrize(("flags", "step"), CASES)
+def test_interrupted_and_resumed_equals_uninterrupted(flags, step, trained, monkeypatch, tmp_path, capsys):
+    broken, flags = tmp_path / "broken", [*FLAGS, *flags]
+    whole = trained(*flags)
     with monkeypatch.context() as patched:
         interrupt_at(patched, step)
         assert vae_paper.main([*flags, "--out", str(broken)]) == 130
     assert f"interrupted after step {step}; go on with --resume {broken}" in capsys.readouterr().err
     assert not (broken / "weights.safetensors").exists()
     assert vae_paper.main(["--resume", str(broken)]) == 0
-    assert_same_run(broken, whole)
+    assert_same_run(broken, whole, but="previous")
 
 
 @pytest.mark.parametrize("step", [4, pytest.param(5, marks=pytest.mark.slow)])
-def test_interrupted_in_the_second_phase(step, small_digits, monkeypatch, tmp_path, capsys):
+def test_interrupted_in_the_second_phase(step, trained, monkeypatch, tmp_path, capsys):
     """The prior of a VQ-VAE is trained after it; the run goes on where it was, without training the first again."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    flags = [*FLAGS, *MODELS["vqvae"], "--epochs", "2", "--prior-epochs", "2"]
-    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
+    broken, flags = tmp_path / "broken", [*FLAGS, *MODELS["vqvae"], "--epochs", "1", "--prior-epochs", "1"]
+    whole = trained(*flags)
     with monkeypatch.context() as patched:
         interrupt_at(patched, step, model="CodePrior")
         assert vae_paper.main([*flags, "--out", str(broken)]) == 130
     capsys.readouterr()
     assert vae_paper.main(["--resume", str(broken)]) == 0
     said = capsys.readouterr().out
-    assert f"resuming {broken} after 10 steps" in said and f"resuming {broken} after {step} steps" in said
-    assert_same_run(broken, whole)
+    assert f"resuming {broken} after 5 steps" in said and f"resuming {broken} after {step} steps" in said
+    assert_same_run(broken, whole, but="previous")
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_starts_again(small_digits, monkeypatch, tmp_path, capsys):
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(trained, monkeypatch, tmp_path, capsys):
     """It is killed, so nothing is written; what it had done is done again from the same weights, those of --weights."""
-    flags = ["--epochs", "1", "--latent-dim", "3"]
-    assert vae_paper.main([*flags, "--seed", "1", "--out", str(tmp_path / "first")]) == 0
-    flags = [*flags, "--weights", str(tmp_path / "first" / "weights.safetensors")]
-    assert vae_paper.main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    weights = save_weights(VAESpec(3).init_params(seed=1), tmp_path / "weights")
+    flags = ["--epochs", "1", "--weights", str(weights)]
+    whole = trained(*flags)
     with monkeypatch.context() as patched:
 
         def die(*args):
@@ -138,47 +165,39 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again(small_digits,
             vae_paper.main([*flags, "--out", str(tmp_path / "broken")])
     assert vae_paper.main(["--resume", str(tmp_path / "broken")]) == 0
     assert f"resuming {tmp_path / 'broken'} after 0 steps" in capsys.readouterr().out
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_same_run(tmp_path / "broken", whole)
 
 
-def test_a_run_killed_after_its_last_checkpoint_and_before_its_metrics(small_digits, tmp_path):
-    for name in ("whole", "broken"):
-        assert vae_paper.main([*SMALL, "--out", str(tmp_path / name)]) == 0
-    metrics = tmp_path / "broken" / "metrics.jsonl"
+def test_a_run_killed_after_its_last_checkpoint_and_before_its_metrics(trained, tmp_path):
+    broken = shutil.copytree(trained(*SMALL), tmp_path / "broken")
+    metrics = broken / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
-    assert vae_paper.main(["--resume", str(tmp_path / "broken")]) == 0
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert vae_paper.main(["--resume", str(broken)]) == 0
+    assert_same_run(broken, trained(*SMALL))
 
 
-@pytest.fixture
-def ended(small_digits, monkeypatch, tmp_path, capsys):
-    """A run that SIGTERM ended after step 12, with two checkpoints: steps 10, 12; and beside it the whole run."""
-    assert vae_paper.main([*SMALL, "--out", str(tmp_path / "whole")]) == 0
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(trained, monkeypatch, tmp_path, capsys):
+    """SIGTERM ends a run after step 7; it goes on from there, or from the end of the first epoch."""
+    ended = tmp_path / "ended"
     with monkeypatch.context() as patched:
-        interrupt_at(patched, 12, signal.SIGTERM)
-        assert vae_paper.main([*SMALL, "--out", str(tmp_path / "run")]) == 143
-    said = capsys.readouterr().err
-    assert f"interrupted after step 12; go on with --resume {tmp_path / 'run'}" in said
-    assert step_of(tmp_path / "run" / "checkpoint.safetensors") == 12
-    assert step_of(tmp_path / "run" / "checkpoint-previous.safetensors") == 10
-    return tmp_path / "run"
+        interrupt_at(patched, 7, signal.SIGTERM)
+        assert vae_paper.main([*SMALL, "--out", str(ended)]) == 143
+    assert f"interrupted after step 7; go on with --resume {ended}" in capsys.readouterr().err
+    for name, damage in {"none": lambda file: None, "gone": Path.unlink, "flipped": flip_one_bit}.items():
+        run = shutil.copytree(ended, tmp_path / name)
+        path, step = run / "checkpoint.safetensors", 7 if name == "none" else 5
+        assert (step_of(path), step_of(previous(path))) == (7, 5)
+        damage(path)
+        assert vae_paper.main(["--resume", str(run)]) == 0
+        said = capsys.readouterr()
+        assert f"resuming {run} after {step} steps" in said.out
+        assert len(said.err.splitlines()) == (name != "none")
+        assert said.err.startswith(f"note: {path} is damaged (" if name != "none" else "")
+        assert_same_run(run, trained(*SMALL), but="previous")
 
 
-@pytest.mark.parametrize("damage", ["none", "flipped bit", "gone"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(damage, ended, capsys):
-    path = ended / "checkpoint.safetensors"
-    if damage == "flipped bit":
-        path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 3))
-    elif damage == "gone":
-        path.unlink()
-    assert vae_paper.main(["--resume", str(ended)]) == 0
-    said = capsys.readouterr()
-    assert f"resuming {ended} after {12 if damage == 'none' else 10} steps" in said.out
-    if damage == "none":
-        assert said.err == ""
-    else:
-        assert said.err.startswith(f"note: {path} is damaged (") and len(said.err.splitlines()) == 1
-    assert_same_run(ended, ended.with_name("whole"), but="previous")
+def flip_one_bit(path: Path) -> None:
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 3))
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
@@ -194,9 +213,9 @@ def told(argv: list[str], capsys) -> str:
 
 
 @pytest.fixture
-def finished(small_digits, tmp_path) -> Path:
-    assert vae_paper.main([*SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    return tmp_path / "run"
+def finished(trained, tmp_path) -> Path:
+    """A run of one epoch, so that it has no earlier checkpoint."""
+    return shutil.copytree(trained(*SMALL, "--epochs", "1"), tmp_path / "run")
 
 
 def test_resume_keeps_the_settings_of_the_run(finished, capsys):
@@ -223,10 +242,9 @@ def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, capsys):
 
 
 def test_the_checkpoint_of_another_model_is_refused(finished, capsys):
-    assert vae_paper.main(["--epochs", "1", "--latent-dim", "2", "--out", str(finished.with_name("conv"))]) == 0
-    (finished / "checkpoint.safetensors").write_bytes(
-        (finished.with_name("conv") / "checkpoint.safetensors").read_bytes()
-    )
+    convolutional = RunConfig(latent_dim=2).settled()
+    save_checkpoint(RunState.start(build_model(convolutional), convolutional), finished / "checkpoint.safetensors")
+    previous(finished / "checkpoint.safetensors").unlink()
     assert "found none that can be read (Error(s) in loading state_dict" in told(["--resume", str(finished)], capsys)
 
 
@@ -264,7 +282,7 @@ class Tiny(nn.Module):
 
 def tiny_state(steps: int = 0) -> RunState:
     """The state of a run after so many steps, with numbers that are not easily written in decimals."""
-    state = RunState.start(Tiny(steps / 3), Settings())
+    state = RunState.start(Tiny(steps / 3), RunConfig())
     for step in range(steps):
         state.model.moved.grad = torch.tensor([0.1, -3.0]) / (step + 1)
         state.optimizer.step()
@@ -379,9 +397,8 @@ def test_a_disk_that_refuses_leaves_a_whole_checkpoint(call, number, tmp_path, m
     assert_same_state(load_checkpoint(tiny_state(), path), tiny_state(1))
 
 
-def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(small_digits, monkeypatch, tmp_path, capsys):
-    original, run = checkpoints.save_checkpoint, tmp_path / "run"
-    assert vae_paper.main([*SMALL, "--out", str(tmp_path / "whole")]) == 0
+def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(trained, monkeypatch, tmp_path, capsys):
+    original, run = train_run.save_checkpoint, tmp_path / "run"
     with monkeypatch.context() as patched:
 
         def save(state, path):
@@ -389,9 +406,9 @@ def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(small_digit
                 patched.setattr(os, "fsync", full)
             original(state, path)
 
-        patched.setattr(checkpoints, "save_checkpoint", save)
+        patched.setattr(train_run, "save_checkpoint", save)
         said = told([*SMALL, "--out", str(run)], capsys)
     assert "No space left on device" in said and "checkpoint" in said
     assert not list(run.glob(".*.tmp")) and step_of(run / "checkpoint.safetensors") == 5
     assert vae_paper.main(["--resume", str(run)]) == 0
-    assert_same_run(run, tmp_path / "whole")
+    assert_same_run(run, trained(*SMALL))

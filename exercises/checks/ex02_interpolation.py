@@ -6,9 +6,9 @@ import numpy as np
 from scipy import stats
 
 from checks.judging import Mismatch, agree, agree_on_cases, numbers
-from vae_common.plots import charts as figures
+from vae_common import latent_paths
 
-FORBIDDEN = ("vae_common",)  # its figures hold the answer
+FORBIDDEN = ("vae_common",)  # its latent paths hold the answer
 
 
 def unit(v):
@@ -31,12 +31,12 @@ def part_lerp(work, rng):
 
     def mistakes(y, z0, z1, t):
         return {
-            "It runs backwards: t = 0 is z0.": figures.lerp(z1, z0, t),
+            "It runs backwards: t = 0 is z0.": latent_paths.lerp(z1, z0, t),
             "(1 - t) belongs to z0: it must be the whole of z0 at t = 0.": z0 + t[:, None] * z1,
             "One row for each t: (T, Z), not (Z, T).": y.T,
         }
 
-    agree_on_cases("lerp", work.lerp, figures.lerp, paths(rng), mistakes, "the-maths")
+    agree_on_cases("lerp", work.lerp, latent_paths.lerp, paths(rng), mistakes, "the-maths")
 
 
 # --- the arc ------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def part_slerp(work, rng):
     def mistakes(y, z0, z1, t):
         norm0, norm1 = np.linalg.norm(z0), np.linalg.norm(z1)
         radius, arc = (1 - t[:, None]) * norm0 + t[:, None] * norm1, turned(z0, z1, t, radius=False)
-        chord, line = figures.lerp(z0 / norm0, z1 / norm1, t), figures.lerp(z0, z1, t)
+        chord, line = latent_paths.lerp(z0 / norm0, z1 / norm1, t), latent_paths.lerp(z0, z1, t)
         cosine = unit(z0.astype(np.float64)) @ unit(z1.astype(np.float64))
         of_cosine = turned(z0, z1, t, omega=cosine)
         return {
@@ -71,7 +71,7 @@ def part_slerp(work, rng):
             "The division by sin(omega) is missing.": turned(z0, z1, t, sine=False),
             "A straight line pushed out to the sphere: its turning is fastest in the middle.": radius * unit(chord),
             "That is the straight line.": line,
-            "It runs backwards: t = 0 is z0.": figures.slerp(z1, z0, t),
+            "It runs backwards: t = 0 is z0.": latent_paths.slerp(z1, z0, t),
             "The directions run backwards, the norm does not: u0 goes with sin((1 - t) omega).": (
                 radius * turned(z1, z0, t, radius=False)
             ),
@@ -87,7 +87,7 @@ def part_slerp(work, rng):
 
     cases = list(paths(rng))
     try:
-        agree_on_cases("slerp", work.slerp, figures.slerp, cases, mistakes, "the-maths")
+        agree_on_cases("slerp", work.slerp, latent_paths.slerp, cases, mistakes, "the-maths")
     except Mismatch as error:
         nameless = "largest difference" in error.lines["likely"] or "not finite" in error.lines["likely"]
         if nameless and not all(np.abs(numbers("slerp", work.slerp(*case.values()))).max() < 1e6 for case in cases):
@@ -106,7 +106,7 @@ def part_same_direction(work, rng):
         z0, factor, t = rng.normal(size=Z), float(rng.uniform(1.5, 3)), np.linspace(0, 1, 5)
         what, path = "slerp(z0, z1, t), both in one direction", work.slerp(z0, factor * z0, t)
         try:
-            agree(what, path, figures.lerp(z0, factor * z0, t), rel=1e-6)
+            agree(what, path, latent_paths.lerp(z0, factor * z0, t), rel=1e-6)
         except Mismatch as error:
             path = numbers(what, path)
             if not np.isfinite(path).all():
