@@ -259,6 +259,7 @@ DAMAGED_FILES = {
     "empty images": lambda raw: (raw / TEST_IMAGES).write_bytes(b""),
     "empty labels": lambda raw: (raw / TEST_LABELS).write_bytes(b""),
     "half the images": lambda raw: os.truncate(raw / TEST_IMAGES, 12_000),
+    "a byte too many": lambda raw: (raw / TEST_IMAGES).write_bytes((raw / TEST_IMAGES).read_bytes() + b"0"),
     "half a header": lambda raw: os.truncate(raw / TEST_IMAGES, 6),
     "text": lambda raw: (raw / TEST_IMAGES).write_text("404 not found\n" * 50),
     "a magic of no type": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0xFF03)),
