@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,56 +142,32 @@ def test_empty_batch():
     assert [term.shape for term in vae_numpy.elbo_terms(x, x_logits, mu, logvar)] == [(0,), (0,)]
 
 
-# --- convolution against the definition, loop by loop --------------------------------------------------------------
+# --- convolution against PyTorch's, in every small shape -----------------------------------------------------------
+
+SIZES = st.tuples(st.integers(0, 2), *[st.integers(1, 3)] * 2, *[st.integers(3, 7)] * 2)  # B, C, O, H, W
 
 
-def naive_conv2d(x, weight, bias, stride, padding):
-    (B, C, H, W), (O, _, k, _) = x.shape, weight.shape
-    H_out, W_out = (H + 2 * padding - k) // stride + 1, (W + 2 * padding - k) // stride + 1
-    y = np.zeros((B, O, H_out, W_out)) + bias[:, None, None]
-    for b, o, c, r, s, i, j in np.ndindex(B, O, C, H_out, W_out, k, k):
-        row, column = r * stride + i - padding, s * stride + j - padding
-        if 0 <= row < H and 0 <= column < W:
-            y[b, o, r, s] += weight[o, c, i, j] * x[b, c, row, column]
-    return y
-
-
-def naive_conv_transpose2d(x, weight, bias, stride, padding, output_padding):
-    (B, C, H, W), (_, O, k, _) = x.shape, weight.shape
-    H_out, W_out = ((side - 1) * stride - 2 * padding + k + output_padding for side in (H, W))
-    y = np.zeros((B, O, H_out, W_out)) + bias[:, None, None]
-    for b, c, o, r, s, i, j in np.ndindex(B, C, O, H, W, k, k):
-        row, column = r * stride + i - padding, s * stride + j - padding
-        if 0 <= row < H_out and 0 <= column < W_out:
-            y[b, o, row, column] += weight[c, o, i, j] * x[b, c, r, s]
-    return y
-
-
-shapes = st.fixed_dictionaries(
-    dict(B=st.integers(0, 2), C=st.integers(1, 3), O=st.integers(1, 3), H=st.integers(3, 7), W=st.integers(3, 7))
-)
+def drawn(*shapes) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape) for shape in shapes]
 
 
 @settings(max_examples=40, deadline=None)
-@given(shapes, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
-def test_conv2d_is_its_definition(shape, k, stride, padding):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((shape["B"], shape["C"], shape["H"], shape["W"]))
-    weight, bias = rng.standard_normal((shape["O"], shape["C"], k, k)), rng.standard_normal(shape["O"])
-    expected = naive_conv2d(x, weight, bias, stride, padding)
-    np.testing.assert_allclose(vae_numpy.conv2d(x, weight, bias, stride, padding), expected, rtol=0, atol=1e-13)
+@given(SIZES, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
+def test_conv2d_is_that_of_pytorch(size, k, stride, padding):
+    B, C, O, H, W = size
+    arrays = drawn((B, C, H, W), (O, C, k, k), O)
+    expected = F.conv2d(*map(torch.from_numpy, arrays), stride, padding)
+    np.testing.assert_allclose(vae_numpy.conv2d(*arrays, stride, padding), expected, rtol=0, atol=1e-13)
 
 
 @settings(max_examples=40, deadline=None)
-@given(shapes, st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.integers(0, 2))
-def test_conv_transpose2d_is_its_definition(shape, k, stride, padding, output_padding):
-    output_padding = min(output_padding, stride - 1)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((shape["B"], shape["C"], shape["H"], shape["W"]))
-    weight, bias = rng.standard_normal((shape["C"], shape["O"], k, k)), rng.standard_normal(shape["O"])
-    options = (stride, padding, output_padding)
-    expected = naive_conv_transpose2d(x, weight, bias, *options)
-    np.testing.assert_allclose(vae_numpy.conv_transpose2d(x, weight, bias, *options), expected, rtol=0, atol=1e-13)
+@given(SIZES, st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.integers(0, 2))
+def test_conv_transpose2d_is_that_of_pytorch(size, k, stride, padding, output_padding):
+    B, C, O, H, W = size
+    arrays, options = drawn((B, C, H, W), (C, O, k, k), O), (stride, padding, min(output_padding, stride - 1))
+    expected = F.conv_transpose2d(*map(torch.from_numpy, arrays), *options)
+    np.testing.assert_allclose(vae_numpy.conv_transpose2d(*arrays, *options), expected, rtol=0, atol=1e-13)
 
 
 @settings(max_examples=30, deadline=None)

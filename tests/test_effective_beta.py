@@ -7,8 +7,6 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
 import effective_beta as command
 from vae_common.spec import VAESpec
@@ -19,9 +17,6 @@ B, Z, PIXELS = 5, 3, 784
 REDUCTIONS = [LossConvention(*kinds) for kinds in product(("sum", "mean"), repeat=4)]
 LIKELIHOODS = [("bernoulli", 0.5), ("gaussian", 0.5), ("gaussian", 1.0), ("gaussian", 0.01)]
 WEIGHTS = [(1.0, 1.0), (0.00025, 1.0), (3.0, 255.0)]  # of the KL, of recon
-
-reductions, likelihoods = st.sampled_from(REDUCTIONS), st.sampled_from(LIKELIHOODS)
-weights = st.sampled_from(WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -127,25 +122,6 @@ def test_the_reductions_of_torch_are_those_that_are_meant(batch):
 )
 def test_betas_worked_out_by_hand(convention, sizes, beta):
     assert effective_beta(convention, **sizes) == pytest.approx(beta, rel=1e-12)
-
-
-@given(reductions, likelihoods, weights, st.integers(1, 5000), st.integers(1, 300), st.integers(1, 500))
-def test_beta_and_scale_rebuild_the_two_weights(kinds, likelihood, weights, pixels, latent_dim, batch_size):
-    """scale = what stands before recon, scale * beta = what stands before the KL, in sums per image and batch means."""
-    convention = replace(
-        kinds, likelihood=likelihood[0], variance=likelihood[1], kl_weight=weights[0], recon_weight=weights[1]
-    )
-    scale = loss_scale(convention, pixels, batch_size)
-    kl = scale * effective_beta(convention, pixels, latent_dim, batch_size)
-    recon_divisor = (pixels if kinds.recon_over_pixels == "mean" else 1) * (
-        2 * likelihood[1] if likelihood[0] == "gaussian" else 1
-    )
-    recon_batch, kl_batch = (
-        batch_size if over == "sum" else 1 for over in (kinds.recon_over_batch, kinds.kl_over_batch)
-    )
-    assert scale == pytest.approx(weights[1] * recon_batch / recon_divisor, rel=1e-12)
-    kl_divisor = latent_dim if kinds.kl_over_latents == "mean" else 1
-    assert kl == pytest.approx(weights[0] * kl_batch / kl_divisor, rel=1e-12)
 
 
 def test_a_mixed_batch_reduction_changes_beta_in_the_last_batch():
