@@ -31,20 +31,25 @@ def digits():
     return load_dataset("digits", "test")
 
 
-@pytest.fixture
-def small_digits(monkeypatch, digits):
-    """The drawn digits are 150 images to train on and 50 to test on: the first ones of the test split, factors too."""
-    from vae_common import data
+@pytest.fixture(scope="session")
+def few_drawn(digits):
+    """In place of vae_common.data._load_drawn: of the digits' test split 150 images to train on and 50 to test on."""
+    from vae_common.data import _load_drawn
 
     parts = {"train": slice(0, 150), "test": slice(150, 200)}
-    draw = data._load_drawn
 
     def load(name, split, folder):
         if name != "digits":
-            return draw(name, split, folder)
+            return _load_drawn(name, split, folder)
         return digits.factors[parts[split]], digits.images[parts[split]]
 
-    monkeypatch.setattr(data, "_load_drawn", load)
+    return load
+
+
+@pytest.fixture
+def small_digits(monkeypatch, few_drawn):
+    """The drawn digits are 150 images to train on and 50 to test on."""
+    monkeypatch.setattr("vae_common.data._load_drawn", few_drawn)
 
 
 @pytest.fixture(scope="session")
