@@ -244,17 +244,16 @@ def test_a_dimension_that_hardly_varies_is_left_out(trials):
         assert dis.factor_vae_score(groups, dis.fixed_factors(VOTES, F), std) == expected
 
 
+def mixed(v):
+    """A code that is neither perfect nor useless: factors mixed, with noise."""
+    return v @ np.random.default_rng(3).standard_normal((F, Z)) ** 3 + noise(v)
+
+
 @settings(max_examples=5, deadline=None)
 @given(st.permutations(range(Z)), arrays(float, Z, elements=st.sampled_from([-4.0, -1.0, 0.5, 1.0, 8.0])))
 def test_order_and_unit_of_dimensions_do_not_matter(trials, order, scale):
-    """A code that is neither perfect nor useless: factors mixed, with noise. Binary scales keep the arithmetic exact
-    but for mirrored bins, whose edges belong to the other side."""
-    mix = np.random.default_rng(3).standard_normal((F, Z)) ** 3
-
-    def code(v):
-        return v @ mix + noise(v)
-
-    codes, other = coded(trials, code), coded(trials, lambda v: code(v)[:, order] * scale)
+    """Binary scales keep the arithmetic exact but for mirrored bins, whose edges belong to the other side."""
+    codes, other = coded(trials, mixed), coded(trials, lambda v: mixed(v)[:, order] * scale)
     fixed, classes = dis.fixed_factors(VOTES, F), dis.as_classes(trials.points)
     one, two = (dis.beta_vae_score(c.pairs, fixed) for c in (codes, other))
     assert two == pytest.approx(one, abs=0.02)  # the classifier stops within its tolerance: a vote or two
@@ -267,9 +266,7 @@ def test_order_and_unit_of_dimensions_do_not_matter(trials, order, scale):
 
 
 def test_dci_does_not_mind_order_and_unit(trials):
-    mix = np.random.default_rng(3).standard_normal((F, Z)) ** 3
-    classes = dis.as_classes(trials.points)
-    mu = coded(trials, lambda v: v @ mix + noise(v)).points
+    classes, mu = dis.as_classes(trials.points), coded(trials, mixed).points
     # Splits of equal worth are chosen by the order of the columns: 0.01.
     assert dis.dci(-4 * mu[:, ::-1], classes) == pytest.approx(dis.dci(mu, classes), abs=0.01)
 

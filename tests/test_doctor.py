@@ -286,6 +286,11 @@ BROKEN = {
         "index-information",
         "once per latent",
     ),
+    "more than which image it is": (
+        lambda subject: replace(subject, mutual_information=lambda z, mu, logvar: math.log(len(z)) + 0.1),
+        "index-information",
+        "of ln 60 = 4.09 at the most",
+    ),
     "log-weights with the wrong sign": (
         lambda subject: replace(
             subject, importance_bound=lambda log_w: math.log(log_w.shape[1]) - torch.logsumexp(-log_w, dim=1)

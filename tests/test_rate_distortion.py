@@ -390,19 +390,19 @@ SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples"
 
 
 @pytest.fixture(scope="module")
-def swept(digits, tmp_path_factory):
-    """A finished sweep over 4, 0.5 and 1, on 150 digits as conftest's small_digits; the biases that training began
-    with, model by model. For tests to look at: one that writes takes a copy."""
-    folder, starts = tmp_path_factory.mktemp("sweep") / "whole", []
-    parts, start = {"train": slice(150), "test": slice(150, 200)}, trainer.RunState.start
+def swept(few_drawn, tmp_path_factory):
+    """A finished sweep over 4, 0.5 and 1 on few digits, and the biases that training began with, model by model.
+
+    For tests to look at: one that writes takes a copy."""
+    folder, starts, start = tmp_path_factory.mktemp("sweep") / "whole", [], trainer.RunState.start
+
+    def noted_start(model, config):
+        starts.append(model.encoder.mu.bias.detach().clone())
+        return start(model, config)
+
     with pytest.MonkeyPatch.context() as patch:
-        drawn = {split: (digits.factors[part], digits.images[part]) for split, part in parts.items()}
-        patch.setattr("vae_common.data._load_drawn", lambda name, split, folder: drawn[split])
-        patch.setattr(
-            trainer.RunState,
-            "start",
-            lambda model, config: starts.append(model.encoder.mu.bias.detach().clone()) or start(model, config),
-        )
+        patch.setattr("vae_common.data._load_drawn", few_drawn)
+        patch.setattr(trainer.RunState, "start", noted_start)
         assert rate_distortion.main([*SWEEP, "4", "0.5", "1", "--out", str(folder)]) == 0
     return folder, starts
 

@@ -39,33 +39,26 @@ def covariance(seed: int, D=3) -> np.ndarray:
     return root @ root.T + 0.1 * np.eye(D)
 
 
-def test_equal_moments_have_no_distance():
-    a, b = (with_moments(np.ones(3), covariance(1), seed=seed) for seed in (0, 1))
-    assert not np.allclose(a, b)
-    assert sq.frechet_distance(a, b) == pytest.approx(0, abs=1e-10)
+AXES, _ = np.linalg.qr(rng(2).normal(size=(3, 3)))
+COMMUTING = [AXES @ np.diag(variances) @ AXES.T for variances in ([4, 1, 9], [1, 16, 9])]
 
 
-def test_a_shift_has_its_squared_length():
-    shift = np.array([1.0, -2.0, 0.5])
-    a, b = with_moments(np.zeros(3), covariance(1)), with_moments(shift, covariance(1), seed=1)
-    assert sq.frechet_distance(a, b) == pytest.approx(5.25, rel=1e-10)
-
-
-def test_commuting_covariances_have_the_distance_of_their_standard_deviations():
-    axes, _ = np.linalg.qr(rng(2).normal(size=(3, 3)))
-    one, other = np.array([4.0, 1.0, 9.0]), np.array([1.0, 16.0, 9.0])
-    a, b = (with_moments(np.zeros(3), axes @ np.diag(values) @ axes.T, seed=7) for values in (one, other))
-    assert sq.frechet_distance(a, b) == pytest.approx(((one**0.5 - other**0.5) ** 2).sum(), rel=1e-10)  # 1 + 9
-
-
-def test_any_covariances_by_the_eigenvalues_of_their_product():
-    """tr (S_a^1/2 S_b S_a^1/2)^1/2 is the sum of the roots of the eigenvalues of S_a S_b, which has the same ones."""
-    S_a, S_b = covariance(3), covariance(4)
-    exact = np.trace(S_a + S_b) - 2 * np.sqrt(np.linalg.eigvals(S_a @ S_b).real).sum()
-    a, b = with_moments(np.zeros(3), S_a), with_moments(np.zeros(3), S_b, seed=1)
-    assert exact > 0.1
-    assert sq.frechet_distance(a, b) == pytest.approx(exact, rel=1e-10)
-    assert sq.frechet_distance(b, a) == pytest.approx(exact, rel=1e-10)
+@pytest.mark.parametrize(
+    ("S_a", "S_b", "exact"),
+    [(covariance(1), covariance(1), 0), (*COMMUTING, 1 + 9), (covariance(3), covariance(4), None)],
+    ids=["equal", "commuting", "any"],
+)
+def test_the_distance_of_known_moments(S_a, S_b, exact):
+    """tr (S_a^1/2 S_b S_a^1/2)^1/2 is the sum of the roots of the eigenvalues of S_a S_b, which has the same ones; of
+    covariances that commute, the distance is that of the standard deviations. A shift adds its squared length."""
+    if exact is None:
+        exact = np.trace(S_a + S_b) - 2 * np.sqrt(np.linalg.eigvals(S_a @ S_b).real).sum()
+        assert exact > 0.1
+    a = with_moments(np.ones(3), S_a)
+    for shift, squared_length in ((np.zeros(3), 0), (np.array([1.0, -2.0, 0.5]), 5.25)):
+        b = with_moments(1 + shift, S_b, seed=1)
+        assert sq.frechet_distance(a, b) == pytest.approx(exact + squared_length, rel=1e-10, abs=1e-10)
+        assert sq.frechet_distance(b, a) == pytest.approx(exact + squared_length, rel=1e-10, abs=1e-10)
 
 
 def test_one_feature_and_fewer_images_than_features():
