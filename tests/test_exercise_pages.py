@@ -21,6 +21,7 @@ import pytest
 
 EXERCISES = Path(__file__).parents[1] / "exercises"
 PAGES = sorted(EXERCISES.glob("[0-9][0-9]_*.md"))
+QUICK = ("03_convolution", "04_kl_and_elbo")  # run by default; the other pages train, or draw, for seconds
 SECTIONS = (
     "The maths",
     "Predict",
@@ -103,10 +104,6 @@ def difference(shown: str | None, printed: str, percent: float = 0.0) -> str | N
     return None
 
 
-def is_slow(page: Path) -> bool:
-    return "<!-- slow -->" in page.read_text(encoding="utf-8").splitlines()[:5]
-
-
 def headings(page: Path) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^## (.*)$", text, re.MULTILINE)
@@ -183,7 +180,8 @@ def test_there_are_pages():
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] * is_slow(page), id=page.stem) for page in PAGES]
+    "page",
+    [pytest.param(page, id=page.stem, marks=() if page.stem in QUICK else pytest.mark.slow) for page in PAGES],
 )
 def test_a_page_runs_and_prints_what_it_shows(page, tmp_path):
     with place_to_work(tmp_path):

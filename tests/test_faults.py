@@ -25,15 +25,19 @@ import vae_paper
 from conv_vae import ConvVAE
 from synthetic_mnist import write_mnist
 from test_resume import MODELS, assert_same_run, flipped
-from vae_common import cli, digits, files
-from vae_common.data import ImageSet, load_dataset
-from vae_common.errors import DatasetError
+from vae_commands import train_run
+from vae_common import cli, data, digits, files
+from vae_common.config import RunConfig
+from vae_common.data import load_dataset
+from vae_common.errors import DatasetError, UsageError
 from vae_common.files import FolderLock
+from vae_common.run_folder import make_run_folder, read_config
 from vae_common.spec import VAESpec
 from vae_common.weights import save_weights
+from vae_plots.snapshots import read_snapshots
 from vae_training.checkpoints import load_checkpoint, save_checkpoint
-from vae_training.factory import SETTINGS, build_model, build_prior, read_config
-from vae_training.trainer import RunState, Settings
+from vae_training.factory import build_model, build_prior
+from vae_training.trainer import RunState
 
 TRACED = 32 * 2**20  # bytes that reading one file below may take at its peak, as tracemalloc counts; each promises more
 PROMISED = 300 * 2**20
@@ -50,7 +54,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def without_pictures(small_digits, monkeypatch):
-    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
 
 
 def traced(read: Callable[[], object]):
@@ -75,15 +79,18 @@ def holder(tmp_path):
         yield process
 
 
-def begin(folder: Path, overwrite: bool = True) -> int:
-    parser = cli.parser("test", "--out", "--overwrite")
-    argv = ["--out", str(folder), *(["--overwrite"] if overwrite else [])]
-    return cli.run(parser, lambda args: cli.make_run_folder(args, "paper") and None, argv)
+def begin(*argv: str) -> int:
+    """What a command does that makes its run folder, and nothing else."""
+
+    def body(**typed):
+        make_run_folder(RunConfig(**typed), "paper")
+
+    return cli.run(cli.parser("test", "out", "overwrite"), argv, body)
 
 
 @posix
 def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(holder, tmp_path, capsys):
-    assert begin(tmp_path / "run") == 2
+    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 2
     assert "another run is writing to this folder" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.json").read_text() == '{"level": "paper", "numpy": "2"}'
 
@@ -95,11 +102,11 @@ def test_the_default_folder_is_not_moved_away_from_under_a_run(tmp_path, monkeyp
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     lock = FolderLock(folder)
-    assert cli.run(cli.parser("test", "--out"), lambda args: cli.make_run_folder(args, "paper") and None, []) == 2
+    assert begin() == 2
     assert "another run is writing to this folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["paper"]
     lock.release()
-    assert cli.run(cli.parser("test", "--out"), lambda args: cli.make_run_folder(args, "paper") and None, []) == 0
+    assert begin() == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["paper", "paper-1"]
 
 
@@ -107,14 +114,14 @@ def test_the_default_folder_is_not_moved_away_from_under_a_run(tmp_path, monkeyp
 def test_a_process_that_was_killed_holds_no_folder(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert begin(tmp_path / "run") == 0
+    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 0
 
 
 @posix
 def test_a_command_that_ended_holds_no_folder(tmp_path):
-    assert begin(tmp_path / "run") == 0
+    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 0
     FolderLock(tmp_path / "run").release()
-    assert begin(tmp_path / "run", overwrite=False) == 2
+    assert begin("--out", str(tmp_path / "run")) == 2
     FolderLock(tmp_path / "run").release()
 
 
@@ -155,7 +162,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run_and_what_a_living
     (run / ".notes.tmp").write_text("somebody else's")
     assert len(temporaries(run)) == 3
     living = write_half(run / "evaluation.json", "wait")  # `evaluate` locks no folder
-    assert begin(run) == 0
+    assert begin("--out", str(run), "--overwrite") == 0
     files.write_atomically(run / "figures" / "another.png", lambda file: None)
     assert [path.name.split(".")[1] for path in temporaries(run)] == ["evaluation", "notes"]
     living.communicate()
@@ -166,7 +173,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run_and_what_a_living
 @posix
 def test_a_folder_that_holds_only_what_a_killed_process_left_is_empty(tmp_path):
     write_half(tmp_path / "run" / "config.json", "die").communicate()
-    assert begin(tmp_path / "run", overwrite=False) == 0
+    assert begin("--out", str(tmp_path / "run")) == 0
 
 
 @posix
@@ -296,8 +303,8 @@ SNAPSHOTS = {
 @pytest.mark.parametrize("what", SNAPSHOTS)
 def test_snapshots_that_are_no_pictures_are_refused_before_they_are_unpacked(what, tmp_path):
     (tmp_path / "snapshots.npz").write_bytes(SNAPSHOTS[what](tmp_path / "exploded"))
-    with pytest.raises(cli.UsageError, match=r"snapshots\.npz: expected the snapshots of a run"):
-        traced(lambda: latent_figures.read_snapshots(tmp_path, epochs=1))
+    with pytest.raises(UsageError, match=r"snapshots\.npz: expected the snapshots of a run"):
+        traced(lambda: read_snapshots(tmp_path, epochs=1))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -339,7 +346,7 @@ def test_every_flipped_bit_of_an_archive_is_noticed_or_changes_nothing():
 
 # --- what is no file ----------------------------------------------------------------------------------------------
 
-FLAGS = ["--epochs", "1", "--trunk", "mlp", "--latent-dim", "2"]
+FLAGS = ["--epochs", "1", "--architecture", "mlp", "--latent-dim", "2"]
 
 
 @pytest.fixture
@@ -379,9 +386,8 @@ def test_what_is_no_file_of_a_run_is_refused_at_once(name, finished, capsys):
 
 def test_the_size_that_is_read_has_room_for_what_is_written():
     """Four times the weights, and two moments of each, of the prior over the largest codebook."""
-    args = vae_paper.build_parser().parse_args(["--model", "vqvae", "--codes", "65536", "--codebook", "gradient"])
-    vae_paper.fill_in(args)
-    model = build_prior(args, build_model(args))
+    config = RunConfig(model="vqvae", codes=65536, codebook="gradient").settled()
+    model = build_prior(config, build_model(config))
     assert 4 * 3 * sum(4 * value.numel() for value in model.state_dict().values()) < files.MOST
 
 
@@ -413,9 +419,9 @@ def test_settings_that_cannot_be_used_are_refused(finished, capsys):
 
 def test_each_setting_is_needed(finished, capsys):
     config = json.loads((finished / "config.json").read_text())
-    for name in SETTINGS:
+    for name in RunConfig.settings("paper"):
         (finished / "config.json").write_text(json.dumps({key: config[key] for key in config if key != name}))
-        with pytest.raises(cli.UsageError, match=f"it lacks {name}"):
+        with pytest.raises(UsageError, match=f"it lacks {name}"):
             read_config(finished)
 
 
@@ -439,11 +445,14 @@ def test_the_same_arrays_make_the_same_file(tmp_path):
 # step, flush a file to the disk, or rename one for the MOMENT-th time.
 COMMAND = """
 import os, signal, sys
-import latent_figures, trainer, vae_common.data, vae_paper
-load, moment, begun = vae_common.data.load_dataset, int(sys.argv[1]), []
-def few(name, split, data_dir=None):
-    whole, part = load(name, "test", data_dir), {"train": slice(0, 150), "test": slice(150, 200)}[split]
-    return vae_common.data.ImageSet(name, split, whole.images[part], whole.labels[part], whole.class_names)
+import vae_paper
+from vae_commands import train_run
+from vae_common import data
+from vae_training import trainer
+moment, begun, whole = int(sys.argv[1]), [], data.load_dataset("digits", "test")
+def few(name, split, folder):
+    part = {"train": slice(0, 150), "test": slice(150, 200)}[split]
+    return whole.factors[part], whole.images[part]
 def mortal(call):
     def counted(*args):
         if begun or call is step:
@@ -453,7 +462,7 @@ def mortal(call):
         return call(*args)
     return counted
 step = trainer.train_step
-vae_common.data.load_dataset, latent_figures.draw_run = few, lambda *args: None
+data._load_drawn, train_run.draw_run = few, lambda *args: None
 trainer.train_step, os.fsync, os.replace = mortal(step), mortal(os.fsync), mortal(os.replace)
 sys.exit(vae_paper.main(sys.argv[2:]))
 """
@@ -541,11 +550,9 @@ def test_several_processes_draw_into_one_cache(tmp_path):
 @pytest.mark.parametrize("value", [0, 255])
 @pytest.mark.parametrize("flags", [[], ["--model", "vqvae", "--codes", "4"], ["--model", "ae"], ["--capacity", "5"]])
 def test_images_without_content_give_finite_numbers(value, flags, without_pictures, monkeypatch, tmp_path):
-    def load(name, split, data_dir=None):
-        images = np.full((40, 1, 28, 28), value, np.uint8)
-        return ImageSet("digits", split, images, np.arange(40) % 10, tuple("0123456789"))
-
-    monkeypatch.setattr("vae_common.data.load_dataset", load)
+    factors = (np.arange(40) % 10).astype(float)[:, None]
+    images = np.full((40, 1, 28, 28), value, np.uint8)
+    monkeypatch.setattr(data, "_load_drawn", lambda name, split, folder: (factors, images))
     assert vae_paper.main([*flags, "--epochs", "2", "--batch-size", "4", "--out", str(tmp_path / "run")]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(one) for row in rows for one in row.values() if isinstance(one, float))
@@ -563,7 +570,7 @@ def test_a_huge_lr_ends_in_numbers_or_in_a_sentence(flags, without_pictures, tmp
 def test_a_weight_that_is_not_finite_is_named_by_the_first_term(finished, capsys):
     """A checkpoint that holds NaN: the file is whole, so the run goes on to the first term that is not finite."""
     path = finished / "checkpoint.safetensors"
-    state = load_checkpoint(RunState.start(build_model(read_config(finished)), Settings()), path)
+    state = load_checkpoint(RunState.start(build_model(read_config(finished)[0]), RunConfig()), path)
     with torch.no_grad():
         next(value for name, value in state.model.named_parameters() if name.startswith("encoder"))[0] = float("nan")
     state.step, state.rows = 0, []
