@@ -19,6 +19,8 @@ import vae_numpy
 import vae_paper
 from messages import assert_refused
 from vae_common import cli
+from vae_common.config import RunConfig
+from vae_common.data import load_dataset
 from vae_common.errors import DatasetError
 from vae_common.spec import VAESpec
 from vae_common.weights import load_weights, save_weights
@@ -171,25 +173,28 @@ def test_the_output_names_the_data_and_the_terms(runs, level):
         assert float(told) == pytest.approx(row[term], abs=0.006)
 
 
-def test_level_1_shows_the_layers_and_one_image_on_its_way(runs):
+def test_level_1_shows_the_layers_and_one_image_on_its_way(runs, small_digits):
     out = runs.out["numpy"]
     assert "1,662,249" in out and "encoder.conv2    (64, 32, 3, 3)" in out
     assert re.search(r"decoder\.deconv2 +\(1, 1, 28, 28\) +-?\d", out)
-    recon, kl, total = map(float, re.search(r"^recon (.+) \+ kl (.+) = -elbo (.+) nats$", out, re.MULTILINE).groups())
-    assert recon + kl == pytest.approx(total, abs=0.011)
+    params = load_weights(runs.folder["lowlevel"] / "weights.safetensors")
+    measured = vae_numpy.evaluate(params, load_dataset("digits", "test"), RunConfig())
+    recon, kl = measured.recon[0], measured.kl[0]
+    assert f"\nrecon {recon:.2f} + kl {kl:.2f} = -elbo {recon + kl:.2f} nats\n" in out
+    assert f"(a {measured.data.labels[0]})" in out
 
 
 def test_weights_of_the_earlier_default_run_are_read_before_it_is_moved(runs, small_digits, monkeypatch, capsys):
     monkeypatch.chdir(runs.cwd)
     without_pictures(monkeypatch)
-    first = (runs.folder["lowlevel"] / "weights.safetensors").read_bytes()
-    argv = ["--weights", "runs/lowlevel/weights.safetensors", "--epochs", "1"]
-    for number in (1, 2):  # the second run begins with the weights of the first of these
-        assert vae_lowlevel.main(argv) == 0
+    before, rows = (runs.folder["lowlevel"] / "weights.safetensors").read_bytes(), []
+    for number, start in enumerate(("paper", "lowlevel"), 1):  # the second begins where the first ended
+        assert vae_lowlevel.main(["--weights", f"runs/{start}/weights.safetensors", "--epochs", "1"]) == 0
         assert f"moved the earlier run runs/lowlevel to runs/lowlevel-{number}\n" in capsys.readouterr().out
-    assert (runs.cwd / "runs" / "lowlevel-1" / "weights.safetensors").read_bytes() == first
-    recon = [read_rows(runs.cwd / "runs" / name / "metrics.jsonl")[0]["recon"] for name in ("lowlevel-2", "lowlevel")]
-    assert recon[1] < recon[0] < read_rows(runs.cwd / "runs" / "lowlevel-1" / "metrics.jsonl")[0]["recon"]
+        rows += read_rows(runs.folder["lowlevel"] / "metrics.jsonl")[:1]
+        assert json.loads((runs.folder["lowlevel"] / "config.json").read_text())["latent_dim"] == Z["paper"]
+    assert (runs.cwd / "runs" / "lowlevel-1" / "weights.safetensors").read_bytes() == before
+    assert rows[1]["recon"] < rows[0]["recon"]
 
 
 def test_overwrite_replaces_a_run(runs, small_digits, monkeypatch, tmp_path, capsys):
