@@ -259,6 +259,9 @@ def test_samples_are_the_inverse_cdf_of_the_given_uniforms():
     high = upper.gather(2, chosen)[..., 0]
     low = high - prior(codes).softmax(dim=2).gather(2, chosen)[..., 0]
     assert (low - 1e-12 <= uniforms).all() and (uniforms <= high + 1e-12).all()
+    with torch.no_grad():
+        prior.out.bias[0] = -1e6  # code 0 has probability 0, so that even 0 draws another
+    assert (prior.sample(torch.zeros(1, 49)) == 1).all()
 
 
 def test_the_prior_leaves_the_vqvae_alone(digits):
