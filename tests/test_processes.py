@@ -24,6 +24,7 @@ from run_folders import finished_run
 from vae_commands import train_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet
+from vae_common.errors import UsageError
 from vae_common.weights import read_safetensors
 from vae_training import processes
 from vae_training.factory import build_model
@@ -183,6 +184,17 @@ def test_shares_are_all_of_it_in_order_and_differ_by_one(items, count, monkeypat
         shares.append(range(items)[processes.share(items)])
     assert [item for share in shares for item in share] == list(range(items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_of_all_that_fail_together_the_first_tells_why():
+    """The others end without a word, with the status of their own reason; a mistake of the program is always told."""
+    store = torch.distributed.HashStore()
+    bug, gone = ValueError("a bug"), RuntimeError("gloo: connection closed by peer")
+    errors = UsageError("no such file"), UsageError("no such file"), KeyboardInterrupt(), gone, bug
+    first, *others, last = (processes._told_once(error, store) for error in errors)
+    assert first is errors[0] and last is bug
+    assert [(type(one), one.code) for one in others] == [(SystemExit, 2), (SystemExit, 130), (SystemExit, 2)]
+    assert str(processes._told_once(gone, torch.distributed.HashStore())) == processes.LOST
 
 
 def test_a_restart_goes_on_with_its_own_run_only(tmp_path):
