@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,15 @@ import evaluate
 import latent_explorer
 import latent_figures
 import rate_distortion
-import vae_common.data
 import vae_lowlevel
 import vae_numpy
 import vae_paper
 from synthetic_mnist import write_mnist
 from test_resume import assert_same_run
+from vae_commands import train_run
 from vae_common import digits as drawn_digits
-from vae_measures import probes
+from vae_common.data import load_dataset
+from vae_plots.run import PICTURES
 
 MIB = 2**20
 
@@ -60,12 +60,6 @@ def disk(tmp_path):
     disk.release()
 
 
-@pytest.fixture
-def few_images(small_digits, monkeypatch):
-    for module in (vae_lowlevel, vae_numpy):
-        monkeypatch.setattr(module, "load_dataset", vae_common.data.load_dataset)
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -82,13 +76,13 @@ def told(run: Callable[[], int], reason: str, capsys) -> str:
 # --- a full disk --------------------------------------------------------------------------------------------------
 
 FULL = "No space left on device"
-FLAGS = ["--trunk", "mlp", "--latent-dim", "2", "--epochs", "3", "--batch-size", "32"]
+FLAGS = ["--architecture", "mlp", "--latent-dim", "2", "--epochs", "2", "--batch-size", "32"]
 
 
 @pytest.fixture
-def whole(few_images, monkeypatch, tmp_path) -> Path:
+def whole(small_digits, monkeypatch, tmp_path) -> Path:
     """The run that always had room; without pictures, which are tested apart."""
-    monkeypatch.setattr("latent_figures.draw_run", lambda *args: None)
+    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
     assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "whole")]) == 0
     return tmp_path / "whole"
 
@@ -135,7 +129,7 @@ COMMANDS = {
     "latent_figures": lambda run: latent_figures.main([run, "--animate"]),
     "evaluate": lambda run: evaluate.main([run, "--importance-samples", "2", "--only", "bounds"]),
     "rate_distortion": lambda run: rate_distortion.main([run, "--samples", "50"]),
-    "probes": lambda run: probes.main([run]),
+    "evaluate --only probes": lambda run: evaluate.main([run, "--only", "probes"]),
     "latent_explorer": lambda run: latent_explorer.main([run]),
     "vae_paper --resume": lambda run: vae_paper.main(["--resume", run]),
     "vae_paper --out": lambda run: vae_paper.main([*FLAGS, "--out", run + "/again"]),
@@ -145,24 +139,25 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def finished(digits, tmp_path_factory) -> Path:
-    def few(name, split, data_dir=None):
-        return replace(digits, images=digits.images[150:200], labels=digits.labels[150:200])
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("vae_common.data.load_dataset", few)
-        patched.setattr("latent_figures.draw_run", lambda *args: None)
-        folder = tmp_path_factory.mktemp("finished") / "run"
-        assert vae_paper.main(["--latent-dim", "2", "--epochs", "1", "--out", str(folder)]) == 0
-    return folder
+def kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "run"
 
 
 @pytest.fixture
-def run_on_disk(disk, finished, few_images, monkeypatch) -> Path:
-    monkeypatch.setattr("latent_figures.PICTURES", {"vae": latent_figures.PICTURES["vae"][:2]})
-    monkeypatch.setattr("latent_figures.draw_training", lambda *args: None)
-    shutil.copytree(finished, disk.path / "run")
-    return disk.path / "run"
+def finished(kept, small_digits, monkeypatch) -> Path:
+    """A run that has ended, trained once and not to be written to; pictures are two where there are any."""
+    monkeypatch.setitem(PICTURES, "vae", PICTURES["vae"][:2])
+    monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
+    if not kept.exists():
+        with monkeypatch.context() as patched:
+            patched.setattr(train_run, "draw_run", lambda *args: None)
+            assert vae_paper.main(["--latent-dim", "2", "--epochs", "1", "--out", str(kept)]) == 0
+    return kept
+
+
+@pytest.fixture
+def run_on_disk(disk, finished) -> Path:
+    return shutil.copytree(finished, disk.path / "run")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -172,7 +167,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(name, disk, run_on_disk, c
     told(lambda: COMMANDS[name](str(run_on_disk)), FULL, capsys)
     assert files_of(disk.path) == before
     disk.change(f"size={64 * MIB}")
-    if name.startswith(("latent", "evaluate", "probes")):
+    if name.startswith(("latent", "evaluate")):
         assert COMMANDS[name](str(run_on_disk)) == 0
 
 
@@ -196,7 +191,7 @@ def test_drawn_data_is_drawn_each_time_where_it_cannot_be_kept(disk, monkeypatch
     for reason in (READ_ONLY, FULL):
         disk.change("ro") if reason == READ_ONLY else (disk.change("rw"), disk.fill())
         capsys.readouterr()
-        assert vae_common.data.load_dataset("digits", "test", disk.path / "cache").images.shape == (3, 1, 28, 28)
+        assert load_dataset("digits", "test", disk.path / "cache").images.shape == (3, 1, 28, 28)
         said = capsys.readouterr().err
         assert "could not be cached" in said and reason in said and len(said.splitlines()) == 1
         assert not list((disk.path / "cache").glob("*"))
@@ -205,7 +200,7 @@ def test_drawn_data_is_drawn_each_time_where_it_cannot_be_kept(disk, monkeypatch
 def test_real_data_on_a_disk_that_cannot_be_written_is_read_and_none_is_put_there(disk, capsys):
     write_mnist(disk.path, train=7, test=7)
     disk.change("ro")
-    assert len(vae_common.data.load_dataset("mnist", "test", disk.path)) == 7
+    assert len(load_dataset("mnist", "test", disk.path)) == 7
     argv = ["--epochs", "1", "--dataset", "kmnist", "--data-dir", str(disk.path)]
     assert vae_paper.main([*argv, "--out", str(disk.path.parent / "run")]) == 2
     first, last = capsys.readouterr().err.splitlines()
@@ -214,7 +209,7 @@ def test_real_data_on_a_disk_that_cannot_be_written_is_read_and_none_is_put_ther
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(finished, few_images, tmp_path, capsys):
+def test_a_folder_without_permission(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run").chmod(0o555)
     for argv in (["--resume", str(tmp_path / "run")], ["--epochs", "1", "--out", str(tmp_path / "run" / "again")]):
