@@ -24,6 +24,7 @@ from vae_common.data import load_dataset
 from vae_common.errors import DatasetError
 from vae_common.spec import VAESpec
 from vae_common.weights import load_weights, save_weights
+from vae_common.weights_shown import evaluate_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = {
@@ -178,7 +179,8 @@ def test_level_1_shows_the_layers_and_one_image_on_its_way(runs, small_digits):
     assert "1,662,249" in out and "encoder.conv2    (64, 32, 3, 3)" in out
     assert re.search(r"decoder\.deconv2 +\(1, 1, 28, 28\) +-?\d", out)
     params = load_weights(runs.folder["lowlevel"] / "weights.safetensors")
-    measured = vae_numpy.evaluate(params, load_dataset("digits", "test"), RunConfig())
+    digits = load_dataset("digits", "test")
+    measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, digits, RunConfig())
     recon, kl = measured.recon[0], measured.kl[0]
     assert f"\nrecon {recon:.2f} + kl {kl:.2f} = -elbo {recon + kl:.2f} nats\n" in out
     assert f"(a {measured.data.labels[0]})" in out
@@ -316,7 +318,7 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(level, small_digits, 
 
 def test_ctrl_c_ends_level_1_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(vae_numpy, "chosen_weights", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("vae_common.weights_shown.chosen_weights", lambda *_: signal.raise_signal(signal.SIGINT))
     assert vae_numpy.main([]) == 130
     assert capsys.readouterr().err.strip() == "interrupted; files already reported are whole."
 

@@ -22,6 +22,7 @@ from vae_common import cli, evaluation
 from vae_common.config import RunConfig, whole
 from vae_common.data import ImageSet
 from vae_common.spec import VAESpec
+from vae_common.weights_shown import evaluate_weights
 
 ROOT = Path(__file__).parents[2]
 BARS = {1: 1.0, 128: 1.5, 512: 1.5}  # batch size -> seconds of level 1 over seconds of level 2, at the most
@@ -57,7 +58,7 @@ def peak_memory(images: int) -> float:
     with patch.object(evaluation, "held_out_inputs", lambda *_: inputs):  # they are made before memory is counted
         tracemalloc.start()
         try:
-            measured = vae_numpy.evaluate(params, data, RunConfig(batch_size=128))
+            measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, RunConfig(batch_size=128))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
