@@ -6,12 +6,12 @@ Those that all levels share are in vae_common/plots/run_pictures.py, the drawing
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
+from vae_common.cli import later
 from vae_common.evaluation import Evaluation
 from vae_common.plots import charts, run_pictures
 
+PCA, TSNE = later("sklearn.decomposition", "PCA"), later("sklearn.manifold", "TSNE")  # they take seconds to import
 EMBEDDED = 700  # test images that t-SNE is given: its time grows faster than their number
 
 # --- what the latent space looks like -----------------------------------------------------------------------------
