@@ -18,15 +18,10 @@ from vae_training.run_files import read_run
 def explore_run(
     run: str | None = None, latent_dim: int | None = None, data_dir: str | None = None, open: bool = False
 ) -> None:
-<<<<<<< HEAD
     """Carry out paper/latent_explorer.py: write explorer.html into the folder of the run.
 
     Without a run it is made of the shipped weights with that Z, 2 by default.
     """
-=======
-    """Carry out paper/latent_explorer.py: write explorer.html into the folder of the run, or where there is none, into
-    that of the shipped weights with that Z, 2 by default."""
->>>>>>> wt-t3
     if run is None:
         config, model, folder = shipped(latent_dim or 2)
     else:
