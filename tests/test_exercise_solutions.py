@@ -36,7 +36,7 @@ from checks.judging import Verdict, function_of, imports, judge, parts  # noqa: 
 
 NAMES = sorted(path.stem for path in (EXERCISES / "checks").glob("ex*.py"))
 SECONDS = 20  # what a learner's code is given too; a mutant may loop for ever
-MUTANTS_OF_THE_SAMPLE = 10
+MUTANTS_OF_THE_SAMPLE = 8
 
 
 def source(kind: str, name: str) -> str:

@@ -250,7 +250,7 @@ def test_damaged_files(kind, run, monkeypatch, tmp_path, capsys):
 
 EXERCISES = Path(__file__).parents[1] / "exercises"
 ANSWERS = {"03": ("ex03_convolution", "def conv_size(size"), "04": ("ex04_kl_and_elbo", "def gaussian_kl(mu")}
-TIME_LIMIT = 2  # seconds that an answer gets; reading a right one takes a tenth
+TIME_LIMIT = 1  # second that an answer gets; reading a right one takes a tenth
 
 # What an answer may do instead of answering; {n} is a random number. The rest of the file is right.
 DEEDS = (
