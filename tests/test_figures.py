@@ -18,11 +18,11 @@ CLASSES = [f"long name {k}" for k in range(10)]
 LONG = "What to see here is told at some length, so that it has to be broken into several lines beneath. " * 3
 
 
-def vectors(count: int):
-    """`count` vectors of one length, with entries that neither overflow nor vanish when squared."""
+def pairs():
+    """Two vectors of one length, with entries that neither overflow nor vanish when squared."""
     entry = st.floats(-1e3, 1e3).map(lambda v: round(v, 3))
     return st.integers(1, 8).flatmap(
-        lambda z: st.lists(st.lists(entry, min_size=z, max_size=z).map(np.array), min_size=count, max_size=count)
+        lambda z: st.lists(st.lists(entry, min_size=z, max_size=z).map(np.array), min_size=2, max_size=2)
     )
 
 
@@ -43,24 +43,14 @@ def test_manifold_grid_lies_at_the_centres_of_equal_probability_cells(side):
     np.testing.assert_allclose(probability[..., 1], np.tile(centres[::-1, None], (1, side)), atol=1e-12)
 
 
-@given(vectors(2))
-def test_lerp_and_slerp_start_and_end_at_their_ends(ends):
+@given(pairs(), st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_slerp_turns_evenly_from_end_to_end_and_its_norm_is_linear(ends, t):
     z0, z1 = ends
     assert np.array_equal(latent_paths.lerp(z0, z1, [0.0, 1.0]), ends)
     assume(z0.any() and z1.any())
-    u0, u1 = z0 / np.linalg.norm(z0), z1 / np.linalg.norm(z1)
-    assume(np.linalg.norm(u0 + u1) > 1e-3)
-    # A unit vector carries a relative error of a few eps, divided by sin of the angle (here > 1e-3 / 2).
-    np.testing.assert_allclose(latent_paths.slerp(z0, z1, [0.0, 1.0]), ends, rtol=0, atol=1e4 * 3e3 * EPS)
-
-
-@given(vectors(2), st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_slerp_turns_evenly_and_its_norm_is_linear(ends, t):
-    z0, z1 = ends
-    assume(z0.any() and z1.any())
     n0, n1 = np.linalg.norm(z0), np.linalg.norm(z1)
     assume(np.linalg.norm(z0 / n0 + z1 / n1) > 1e-3)
-    t = np.array(t)
+    t = np.array([0.0, *t, 1.0])
     path = latent_paths.slerp(z0, z1, t)
     norms = np.linalg.norm(path, axis=1)
     np.testing.assert_allclose(norms, (1 - t) * n0 + t * n1, rtol=1e4 * EPS)
@@ -80,25 +70,12 @@ def test_slerp_of_parallel_vectors_is_lerp(tilt):
     np.testing.assert_allclose(latent_paths.slerp(z0, z1, t)[:, 0], latent_paths.lerp(z0, z1, t)[:, 0], rtol=1e-15)
 
 
-@given(vectors(1), st.data())
-def test_traversal_moves_one_coordinate(ends, data):
-    (z,) = ends
-    dim = data.draw(st.integers(0, len(z) - 1))
-    path = latent_paths.traversal(z, dim, [-1.5, 0.0, 2.0])
-    assert path[:, dim].tolist() == [-1.5, 0.0, 2.0]
-    assert (np.delete(path, dim, axis=1) == np.delete(z, dim)).all()
-
-
 # ------------------------------------------------------------------------------------------- what is drawn
 
 
 def mosaic(fig) -> np.ndarray:
     (image,) = fig.axes[0].images
     return np.asarray(image.get_array())
-
-
-def words(fig) -> list[str]:
-    return [text.get_text() for text in visible_texts(fig)]
 
 
 def visible_texts(fig) -> list[Text]:
@@ -141,7 +118,6 @@ def test_reconstructions_pair_each_image_with_its_own_number(count, columns):
         left, bottom = int(across - 13.5), int(down) - 5
         assert np.array_equal(picture[bottom - 28 : bottom, left : left + 28], x_hat[i, 0])
         assert np.array_equal(picture[bottom - 57 : bottom - 29, left : left + 28], x[i, 0])
-    assert {"original", "reconstruction", "recon (nats)"} <= set(words(fig))
 
 
 def test_manifold_shows_the_grid_with_its_own_coordinates():
@@ -161,7 +137,8 @@ def test_traversals_label_rows_and_values():
     images = random_images(6)
     fig = charts.traversals(images, ["z3", "z7"], [-2.0, -0.01, 2.0], "t")
     assert np.array_equal(mosaic(fig)[30:, 60:], images[5, 0])
-    assert {"z3", "z7", "-2.0", "0.0", "2.0"} <= set(words(fig)) and "-0.0" not in words(fig)
+    words = {text.get_text() for text in visible_texts(fig)}
+    assert {"z3", "z7", "-2.0", "0.0", "2.0"} <= words and "-0.0" not in words
 
 
 def test_interpolation_norms_stand_under_their_images():
@@ -176,27 +153,16 @@ def test_interpolation_norms_stand_under_their_images():
         assert abs(under - strip.transData.transform((k * 30 + 13.5, 0))[0]) < 1  # a pixel of the canvas
 
 
-@pytest.mark.parametrize("columns", [1, 20])
-def test_image_pixels_are_square(columns):
-    ax = charts.image_grid(random_images(20), columns, "t", caption=LONG).axes[0]
-    (x0, y0), (x1, y1) = ax.transData.transform([(0, 0), (1, 1)])
-    assert abs(x1 - x0) == pytest.approx(abs(y1 - y0), rel=1e-3)
-
-
 def test_scatter_draws_each_point_in_the_colour_of_its_class():
     rng = np.random.default_rng(0)
     mu, labels = rng.normal(size=(300, 2)) * [3, 1], rng.integers(0, 10, 300)
-    fig = charts.latent_scatter(mu, labels, CLASSES, "t", ("left", "right"))
-    (dots,) = fig.axes[0].collections
+    ax = charts.latent_scatter(mu, labels, CLASSES, "t", ("left", "right")).axes[0]
+    (dots,) = ax.collections
     drawn = dots.get_offsets(), dots.get_facecolors()
     colour = {tuple(at): matplotlib.colors.to_hex(c) for at, c in zip(*drawn, strict=True)}
     assert all(colour[tuple(at)] == style.PALETTE[k] for at, k in zip(mu, labels, strict=True))
-    assert len(set(style.PALETTE)) == 10
-    ax = fig.axes[0]
-    legend = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert legend == [*CLASSES, "prior: 1, 2 sigma"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("left", "right")
-    assert [c.get_radius() for c in ax.patches] == [1, 2]
+    assert len(set(style.PALETTE)) == 10 and [c.get_radius() for c in ax.patches] == [1, 2]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*CLASSES, "prior: 1, 2 sigma"]
     (x0, y0), (x1, y1) = ax.transData.transform([(0, 0), (1, 1)])
     assert x1 - x0 == pytest.approx(y1 - y0, rel=1e-6)
 
@@ -219,7 +185,6 @@ def test_loss_curves_draw_recon_kl_and_minus_elbo_in_order_of_epochs():
             assert line.get_xdata().tolist() == [1, 2, 3, 4]
             assert line.get_ydata().tolist() == [expected[e] for e in (1, 2, 3, 4)]
     assert [len(ax.lines) for ax in fig.axes] == [3, 2, 3]
-    assert {"nats per image", "epoch", "train", "test", "entropy of the data"} <= set(words(fig))
 
 
 def test_kl_bars_are_sorted_and_inactive_ones_grey():
@@ -230,8 +195,6 @@ def test_kl_bars_are_sorted_and_inactive_ones_grey():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "0"]
     colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in bars]
     assert colours == [style.LINES[0], style.LINES[0], style.PALE]
-    assert [label.get_color() for label in ax.get_xticklabels()] == [style.INK, style.INK, style.PALE]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["active (2)", "inactive (1)"]
 
 
 def test_sigma_is_sorted_with_its_quantiles():
@@ -279,22 +242,16 @@ BAD = {
     "flat images": (lambda: charts.image_grid(IMAGES.reshape(4, 784), 2, "t"), r"images: .*\(4, 784\)"),
     "nan": (lambda: charts.image_grid(NAN, 2, "t"), "images: expected finite numbers, found 3136"),
     "logits": (lambda: charts.image_grid(IMAGES * 8 - 4, 2, "t"), "sigmoid"),
-    "columns": (lambda: charts.image_grid(IMAGES, 0, "t"), "columns: expected at least 1"),
     "row labels": (lambda: charts.image_grid(IMAGES, 2, "t", ["a"]), "row_labels: expected 2 labels, found 1"),
-    "x_hat": (lambda: charts.reconstructions(IMAGES, IMAGES[:3], np.ones(4), "t"), "x_hat: expected 4"),
-    "labels": (lambda: charts.latent_scatter(np.ones((1, 2)), [2], "ab", "t"), "labels: .* from 0 to 1"),
     "side": (lambda: charts.manifold(IMAGES, 3, "t"), r"images: .*\(9, 28, 28\)"),
-    "side 0": (lambda: latent_paths.manifold_grid(0), "side: expected at least 1"),
     "strips": (lambda: charts.interpolation_strips([IMAGES, IMAGES[:2]], "ab", "t"), r"strips\[1\]"),
     "no strips": (lambda: charts.interpolation_strips([], [], "t"), "at least one strip"),
     "missing key": (lambda: charts.loss_curves([{"epoch": 1, "split": "train"}], "t"), "found no 'recon'"),
     "nan loss": (lambda: charts.loss_curves([{**ROW, "kl": np.nan}], "t"), "rows: expected finite"),
-    "ends": (lambda: latent_paths.lerp(np.ones(2), np.ones(3), [0.0]), r"z1: .*\(2\)"),
     "nan end": (lambda: latent_paths.slerp(np.ones(2), [1, np.inf], [0.0]), "z1: expected finite"),
     "opposite ends": (lambda: latent_paths.slerp([1.0, 2.0], [-2.0, -4.0], [0.5]), "opposite"),
     "an end at 0": (lambda: latent_paths.slerp([1.0, 2.0], [0.0, 0.0], [0.5]), "zero"),
     "dim": (lambda: latent_paths.traversal([1.0, 2.0], 2, [0.0]), "expected 0 to 1"),
-    "dim -1": (lambda: latent_paths.traversal([1.0, 2.0], -1, [0.0]), "expected 0 to 1"),
     "no png": (lambda: style.save_figure(charts.kl_per_dimension(np.ones(2), "t"), "figure.pdf"), r"\.png"),
 }
 
