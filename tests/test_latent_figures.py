@@ -122,12 +122,10 @@ def check_words(drawn):
         check_that_words_stay_on_the_canvas(fig)
 
 
-def test_a_plane_has_no_projection(monkeypatch, tmp_path):
-    chosen = []
-    monkeypatch.setattr(run_pictures, "draw", lambda folder, measured, pictures, seed: chosen.extend(pictures))
+def test_a_plane_has_no_projection(monkeypatch, drawn, tmp_path):
     monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
     draw_run(tmp_path, tiny(2), [], settings())
-    assert {picture.__name__ for picture in chosen} == EXPECTED["vae"] - {"embedding"}
+    assert set(drawn) == EXPECTED["vae"] - {"embedding"}
 
 
 def test_few_images_of_one_class_draw_too():
@@ -210,9 +208,9 @@ def test_the_aggregate_posterior_is_a_density_beside_the_prior():
         (steps,), (prior,) = ax.patches, ax.lines
         heights, edges, _ = steps.get_data()
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)
-        dim = int(ax.get_title()[2])
-        seen = sampled[np.abs(sampled[:, dim]) <= edges[-1], dim]
-        assert len(seen) >= 0.995 * len(sampled)
+        z = sampled[:, int(ax.get_title()[2])]
+        seen = z[np.abs(z) <= edges[-1]]
+        assert len(seen) >= 0.995 * len(z)
         assert (heights * np.diff(edges))[:40].sum() == pytest.approx((seen < edges[40]).mean())
         x, density = prior.get_data()
         np.testing.assert_allclose(density, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi))
@@ -281,10 +279,9 @@ def test_rate_and_distortion_are_those_of_the_rows():
 def test_the_entropy_of_the_data_is_drawn_where_grey_pixels_are_bernoulli_targets(changed, lines, drawn, tmp_path):
     measured = replace(tiny(2), **changed)
     training.draw_training(tmp_path, measured, history(), settings(**changed))
-    recon = drawn["losses"].axes[0]
-    assert len(recon.lines) == lines
-    if lines == 3:
-        assert recon.lines[-1].get_ydata() == pytest.approx(2 * [entropy_floor(measured.x)])
+    found = drawn["losses"].axes[0].lines
+    assert len(found) == lines
+    assert lines == 2 or found[-1].get_ydata() == pytest.approx(2 * [entropy_floor(measured.x)])
 
 
 # --- the learning of the manifold ---------------------------------------------------------------------------------
