@@ -104,14 +104,14 @@ def test_nearest_code_is_the_one_of_brute_force():
 
 
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
-def test_terms_and_codebook_do_not_change_with_the_batch_size(codebook):
-    """A batch given twice over: sums over an image and means over the batch, so each number stays (to rounding)."""
+def test_the_codebook_does_not_change_with_the_batch_size(codebook):
+    """A batch given twice over: means over the batch, so each number stays (to rounding)."""
     x, eps = some_images(3), torch.from_numpy(np.random.default_rng(1).standard_normal((3, 7, 7)))
     once, twice = (small_vqvae(codebook=codebook, dead_below=0.0) for _ in range(2))
-    terms = [once.objective(x, None, eps, 0), twice.objective(x.repeat(2, 1, 1, 1), None, eps.repeat(2, 1, 1), 0)]
-    for name, value in terms[0].items():
-        assert terms[1][name].item() == pytest.approx(value.item(), rel=1e-12), name
-    np.testing.assert_allclose(twice.codebook.detach(), once.codebook.detach(), rtol=1e-12)
+    once.objective(x, None, eps, 0)
+    twice.objective(x.repeat(2, 1, 1, 1), None, eps.repeat(2, 1, 1), 0)
+    for name in ("codebook", "usage", "sums"):
+        np.testing.assert_allclose(twice.state_dict()[name], once.state_dict()[name], rtol=1e-12, atol=1e-15)
 
 
 def test_unknown_choices_are_refused():
@@ -126,15 +126,6 @@ def test_perplexity_of_a_known_assignment():
     codes = torch.tensor([0, 0, 0, 0, 1, 1, 3, 5])
     assert code_shares(codes, 6).tolist() == [0.5, 0.25, 0, 0.125, 0, 0.125]
     assert perplexity(code_shares(codes, 6)).item() == pytest.approx(2**1.75, rel=4 * EPS)
-
-
-@pytest.mark.parametrize(("encoder_block", "count"), [(False, 1), (True, 2)])
-def test_empty_paper_gets_one_code_where_a_position_sees_nothing_else(encoder_block, count):
-    """Zero padding makes the first row and column differ; a block carries that one position further, not to [3, 3]."""
-    model = small_vqvae(encoder_block=encoder_block)
-    z_e, _ = model.encode(torch.zeros(1, 1, 28, 28, dtype=torch.double))
-    inside = z_e[:, count:-1, count:-1].reshape(-1, 3)
-    np.testing.assert_allclose(inside.detach(), inside[:1].detach().expand_as(inside), rtol=1e-12)
 
 
 # --- the running means are k-means --------------------------------------------------------------------------------
@@ -168,18 +159,12 @@ def test_without_decay_each_update_is_a_step_of_k_means(steps):
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_running_means_settle_where_k_means_does(seed):
-    """Decay 0.9: 500 steps leave 0.9^500 = 1e-23 of the start. On separate clusters from the same centres, the end
-    is that of k-means; on any points it is an end of k-means, which does not move from there."""
+    """Decay 0.9: 500 steps leave 0.9^500 = 1e-23 of the start. The clusters are separate, the centres the same."""
     rng = np.random.default_rng(seed)
     corners = np.array([[a, b, c] for a in (-2, 2) for b in (-2, 2) for c in (-2, 2)])[: 5 + seed]
     points = corners[np.arange(98) % len(corners)] + rng.uniform(-0.9, 0.9, (98, 3))
-    model = small_vqvae(len(corners), decay=0.9, dead_below=0.0)
-    found = clustered(model, points, points[: len(corners)], 500)
+    found = clustered(small_vqvae(len(corners), decay=0.9, dead_below=0.0), points, points[: len(corners)], 500)
     np.testing.assert_allclose(found, k_means(points, points[: len(corners)], 300), **CLOSE)
-
-    anywhere = rng.uniform(-1, 1, (98, 3))
-    end = clustered(model, anywhere, anywhere[: len(corners)], 500).copy()
-    np.testing.assert_allclose(k_means(anywhere, end, 300), end, **CLOSE)
 
 
 # --- dead codes ---------------------------------------------------------------------------------------------------
@@ -202,18 +187,15 @@ def test_dead_codes_and_only_they_are_revived(codebook):
 
 
 def test_the_first_batch_fills_the_codebook():
-    model = small_vqvae(64, dead_below=1e9)  # whatever is used less than always is dead
-    x, eps = some_images(2), torch.from_numpy(np.random.default_rng(0).standard_normal((2, 7, 7)))
-    outputs = model.encode(x)[0].detach().reshape(98, 3)
-    model.train().objective(x, None, eps, 0)
-    assert torch.equal(model.codebook, outputs[eps.flatten().argsort()[:64]])
-
-
-def test_more_dead_codes_than_outputs():
-    model = small_vqvae(64)
-    start = model.codebook.clone()
-    model.train().objective(some_images(1), None, torch.zeros(1, 7, 7), 0)  # 49 outputs
-    assert torch.isfinite(model.codebook).all() and (model.codebook != start).any(dim=1).sum() >= 49
+    """Also where more codes are dead than there are outputs, 49 an image."""
+    for codes, images in ((64, 2), (64, 1)):
+        model = small_vqvae(codes, dead_below=1e9)  # whatever is used less than always is dead
+        x, eps = some_images(images), torch.from_numpy(np.random.default_rng(0).standard_normal((images, 7, 7)))
+        start, outputs = model.codebook.clone(), model.encode(x)[0].detach().reshape(-1, 3)
+        model.train().objective(x, None, eps, 0)
+        if images == 2:
+            assert torch.equal(model.codebook, outputs[eps.flatten().argsort()[:64]])
+        assert torch.isfinite(model.codebook).all() and (model.codebook != start).any(dim=1).sum() >= 49
 
 
 def test_measuring_changes_nothing():
@@ -313,8 +295,6 @@ def test_code_maps_show_each_code_in_its_colour():
     assert np.array_equal(picture[:28, 30:58], np.stack([x[1, 0]] * 3, axis=-1))
     assert np.array_equal(picture[30:58:4, 30:58:4], colours[codes[1]])
     assert np.array_equal(picture[60:, :28], np.stack([x_hat[0, 0]] * 3, axis=-1))
-    with pytest.raises(ValueError, match="codes: expected 0 to 7, found 0 to 8"):
-        vq.code_maps(x, codes, x_hat, colours[:8], "codes")
 
 
 def test_every_picture_is_drawn_with_and_without_a_prior(few, tmp_path, monkeypatch):
