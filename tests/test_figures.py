@@ -141,18 +141,6 @@ def test_traversals_label_rows_and_values():
     assert {"z3", "z7", "-2.0", "0.0", "2.0"} <= words and "-0.0" not in words
 
 
-def test_interpolation_norms_stand_under_their_images():
-    strips, norms = [random_images(4, 1), random_images(4, 2)], np.array([[3.0, 1, 1, 3], [3, 3, 3, 3]])
-    fig = charts.interpolation_strips(strips, ["lerp", "slerp"], "paths", norms)
-    assert np.array_equal(mosaic(fig)[30:, 90:], strips[1][3, 0])
-    strip, panel = fig.axes
-    assert [line.get_ydata().tolist() for line in panel.lines] == norms.tolist()
-    fig.draw_without_rendering()
-    for k, x in enumerate(panel.lines[0].get_xdata()):
-        under = panel.transData.transform((x, 0))[0]
-        assert abs(under - strip.transData.transform((k * 30 + 13.5, 0))[0]) < 1  # a pixel of the canvas
-
-
 def test_scatter_draws_each_point_in_the_colour_of_its_class():
     rng = np.random.default_rng(0)
     mu, labels = rng.normal(size=(300, 2)) * [3, 1], rng.integers(0, 10, 300)

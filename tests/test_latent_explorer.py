@@ -399,7 +399,6 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence(settings, change, reaso
         ([], "either a run folder or --pretrained"),
         (["--pretrained", "--latent-dim", "7"], "shipped for 2 and 20"),
         (["nowhere", "--latent-dim", "2"], "a run has its own"),
-        (["--pretrained", "--latent-dim", "0"], "from 1 to 256"),
     ],
 )
 def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, capsys):

@@ -96,13 +96,6 @@ def test_codebook_gradient_pulls_each_code_to_its_members():
 # --- terms --------------------------------------------------------------------------------------------------------
 
 
-def test_nearest_code_is_the_one_of_brute_force():
-    rng = np.random.default_rng(0)
-    z_e, codebook = torch.from_numpy(rng.standard_normal((4, 7, 7, 5))), torch.from_numpy(rng.standard_normal((40, 5)))
-    distance = (z_e[..., None, :] - codebook).square().sum(dim=-1)  # (4, 7, 7, 40)
-    assert torch.equal(nearest_code(z_e, codebook), distance.argmin(dim=-1))
-
-
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_the_codebook_does_not_change_with_the_batch_size(codebook):
     """A batch given twice over: means over the batch, so each number stays (to rounding)."""
