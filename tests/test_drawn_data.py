@@ -1,8 +1,6 @@
 """The two datasets that the project draws itself: each factor does what its table says, and digits can be learned."""
 
-import time
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
@@ -18,14 +16,10 @@ CLASSES = pytest.mark.parametrize("label", range(10))
 ONE_GREY_LEVEL = 1
 
 
-def digit(label, **changes):
-    """Factors (1, F) of an upright, unwobbled digit in its first way of writing, but for the changes."""
-    plain = {"class": label, "scale": 1.0, "thickness": 2.0} | changes
-    return np.array([[plain.get(name, 0.0) for name in digits.FACTOR_NAMES]])
-
-
 def draw_digit(label, **changes):
-    return digits.draw(digit(label, **changes))[0, 0]
+    """An upright, unwobbled digit in its first way of writing, but for the changes."""
+    plain = {"class": label, "scale": 1.0, "thickness": 2.0} | changes
+    return digits.draw(np.array([[plain.get(name, 0.0) for name in digits.FACTOR_NAMES]]))[0, 0]
 
 
 def draw_sprite(shape, scale=1.0, orientation=0.0, pos_x=0.5, pos_y=0.5):
@@ -42,72 +36,35 @@ def moments(image):
     return ink.sum(), centre, np.einsum("ihw,jhw,hw->ij", offset, offset, ink) / ink.sum()
 
 
-def turned(covariance, angle):
-    """A covariance turned counterclockwise as seen, where y points down."""
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return turn @ covariance @ turn.T
-
-
-def grey_difference(a, b):
-    return np.abs(a.astype(int) - b.astype(int)).max()
-
-
 # Both modules: one contract
 
 
 @MODULES
-def test_same_seed_same_bytes_and_another_seed_others(module):
-    first, again, other = (module.sample_factors(300, seed=seed) for seed in (5, 5, 6))
-    assert first.dtype == np.float64 and first.shape == (300, len(module.FACTOR_NAMES))
-    assert first.tobytes() == again.tobytes()
-    assert module.draw(first).tobytes() == module.draw(again).tobytes()
-    assert not np.array_equal(first, other)
-    assert not np.array_equal(module.draw(first), module.draw(other))
-
-
-@MODULES
-def test_an_image_is_redrawn_exactly_alone_in_any_chunk_and_in_any_order(module, monkeypatch):
-    factors = module.sample_factors(130, seed=2)  # more than a chunk
+def test_an_image_depends_on_its_factors_alone_and_they_on_the_seed(module, monkeypatch):
+    factors, again, other = (module.sample_factors(130, seed=seed) for seed in (2, 2, 3))  # more than a chunk
+    assert factors.dtype == np.float64 and factors.shape == (130, len(module.FACTOR_NAMES))
+    assert factors.tobytes() == again.tobytes() and not np.array_equal(factors, other)
     images = module.draw(factors)
+    assert images.dtype == np.uint8 and images.shape == (130, 1, 28, 28) and module.draw(factors[:0]).shape[0] == 0
+    assert not np.array_equal(images, module.draw(other))
     assert np.array_equal(np.concatenate([module.draw(row[None]) for row in factors]), images)
     assert np.array_equal(module.draw(factors[::-1])[::-1], images)
     assert np.array_equal(module.draw(np.asfortranarray(factors)), images)
     for chunk in (7, 129):
         monkeypatch.setattr(module, "CHUNK", chunk)
         assert np.array_equal(module.draw(factors), images)
-
-
-@MODULES
-@pytest.mark.parametrize("count", [0, 1, 129])
-def test_any_batch_size(module, count):
-    factors = module.sample_factors(count, seed=0)
-    factors[:, 0] = 2  # all alike, so that 129 are a full chunk and one more
-    images = module.draw(factors)
-    assert images.shape == (count, 1, 28, 28)
-    assert images.dtype == np.uint8
-    assert np.array_equal(images[-1:], module.draw(factors[-1:]))
-
-
-@MODULES
-def test_the_factors_are_left_as_they_were(module):
-    factors = module.sample_factors(10, seed=0)
-    before = factors.copy()
-    module.draw(factors)
-    assert np.array_equal(factors, before)
+    assert np.array_equal(factors, again)  # left as they were
 
 
 @MODULES
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: f[0], "shape"),
         (lambda f: f[:, :-1], "shape"),
         (lambda f: f[None], "shape"),
         (lambda f: np.where(np.arange(f.shape[1]) == 1, np.nan, f), "finite"),
-        (lambda f: np.where(np.arange(f.shape[1]) == 2, np.inf, f), "finite"),
         (lambda f: np.where(np.arange(f.shape[1]) == 3, -1e4, f), "at most 1000"),
         (lambda f: np.where(np.arange(f.shape[1]) == 0, 1.5, f), "column 0"),
-        (lambda f: np.where(np.arange(f.shape[1]) == 0, 10, f), "column 0"),
         (lambda f: np.where(np.arange(f.shape[1]) == 0, -1, f), "column 0"),
     ],
 )
@@ -115,24 +72,20 @@ def test_bad_factors_are_refused_in_one_sentence(module, spoil, message):
     with pytest.raises(ValueError, match=message) as error:
         module.draw(spoil(module.sample_factors(3, seed=0)))
     assert "\n" not in str(error.value)
-
-
-def test_a_sprite_without_size_is_refused():
-    for scale in (0.0, -1.0):
+    if module is sprites:
         with pytest.raises(ValueError, match="scale"):
-            sprites.draw(np.array([[0, scale, 0, 0.5, 0.5]]))
+            module.draw(np.array([[0, 0.0, 0, 0.5, 0.5]]))
 
 
 @MODULES
 def test_the_most_extreme_factors_raise_no_numeric_warning(module):
+    """A warning is an error in these tests."""
     rng = np.random.default_rng(0)
     factors = rng.choice([-1000.0, 0.001, 1000.0], size=(300, len(module.FACTOR_NAMES)))
     factors[:, 0] = rng.integers(0, 3, size=300)
     if module is sprites:
         factors[:, 1] = np.abs(factors[:, 1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        module.draw(factors)
+    module.draw(factors)
 
 
 @MODULES
@@ -148,15 +101,6 @@ def test_memory_beyond_the_images_does_not_grow_with_the_batch(module):
     grown = peak(4000) - peak(1000)
     # The images themselves, 784 bytes each, and a few temporary numbers per factor while they are checked.
     assert grown < 3000 * (784 + 4 * 8 * len(module.FACTOR_NAMES))
-
-
-@pytest.mark.slow
-@MODULES
-def test_at_least_3000_images_per_second_on_one_core(module):
-    factors = module.sample_factors(3000, seed=0)
-    start = time.process_time()  # NumPy's elementwise loops run on one core, so this is one core's time
-    module.draw(factors)
-    assert time.process_time() - start < 1
 
 
 # Digits
@@ -185,18 +129,12 @@ def test_ink_is_spread_as_in_mnist():
 
 
 @CLASSES
-def test_a_whole_shift_moves_the_picture(label):
-    plain = draw_digit(label)
-    shifted = draw_digit(label, shift_x=2, shift_y=-1)
-    assert grey_difference(shifted[:-1, 2:], plain[1:, :-2]) <= ONE_GREY_LEVEL
-
-
-@CLASSES
-def test_a_fractional_shift_moves_the_centre_of_mass(label):
-    change = moments(draw_digit(label, shift_x=0.7, shift_y=-0.4))[1] - moments(draw_digit(label))[1]
+def test_a_shift_moves_the_picture_and_its_centre_of_mass(label):
+    plain, whole, part = (draw_digit(label, shift_x=x, shift_y=y) for x, y in [(0, 0), (2, -1), (0.7, -0.4)])
+    assert np.abs(whole[:-1, 2:].astype(int) - plain[1:, :-2]).max() <= ONE_GREY_LEVEL
     # The ramp of 1.5 pixels is sampled once per pixel: an edge is misplaced by at most
     # 2 |sinc(1.5)| / (2 pi) = 0.07 pixels, the two edges of a stroke independently, before and after.
-    assert np.abs(change - [0.7, -0.4]).max() < 0.1
+    assert np.abs(moments(part)[1] - moments(plain)[1] - [0.7, -0.4]).max() < 0.1
 
 
 @CLASSES
@@ -205,12 +143,6 @@ def test_scale_multiplies_the_extent(label):
     # The path grows by 1.05 / 0.8, but stroke ends stick out of it by half the pen at every scale:
     # for a stick of 16 pixels (1.05 * 16 + 1) / (0.8 * 16 + 1) = 1.29, the least of all.
     assert np.sqrt(large / small) == pytest.approx(1.05 / 0.8, rel=0.03)
-
-
-@CLASSES
-def test_thickness_adds_ink(label):
-    ink = [moments(draw_digit(label, thickness=t))[0] for t in (1.5, 2.0, 3.0, 4.2)]
-    assert np.all(np.diff(ink) > 0)
 
 
 @pytest.mark.parametrize("thickness", [1.5, 2.5, 4.2])
@@ -231,33 +163,18 @@ def test_slant_leans_a_stick_by_its_tangent(slant):
 
 
 @CLASSES
-def test_slant_shears_every_class_to_the_right(label):
-    left, right = (moments(draw_digit(label, slant=s))[2] for s in (-0.15, 0.48))
-    assert right[0, 1] < left[0, 1] - 0.3 * left[1, 1]  # x -> x - slant y moves cov(x, y) by -0.63 var(y)
-
-
-@CLASSES
 @pytest.mark.parametrize("angle", [-0.2, 0.2])
 def test_rotation_turns_the_covariance(label, angle):
     plain, rotated = (moments(draw_digit(label, rotation=r))[2] for r in (0, angle))
     # Exact but for sampling: edges misplaced by up to 0.07 pixels (above) on digits 5 to 10 pixels from the middle.
-    assert np.abs(rotated - turned(plain, angle)).max() < 0.02 * np.trace(plain)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # as seen: y points down
+    assert np.abs(rotated - turn @ plain @ turn.T).max() < 0.02 * np.trace(plain)
 
 
 def row_centres(image):
     """Centre of mass, in x, of two rows 6 pixels above the middle, two at the middle and two 6 pixels below."""
     bands = (np.isin(np.arange(28), rows)[:, None] for rows in ((7, 8), (13, 14), (19, 20)))
-    return [moments(np.where(band, image, 0))[1][0] for band in bands]
-
-
-def middle_bulge(image):
-    top, middle, bottom = row_centres(image)
-    return middle - (top + bottom) / 2
-
-
-def lower_minus_upper(image):
-    top, _, bottom = row_centres(image)
-    return bottom - top
+    return np.array([moments(np.where(band, image, 0))[1][0] for band in bands])
 
 
 def lower_half_wider(image):
@@ -281,11 +198,11 @@ def sides_below_the_middle(image):
     ("wobble", "label", "measure", "least"),
     [
         # A stick's rows move by UNIT bow (1/2 - y^2); y = 6 / UNIT: 0.4 * 8.2 * 0.54 = 1.8 pixels from low to high.
-        ("wobble_bow", 1, middle_bulge, 1.4),
+        ("wobble_bow", 1, lambda image: row_centres(image) @ [-0.5, 1, -0.5], 1.4),
         # By UNIT sway (y - y^3), at y = -+6 / UNIT: 2 * 0.4 * 8.2 * 0.34 = 2.2 pixels.
-        ("wobble_sway", 1, lower_minus_upper, 1.7),
+        ("wobble_sway", 1, lambda image: row_centres(image) @ [-1, 0, 1], 1.7),
         # The whole stick, 2 units of time for 1.94 of height: 0.3 * 8.2 * 12 / 15.9 = 1.9 pixels over 12 rows.
-        ("wobble_drift", 1, lower_minus_upper, 1.4),
+        ("wobble_drift", 1, lambda image: row_centres(image) @ [-1, 0, 1], 1.4),
         # Half of an oval, its spread in x mostly from |y| near 0.3: widths in the ratio (1 + 0.06) / (1 - 0.06).
         ("wobble_taper", 0, lower_half_wider, 0.15),
         # The bar of the 4 falls by UNIT 0.22 / 2 and the ends of its stem rise by 0.44 UNIT 0.22, there and back.
@@ -381,35 +298,6 @@ def test_sprites_cover_the_pixels_of_their_shape(shape):
         assert np.sqrt((error**2).sum() / (covered(*row) > 0).sum()) < 0.08
 
 
-@pytest.mark.parametrize(("shape", "period"), [(0, np.pi / 2), (1, np.pi), (2, 2 * np.pi)])
-def test_orientation_has_the_period_of_the_shape(shape, period):
-    plain = draw_sprite(shape, orientation=0.3)
-    assert grey_difference(draw_sprite(shape, orientation=0.3 + period), plain) <= ONE_GREY_LEVEL
-    assert grey_difference(draw_sprite(shape, orientation=0.3 + period / 2), plain) > 100
-
-
-@pytest.mark.parametrize("shape", range(3), ids=sprites.SHAPES)
-def test_a_quarter_turn_is_counterclockwise(shape):
-    plain, turned_image = (draw_sprite(shape, orientation=o, pos_x=0.4) for o in (0.3, 0.3 + np.pi / 2))
-    at_the_turned_place = draw_sprite(shape, orientation=0.3 + np.pi / 2, pos_x=0.5, pos_y=0.6)
-    assert grey_difference(np.rot90(plain), at_the_turned_place) <= ONE_GREY_LEVEL
-    assert grey_difference(plain, turned_image) > 100 or shape == 0
-
-
-def test_an_ellipse_lies_along_its_orientation():
-    covariance = moments(draw_sprite(1, orientation=0.3))[2]
-    upright = np.diag(np.array([32, 128 / np.pi**2]) / 4)  # half-axes squared over 4
-    # The soft edge adds its variance of 1/12 to each axis and the sampling less.
-    assert np.abs(covariance - turned(upright, 0.3)).max() < 0.2
-
-
-def test_an_upright_heart_is_symmetric_and_stands_on_its_tip():
-    heart = draw_sprite(2)
-    assert grey_difference(heart, heart[:, ::-1]) <= ONE_GREY_LEVEL
-    rows = np.flatnonzero(heart.max(axis=1) > 127)
-    assert (heart[rows[0]] > 127).sum() > (heart[rows[-1]] > 127).sum()
-
-
 def test_the_notch_of_the_heart_is_at_its_distance():
     # Upright, the notch is 1 - 0.6566 of the diagonal above the centre; this pixel's middle is 0.2 pixels below it.
     above = (1 - 0.6566) * 8 / np.sqrt(1 / 2 + np.pi / 8)
@@ -429,10 +317,6 @@ def split(name, count):
     return digits.draw(factors), factors[:, 0].astype(int)
 
 
-def as_tensors(images, labels):
-    return torch.from_numpy(images).float() / 255, torch.from_numpy(labels).long()
-
-
 def trained_convnet(images, labels, epochs, batch_size=128, lr=2e-3):
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -441,7 +325,7 @@ def trained_convnet(images, labels, epochs, batch_size=128, lr=2e-3):
         nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    x, y = as_tensors(images, labels)
+    x, y = torch.from_numpy(images).float() / 255, torch.from_numpy(labels).long()
     for _ in range(epochs):
         for batch in torch.randperm(len(x)).split(batch_size):
             optimizer.zero_grad()
@@ -452,8 +336,8 @@ def trained_convnet(images, labels, epochs, batch_size=128, lr=2e-3):
 
 @torch.no_grad()
 def accuracy(net, images, labels):
-    x, y = as_tensors(images, labels)
-    return (net(x).argmax(1) == y).float().mean().item()
+    found = net(torch.from_numpy(images).float() / 255).argmax(1).numpy()
+    return (found == labels).mean()
 
 
 def test_a_convnet_learns_digits_and_a_linear_classifier_learns_less():

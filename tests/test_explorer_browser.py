@@ -7,20 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import latent_explorer
 import vae_numpy
 from run_folders import finished_run
-from test_latent_explorer import HOSTILE, LOGITS, Page, collapse, first, hostile, layers_of_level_1
+from test_latent_explorer import HOSTILE, collapse, first, hostile, layers_of_level_1
 from vae_commands import explore_run
 from vae_common import latent_paths
 from vae_common.data import ImageSet, binarize
 from vae_common.weights import PRETRAINED, load_weights
-from vae_explorer import builder
-from vae_training.run_files import read_run
 
 pytestmark = pytest.mark.browser
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 FLAGS = (  # as root in a closed machine: no sandbox, and no look-ups of its own
@@ -36,7 +34,6 @@ def browser(tmp_path_factory):
     """One Chromium for the file, offline from its first page on."""
     if BROWSER is None or DRIVER is None:
         pytest.skip("no browser: install Debian's chromium and chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
@@ -89,6 +86,7 @@ class Opened:
 
     def show(self, selector: str):
         self("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", selector)
+        return self.find(selector)
 
     def show_network(self):
         self("document.getElementById('network').scrollIntoView()")
@@ -96,8 +94,7 @@ class Opened:
         self.settle()
 
     def click(self, selector: str):
-        self.show(selector)
-        self.find(selector).click()
+        self.show(selector).click()
         self.settle()
 
     def set(self, id: str, value: float, event: str = "input"):
@@ -109,9 +106,6 @@ class Opened:
         )  # fmt: skip
         self.settle()
 
-    def hidden(self, id: str) -> bool:
-        return self("return document.getElementById(arguments[0]).hidden", id)
-
     def texts(self, selector: str) -> list[str]:
         return self("return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)", selector)
 
@@ -122,12 +116,12 @@ class Opened:
         return np.array(self(f"return Array.from({expression})"), np.float32)
 
     def picture(self, id: str) -> np.ndarray:
-        """The (28, 28) grey values of a canvas as it is drawn: in the light scheme 1 is the ink #16191d on white."""
-        red = self(
-            "const c = document.getElementById(arguments[0]);"
-            "return Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, k) => k % 4 === 0)", id
-        )  # fmt: skip
-        return (255 - np.array(red).reshape(28, 28)) / (255 - 0x16)
+        return self.greys(f"document.getElementById('{id}')")
+
+    def greys(self, canvas: str, x: int = 0, y: int = 0) -> np.ndarray:
+        """The (28, 28) grey values drawn on a canvas from (x, y): in the light scheme 1 is the ink #16191d on white."""
+        red = self.array(f"{canvas}.getContext('2d').getImageData({x}, {y}, 28, 28).data")[::4]
+        return (255 - red.reshape(28, 28)) / (255 - 0x16)
 
     def terms(self) -> list[float]:
         """The numbers shown: recon, kl, -elbo."""
@@ -138,26 +132,19 @@ class Opened:
 
         Each move is drawn before the next: a busy browser takes several within a frame for one.
         """
-        from selenium.webdriver import ActionChains
-
-        self.show(f"#{id}")
-        node = self.find(f"#{id}")
-        body = "const node = document.getElementById(arguments[0]); return [node.offsetWidth, node.offsetHeight]"
-        width, height = self(body, id)
+        node = self.show(f"#{id}")
+        width, height = self("return [arguments[0].offsetWidth, arguments[0].offsetHeight]", node)
         for k, (x, y) in enumerate(points):
             place = round((x - 0.5) * width), round((y - 0.5) * height)
-            actions = ActionChains(self.driver, duration=30).move_to_element_with_offset(node, *place)
+            actions = webdriver.ActionChains(self.driver, duration=30).move_to_element_with_offset(node, *place)
             (actions if k else actions.click_and_hold()).perform()
             self.settle()
-        ActionChains(self.driver).release().perform()
+        webdriver.ActionChains(self.driver).release().perform()
         self.settle()
 
-    def keys(self, *keys: str, held: str | None = None):
-        from selenium.webdriver import ActionChains
-
-        actions = ActionChains(self.driver)
-        actions = actions.key_down(held).send_keys(*keys).key_up(held) if held else actions.send_keys(*keys)
-        actions.perform()
+    def keys(self, *keys: str, held: str = ""):
+        actions = webdriver.ActionChains(self.driver)
+        (actions.key_down(held).send_keys(*keys).key_up(held) if held else actions.send_keys(*keys)).perform()
         self.settle()
 
     def errors(self) -> list[str]:
@@ -231,20 +218,6 @@ ONE_GREY = 0.5 / 255 + 0.5 / (255 - 0x16) + 1e-4  # a value is rounded to one of
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-def test_the_forward_pass_agrees_with_level_1_on_100_test_images(opened, params, digits):
-    page = opened(**SHIPPED)
-    eps = np.random.default_rng(0).standard_normal((100, 2), dtype=np.float32)
-    found = page(
-        """const { params, images, image_of, array, forward } = explorer;
-        const one = (eps, n) => forward(params, image_of(images[n], false), array([2], eps));
-        return arguments[0].map((eps, n) => one(eps, n).map((part) => Array.from(part)));""",
-        eps.tolist(),
-    )  # fmt: skip
-    expected = vae_numpy.forward(params, binarize(digits.images[:100], "none"), eps)
-    for part, wanted, tolerance in zip(zip(*found, strict=True), expected, (LOGITS, 2e-5, 2e-5), strict=True):
-        np.testing.assert_allclose(np.reshape(part, wanted.shape), wanted, rtol=0, atol=tolerance)
-
-
 def test_dragging_decodes_the_place_under_the_pointer(opened, params):
     page = opened(**SHIPPED)
     half, width = page("const c = document.getElementById('latent-plane'); return [explorer.space.half, c.clientWidth]")
@@ -263,47 +236,13 @@ def test_dragging_decodes_the_place_under_the_pointer(opened, params):
     assert f"a {page.array('explorer.run.labels')[nearest]:.0f}," in page.text("nearest-text")
 
 
-@pytest.mark.slow  # a speed: to be measured where nothing else runs
-def test_a_drag_leaves_time_for_60_frames_a_second(opened):
-    """All that the page does for one step of a drag, in the frame after it: decoding, and drawing three planes."""
-    page = opened(**SHIPPED)
-    page.until_painted()
-    milliseconds = page.driver.execute_async_script(
-        """const done = arguments[0], canvas = document.getElementById("latent-plane"), busy = [];
-        const box = canvas.getBoundingClientRect();
-        const send = (type, x) => canvas.dispatchEvent(
-          new PointerEvent(type, { pointerId: 1, clientX: box.left + x, clientY: box.top + 200, bubbles: true }));
-        canvas.setPointerCapture = () => {}; // there is no real pointer
-        send("pointerdown", 100);
-        const frame = () => {
-          let start;
-          requestAnimationFrame(() => (start = performance.now())); // before what the page asks for, and after it
-          send("pointermove", 100 + 3 * busy.length);
-          requestAnimationFrame(() => {
-            busy.push(performance.now() - start);
-            if (busy.length < 60) return frame();
-            send("pointerup", 300);
-            delete canvas.setPointerCapture;
-            done(busy.sort((p, q) => p - q));
-          });
-        };
-        requestAnimationFrame(() => requestAnimationFrame(frame));"""
-    )  # fmt: skip
-    print(f"one step of a drag: median {milliseconds[30]:.1f} ms, 90% below {milliseconds[54]:.1f} ms")
-    assert milliseconds[0] < 1000 / 60  # the fastest: whatever else the machine does only adds to it
-
-
 def test_the_whole_plane_is_decoded_beneath_the_dots(opened, params):
     page = opened(**SHIPPED)
     page.until_painted()
     half = page("return explorer.space.half")
     for column, row in [(0, 0), (14, 0), (7, 7), (3, 11)]:
-        red = page(
-            "const [x, y] = arguments; return Array.from(explorer.space.manifold.getContext('2d')"
-            ".getImageData(28 * x, 28 * y, 28, 28).data).filter((_, k) => k % 4 === 0)", column, row,
-        )  # fmt: skip
         z = np.array([(2 * (column + 0.5) / 15 - 1) * half, (1 - 2 * (row + 0.5) / 15) * half])
-        tile = (255 - np.array(red).reshape(28, 28)) / (255 - 0x16)
+        tile = page.greys("explorer.space.manifold", 28 * column, 28 * row)
         np.testing.assert_allclose(tile, decoded(params, z), rtol=0, atol=ONE_GREY)
 
 
@@ -313,18 +252,14 @@ def test_dots_and_ring_stand_where_their_numbers_say(opened):
     for name in ("manifold", "prior"):
         page.click(f"label:has(#show-{name})")
     half, size = page("return [explorer.space.half, document.getElementById('latent-plane').clientWidth]")
-
-    def colours(points: np.ndarray) -> np.ndarray:
-        """RGBA of the canvas at latent points (N, 2), and eight pixels to the right of the last."""
-        places = size * (points * [1, -1] + half) / (2 * half)
-        places = np.vstack([places, places[-1] + [8, 0]]).astype(int)
-        body = """const context = document.getElementById("latent-plane").getContext("2d");
-            return arguments[0].map(([x, y]) => Array.from(context.getImageData(x, y, 1, 1).data));"""
-        return np.array(page(body, places.tolist()))
-
     mu = page.array("explorer.run.mu").reshape(-1, 2)[:300]
-    found = colours(np.vstack([mu[np.abs(mu).max(axis=1) < 0.98 * half], page.array("explorer.state.z")]))
-    assert len(found) > 280 and found[:-2, 3].min() > 100  # ink, where the canvas is else clear
+    points = np.vstack([mu[np.abs(mu).max(axis=1) < 0.98 * half], page.array("explorer.state.z")])
+    places = (size * (points * [1, -1] + half) / (2 * half)).astype(int)
+    places[-1, 0] += 8  # from the ring's centre to its edge
+    read = """const context = document.getElementById("latent-plane").getContext("2d");
+        return arguments[0].map(([x, y]) => Array.from(context.getImageData(x, y, 1, 1).data));"""
+    found = np.array(page(read, places.tolist()))  # RGBA
+    assert len(found) > 280 and found[:-1, 3].min() > 100  # ink, where the canvas is else clear
     np.testing.assert_allclose(found[-1, :3], [0xD4, 0x38, 0x0D], atol=40)  # the ring's smoothed edge
     for name in ("manifold", "prior"):
         page.click(f"label:has(#show-{name})")
@@ -402,9 +337,8 @@ def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
         z = path(*ends, np.array([0.25]))[0]
         np.testing.assert_allclose(page.picture("between"), decoded(params, z), rtol=0, atol=ONE_GREY + 1e-3)
         assert f"{np.linalg.norm(z):.2f} from the origin" in page.text("between-text")
-    before = page.picture("end-1")
     page.click("#another-1")
-    assert np.abs(page.picture("end-1") - before).max() > 0.5
+    assert page("return explorer.state.end_images")[1] != other
     page.click("#clear")
     page.drag("pad", (0.5, 0.2), (0.5, 0.8))
     page.click("#use-0")
@@ -414,60 +348,48 @@ def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
 def test_the_network_shows_every_layer_with_its_shape(opened, params):
     page = opened(**SHIPPED)
     page.show_network()
-    shown = page.texts("#network .layer")
+    shown = " ".join(page.texts("#network .layer"))
     x = (page.array("explorer.state.pixels") / np.float32(255)).reshape(1, 1, 28, 28)
-    eps = page.array("explorer.state.eps")[None]
-    layers = {layer.name: (layer, h) for layer, h in layers_of_level_1(params, x, eps)}
-    assert len(layers) == 9
-    for text in shown:
-        name = re.match(r"(x_hat|x|z|[a-z]+\.[a-z]+\d?)(?=the image|z =|sig|conv|lin|tran)", text)[1]
-        if name in layers:
-            layer, h = layers.pop(name)
-            shape = "(" + ", ".join(map(str, layer.output)) + ("," if len(layer.output) == 1 else "") + ")"
-            assert f"output {shape}" in text
-            assert f"min {h.min():.2f}, mean {h.mean():.2f}, max {h.max():.2f}".replace("-", "\u2212") in text
-    assert not layers
+    layers = layers_of_level_1(params, x, page.array("explorer.state.eps")[None])
+    for layer, h in layers:
+        shape = "(" + ", ".join(map(str, layer.output)) + ("," if len(layer.output) == 1 else "") + ")"
+        numbers = f"min {h.min():.2f}, mean {h.mean():.2f}, max {h.max():.2f}".replace("-", "\u2212")
+        assert layer.name in shown and f"output {shape}" in shown and numbers in shown
     drawn = page(
         """const bytes = (c) => c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
         return [...document.querySelectorAll(".maps")].map((canvas) => new Set(bytes(canvas)).size);"""
     )
-    assert min(drawn) >= 3  # more than one colour and the opaque alpha
+    assert len(layers) == 9 and min(drawn) >= 3  # more than one colour and the opaque alpha
 
 
 # --- other models -------------------------------------------------------------------------------------------------
 
 
-def test_the_class_switch_of_a_conditional_model(opened, pages):
-    import torch
-
-    settings = dict(model="cvae", latent_dim=3)
-    page = opened(**settings)
-    _, model, _ = read_run(pages(**settings).parent)
-    builder.round_weights(model, "run")
-    seen = []
+def test_the_class_switch_of_a_conditional_model(opened):
+    page = opened(model="cvae", latent_dim=3)
     for y in (2, 7):
         page.click(f"#class-switch label:has([value='{y}'])")
+        x_logits = page.array(f"explorer.decode(explorer.params, explorer.state.z, {y})").reshape(28, 28)
+        np.testing.assert_allclose(page.picture("decoded"), vae_numpy.sigmoid(x_logits), rtol=0, atol=ONE_GREY)
         assert page("return explorer.state.y") == y
-        with torch.no_grad():
-            z = torch.from_numpy(page.array("explorer.state.z"))[None]
-            wanted = torch.sigmoid(model.decode(z, torch.tensor([y])))
-        np.testing.assert_allclose(page.picture("decoded"), wanted[0, 0].numpy(), rtol=0, atol=ONE_GREY)
-        seen.append(wanted)
-    assert (seen[0] - seen[1]).abs().max() > 1e-3
     before = page.terms()
     page.click("#image-class label:has([value='9'])")
     assert page("return explorer.state.y_image") == 9 and page.terms() != before
     page.click("#path-class label:has([value='5'])")
-    assert page("return explorer.state.y_path") == 5
     page.click("#thumbs button:nth-child(2)")
-    assert page("return explorer.state.y_image") == page("return explorer.run.labels[1]")
+    state = page("return [explorer.state.y_path, explorer.state.y_image, explorer.run.labels[1]]")
+    assert state[0] == 5 and state[1] == state[2]
 
 
-def test_an_autoencoder_has_a_code_and_no_posterior(opened):
-    page = opened(model="ae", latent_dim=2)
-    assert page.hidden("noise") and page.hidden("random-z")
+def test_an_autoencoder_has_a_code_and_no_posterior_and_a_collapsed_model_is_called_so(opened):
+    page = opened(model="ae", latent_dim=1)
+    assert not page.find("#noise").is_displayed() and not page.find("#random-z").is_displayed()
     assert page.texts("#terms dt") == ["recon, nats", "squared error per pixel"]
     np.testing.assert_array_equal(page.array("explorer.state.posterior.z"), page.array("explorer.state.posterior.mu"))
+    assert not page.find("#collapse").is_displayed()
+    page = opened(latent_dim=6, change=collapse, name="collapsed")
+    assert page.find("#collapse").is_displayed() and "has collapsed" in page.text("collapse-text")
+    assert page("return document.querySelectorAll('.slider.inactive').length") == 6 and page.terms()[1] == 0
 
 
 def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
@@ -483,28 +405,17 @@ def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
     z = page.array("explorer.state.z")
     assert z[order[4]] > 1 and np.count_nonzero(np.abs(z) > 0.1) == 1
     page.set(f"z-{order[0]}", 1.5)
-    z = page.array("explorer.state.z")
-    assert z[order[0]] == 1.5
+    z[order[0]] = 1.5
     params = load_weights(PRETRAINED / "digits-z20.safetensors")
     np.testing.assert_allclose(page.picture("decoded"), decoded(params, z), rtol=0, atol=ONE_GREY)
     page.until_painted()
 
 
-def test_a_collapsed_model_is_called_so(opened):
-    page = opened(latent_dim=6, change=collapse, name="collapsed")
-    assert page.find("#collapse").is_displayed() and "has collapsed" in page.text("collapse-text")
-    assert page("return document.querySelectorAll('.slider.inactive').length") == 6
-    assert page.terms()[1] == 0
-    page = opened(**SHIPPED)
-    assert not page.find("#collapse").is_displayed()
-
-
 # --- hostile and odd runs -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
-def test_markup_in_names_is_shown_and_does_not_run(model, opened, digits):
-    page = opened(model=model, latent_dim=2, data=hostile(digits), name=f"hostile {model}", size=PHONE)
+def test_markup_in_names_is_shown_and_does_not_run(opened, digits):
+    page = opened(model="cvae", latent_dim=2, data=hostile(digits), name="hostile", size=PHONE)
     shown = page.texts("#legend button")
     assert set(shown) <= set(HOSTILE) and len(shown) > 5 and HOSTILE[0] in shown
     page.click("#legend button")
@@ -514,38 +425,13 @@ def test_markup_in_names_is_shown_and_does_not_run(model, opened, digits):
     assert page("return document.documentElement.scrollWidth") <= PHONE[0]
 
 
-def test_the_policy_holds_in_the_browser(browser, pages):
-    browser.last_page, page = None, Opened(browser, pages(**SHIPPED))  # what it adds is for no other test
-    page(
-        """const script = document.createElement("script");
-        script.textContent = "window.pwned = 1";
-        document.body.append(script);
-        const image = document.createElement("img");
-        image.setAttribute("onerror", "window.pwned = 2");
-        image.src = "https://example.org/x.png";
-        document.body.append(image);"""
-    )
-    fetched = page.driver.execute_async_script(
-        "const done = arguments[0]; fetch('https://example.org/').then(() => done(true), () => done(false))"
-    )
-    assert fetched is False and page("return window.pwned") is None
-    refused, end = "", time.monotonic() + PATIENCE
-    while refused.count("Content Security Policy") < 3:
-        assert time.monotonic() < end, f"refused only: {refused}"
-        refused += " ".join(page.errors())
-    assert "script-src" in refused and "img-src" in refused
-
-
-MANY = {"1": dict(latent_dim=1), "64": dict(latent_dim=64), "ae 1": dict(model="ae", latent_dim=1)}
-
-
-@pytest.mark.parametrize("settings", MANY.values(), ids=MANY)
-def test_one_and_many_dimensions(settings, opened):
-    page = opened(**settings, size=PHONE)
+@pytest.mark.parametrize("latent_dim", [1, 64])
+def test_one_and_many_dimensions(latent_dim, opened):
+    page = opened(latent_dim=latent_dim, size=PHONE)
     page.until("explorer.space.manifold")
     page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
     assert np.isfinite(page.array("explorer.state.z")).all()
-    page.click("#next-image" if "model" in settings else "#resample")
+    page.click("#resample")
     page.show_network()
     for size in (PHONE, DESKTOP):
         page.look(size)
@@ -555,7 +441,7 @@ def test_one_and_many_dimensions(settings, opened):
 
 def test_a_run_without_labels(opened, digits):
     page = opened(latent_dim=2, data=first(40, digits, labels=False), name="no labels")
-    assert page.hidden("legend")
+    assert not page.find("#legend").is_displayed()
     assert "Nearest test image: no. " in page.text("nearest-text")
     for id in ("next-image", "another-0", "use-1", "random-z"):
         page.click(f"#{id}")
@@ -574,31 +460,27 @@ def test_numbers_that_are_not_finite_are_named(opened):
 
 
 def test_the_plane_and_the_pad_answer_to_keys(opened):
-    from selenium.webdriver.common.keys import Keys
-
     page = opened(**SHIPPED)
     half = page("return explorer.space.half")
     page.click("#origin-z")
     page("document.getElementById('latent-plane').focus()")
-    page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    page.keys(webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_UP)
     np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, 0.02 * half], rtol=1e-6)
-    page.keys(Keys.ARROW_DOWN, held=Keys.SHIFT)
+    page.keys(webdriver.Keys.ARROW_DOWN, held=webdriver.Keys.SHIFT)
     np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, -0.08 * half], rtol=1e-6)
-    page.keys(*[Keys.ARROW_LEFT] * 24, held=Keys.SHIFT)
+    page.keys(*[webdriver.Keys.ARROW_LEFT] * 24, held=webdriver.Keys.SHIFT)
     assert page.array("explorer.state.z")[0] == pytest.approx(-half)  # the edge holds
     page.until("document.getElementById('live').textContent.includes('z = ')")  # said aloud
-    page.keys(Keys.HOME)
+    page.keys(webdriver.Keys.HOME)
     assert not page.array("explorer.state.z").any()
     page.click("#clear")
     page("document.getElementById('pad').focus()")
-    page.keys(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.SPACE)
+    page.keys(webdriver.Keys.ARROW_LEFT, webdriver.Keys.ARROW_UP, webdriver.Keys.SPACE)
     pixels = page.array("explorer.state.pixels").reshape(28, 28)
     assert pixels[13, 13] == 255 and 5 <= np.count_nonzero(pixels) <= 9
 
 
 def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened):
-    from selenium.webdriver.common.keys import Keys
-
     page = opened(**SHIPPED)
     expected = page(
         """const stops = (node) => node.getClientRects().length && !(node.type === "radio" && !node.checked);
@@ -608,7 +490,7 @@ def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened
     page("scrollTo(0, 0); document.querySelector('.skip').focus()")
     reached, hidden = [expected[0]], []
     for _ in expected[1:]:
-        page.keys(Keys.TAB)
+        page.keys(webdriver.Keys.TAB)
         name, shown = page(
             """const node = document.activeElement, look = getComputedStyle(node.closest("label.chip") ?? node);
             const outlined = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) >= 2;
@@ -637,7 +519,7 @@ def test_every_control_and_picture_has_a_name(opened):
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp_path):
+def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
     page = opened(**SHIPPED, size=size, scheme=scheme)
     page("scrollTo(0, 0)")
     page.until_painted()
@@ -656,45 +538,21 @@ def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened, tmp
     assert small == []  # WCAG 2.2: a target of at least 24 pixels
     red = int(re.search(r"\d+", page("return getComputedStyle(document.body).backgroundColor"))[0])
     assert (red > 200) == (scheme == "light")
+    corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
+    page.until(f"({corner} > 200) === {str(scheme == 'light').lower()}")  # what was drawn is drawn again
     ends = "return ['decoded', 'latent-plane'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
     assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
-    picture = tmp_path / "page.png"
-    page.driver.save_screenshot(str(picture))
-    with Image.open(picture) as image:
-        assert image.size == size and len(image.convert("RGB").getcolors(10**6)) > 500
-
-
-def test_a_change_of_the_colour_scheme_redraws(opened):
-    page = opened(**SHIPPED)
-    corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3)"
-    assert page.array(corner).min() > 200
-    page.look(scheme="dark")
-    page.until(f"{corner}.every((value) => value < 60)")
 
 
 def test_switches_of_the_plane(opened):
     page = opened(**SHIPPED)
     page.until_painted()
-    ink = "const c = document.getElementById('latent-plane'); return c.toDataURL()"
-    seen = {page(ink)}
-    switches = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")]
-    for switch in switches:
+    ink = "return document.getElementById('latent-plane').toDataURL()"
+    switches, seen = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")], [page(ink)]
+    for switch in switches * 2:
         page.click(switch)
-        seen.add(page(ink))
-    assert len(seen) == 4
-    for switch in switches:
-        page.click(switch)
-    assert page(ink) in seen  # as before
-    all_classes = page(ink)
-    page.click("#legend button:nth-of-type(4)")
-    assert page("return explorer.state.alone") == 3 and page(ink) != all_classes
-    page.click("#legend button:nth-of-type(4)")
-    assert page("return explorer.state.alone") is None and page(ink) == all_classes
-
-
-def test_the_page_says_which_data_its_numbers_are_on(opened, pages):
-    page = opened(**SHIPPED)
-    data = Page(pages(**SHIPPED).read_text(encoding="utf-8")).data
-    text = page.text("about")
-    assert "2,000 test images" in text and f"recon {data['test']['recon']:.2f}" in text
-    assert data["title"] == "VAE" and page.driver.title.startswith("VAE, Z = 2")
+        seen.append(page(ink))
+    assert len(set(seen[:4])) == 4 and seen[-1] == seen[0]
+    for alone in (3, None):
+        page.click("#legend button:nth-of-type(4)")
+        assert page("return explorer.state.alone") == alone and (page(ink) == seen[0]) is (alone is None)

@@ -20,9 +20,7 @@ import vae_numpy
 from run_folders import finished_run
 from vae_commands import explore_run
 from vae_common import latent_paths
-from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
-from vae_common.run_folder import make_run_folder
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 from vae_common.weights_shown import layer_by_layer
@@ -31,7 +29,7 @@ from vae_training.run_files import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLORER = ROOT / "paper" / "vae_explorer"
-MODEL, SCRIPT = (EXPLORER / "model.js").read_text(encoding="utf-8"), builder.script()
+SCRIPT = builder.script()
 TEMPLATE = (EXPLORER / "template.html").read_text(encoding="utf-8")
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's JavaScript cannot run here")
@@ -49,15 +47,6 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-
-    def params(self) -> dict[str, np.ndarray]:
-        """The embedded weights, read by NumPy."""
-        flat, params, start = np.frombuffer(base64.b64decode(self.data["weights"]), "<f2"), {}, 0
-        for name, shape in self.data["tensors"]:
-            params[name] = flat[start : start + np.prod(shape)].reshape(shape).astype(np.float32)
-            start += int(np.prod(shape))
-        assert start == len(flat)
-        return params
 
     def images(self) -> np.ndarray:
         """The embedded images, uint8 (N, 1, 28, 28), by the definition of the packing, byte by byte."""
@@ -90,16 +79,16 @@ def page_of(small_digits, tmp_path):
     return build
 
 
-def layers_of_level_1(params, x: np.ndarray, eps: np.ndarray) -> list:
-    """Each layer of the spec with its output, as level 1 computes it."""
-    primitives = {"conv": vae_numpy.conv2d, "deconv": vae_numpy.conv_transpose2d, "linear": vae_numpy.linear}
-    return list(layer_by_layer(params, primitives, vae_numpy.reparameterize, x, eps))
-
-
 def first(count: int, digits: ImageSet, labels: bool = True) -> ImageSet:
     """The first so many digits."""
     names = digits.class_names if labels else ()
     return ImageSet("digits", "test", digits.images[:count], digits.labels[:count] if labels else None, names)
+
+
+def layers_of_level_1(params, x: np.ndarray, eps: np.ndarray) -> list:
+    """Each layer of the spec with its output, as level 1 computes it."""
+    primitives = {"conv": vae_numpy.conv2d, "deconv": vae_numpy.conv_transpose2d, "linear": vae_numpy.linear}
+    return list(layer_by_layer(params, primitives, vae_numpy.reparameterize, x, eps))
 
 
 @pytest.fixture(scope="module")
@@ -197,48 +186,21 @@ def test_layer_by_layer_agrees_with_level_1_and_with_forward(shipped_pages, node
 
 
 @needs_node
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (2, 4, 9), (1, 1, 1)])
-@pytest.mark.parametrize("stride, padding, output_padding", [(2, 1, 1), (1, 0, 0), (3, 2, 1), (2, 0, 0), (1, 1, 0)])
-def test_primitives_on_other_shapes(shape, stride, padding, output_padding, node):
-    """Sums of at most 27 terms of size 1: float32 rounding stays below 1e-5."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((1, *shape), dtype=np.float32)
-    conv, transposed = (rng.standard_normal((*pair, 3, 3), dtype=np.float32) for pair in [(4, shape[0]), (shape[0], 4)])
-    bias = rng.standard_normal(4, dtype=np.float32)
-    body = """
-      const [x, conv, transposed, bias] = given.arrays.map(({ shape, values }) => e.array(shape, values));
-      const { stride, padding, output_padding } = given;
-      const results = [e.conv_transpose2d(x, transposed, bias, stride, padding, output_padding)];
-      if (given.fits) results.push(e.conv2d(x, conv, bias, stride, padding));
-      return results.map((y) => [y.shape, Array.from(y)]);"""
-    given = [{"shape": a.shape, "values": a.ravel().tolist()} for a in (x[0], conv, transposed, bias)]
-    fits = min(shape[1:]) + 2 * padding >= 3
-    sizes = dict(stride=stride, padding=padding, output_padding=output_padding)
-    found = node(body, arrays=given, fits=fits, **sizes)
-    expected = [vae_numpy.conv_transpose2d(x, transposed, bias, stride, padding, output_padding)]
-    expected += [vae_numpy.conv2d(x, conv, bias, stride, padding)] if fits else []
-    for (out, values), wanted in zip(found, expected, strict=True):
-        assert tuple(out) == wanted.shape[1:]
-        np.testing.assert_allclose(np.reshape(values, out), wanted[0], rtol=0, atol=1e-5)
-
-
-@needs_node
-def test_conditional_and_autoencoder_agree_with_level_3(page_of, node, small_digits, tmp_path):
+def test_a_conditional_model_agrees_with_level_3(page_of, node, tmp_path):
     import torch
 
     page = page_of(model="cvae", latent_dim=3)
     _, model, _ = read_run(tmp_path / "run")
     builder.round_weights(model, "run")
-    assert page.data["classes"] == 10 and page.data["model"] == "cvae"
     eps = np.random.default_rng(3).standard_normal((10, 3), dtype=np.float32)
     found = node(
         OF_PAGE + """return images.slice(0, 10).map((pixels, y) =>
           e.forward(params, e.image_of(pixels, false), e.array([Z], given.eps[y]), y).map((a) => Array.from(a)));""",
         page=page.data, eps=eps.tolist(),
     )  # fmt: skip
-    x = binarize(page.images()[:10], "none")
+    x = torch.from_numpy(binarize(page.images()[:10], "none"))
     with torch.no_grad():
-        expected = model(torch.from_numpy(x), torch.from_numpy(eps), torch.arange(10))
+        expected = model(x, torch.from_numpy(eps), torch.arange(10))
     for part, wanted in zip(zip(*found, strict=True), expected, strict=True):
         np.testing.assert_allclose(np.reshape(part, wanted.shape), wanted.numpy(), rtol=0, atol=2e-5)
 
@@ -289,16 +251,11 @@ def test_packed_images_come_back(images):
     assert unpack(packed) == images.ravel().tolist()
 
 
-def test_a_blank_image_is_packed_small():
-    assert builder.pack(np.zeros((1, 28, 28), np.uint8)) == bytes([0, 255, 0, 255, 0, 255, 0, 19])
-
-
 @needs_node
 def test_images_and_weights_of_the_page(shipped_pages, node, digits):
     data, count = shipped_pages[2].data, shipped_pages[2].data["image_count"]
     assert node("return e.read_images(given.text, given.count).map((p) => Array.from(p)).slice(0, 40);",
                 text=data["images"], count=count) == digits.images[:40].reshape(40, 784).tolist()  # fmt: skip
-    np.testing.assert_array_equal(shipped_pages[2].images(), digits.images[:count])
     assert data["labels"] == digits.labels[:count].tolist() and data["class_names"] == list(digits.class_names)
 
 
@@ -308,10 +265,10 @@ def test_images_and_weights_of_the_page(shipped_pages, node, digits):
 @pytest.mark.parametrize("latent_dim", [2, 20])
 def test_the_page_holds_the_shipped_weights_and_their_measurement(latent_dim, shipped_pages, digits):
     page = shipped_pages[latent_dim]
-    params, expected = page.params(), load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
-    assert list(params) == list(VAESpec(latent_dim).shapes)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(params[name], value, err_msg=name)
+    expected = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
+    assert page.data["tensors"] == [[name, list(shape)] for name, shape in VAESpec(latent_dim).shapes.items()]
+    flat = np.concatenate([expected[name].ravel() for name, _ in page.data["tensors"]])
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(page.data["weights"]), "<f2"), flat)
     row = rf"`digits-z{latent_dim}.safetensors`.*\| ([\d.]+) \|"
     documented = re.search(row, (PRETRAINED / "README.md").read_text())
     test, count = page.data["test"], page.data["image_count"]
@@ -324,48 +281,28 @@ def test_the_page_holds_the_shipped_weights_and_their_measurement(latent_dim, sh
     assert len(page.data["active"]) == latent_dim and page.bytes < 5_000_000
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
-def test_a_page_of_many_dimensions_stays_under_5_mb(model, digits, page_of):
-    """Images full of ink take most bytes: 784 each."""
+@pytest.mark.parametrize(("latent_dim", "most", "least"), [(64, 5_000_000, 200), (256, 5_050_000, 12)])
+def test_a_page_of_many_dimensions_stays_near_5_mb(latent_dim, most, least, digits, page_of):
+    """Images full of ink take most bytes: 784 each. The largest model goes 1% over, as IMAGES says."""
     noise = np.random.default_rng(0).integers(1, 256, (600, 1, 28, 28), dtype=np.uint8)
-    page = page_of(
-        ImageSet("digits", "test", noise, digits.labels[:600], digits.class_names), model=model, latent_dim=64
-    )
-    assert 4_950_000 < page.bytes < 5_000_000 and page.data["image_count"] >= 200
+    full = ImageSet("digits", "test", noise, digits.labels[:600], digits.class_names)
+    page = page_of(full, latent_dim=latent_dim)
+    assert 4_950_000 < page.bytes < most and page.data["image_count"] >= least
     assert len(page.images()) == page.data["image_count"]
 
 
-def test_the_largest_model_has_its_page_too(page_of):
-    page = page_of(latent_dim=256)
-    assert page.data["image_count"] >= 12 and page.bytes < 5_050_000  # 1% over, as IMAGES says
-
-
-def test_the_same_run_gives_the_same_bytes(small_digits, tmp_path):
-    folder = finished_run(tmp_path / "run", latent_dim=2)
-    assert write_page(folder).text == write_page(folder).text
-    expected = ["config.json", "explorer.html", "metrics.jsonl", "weights.safetensors"]
-    assert sorted(path.name for path in folder.iterdir()) == expected
-
-
 @pytest.mark.parametrize(
-    ("settings", "title"),
+    ("settings", "expected"),
     [
-        (dict(), "VAE"),
-        (
-            dict(beta=4.0, anneal="linear", free_bits=0.5),
-            "beta-VAE, beta = 4, free bits 0.5, linear annealing",
-        ),
-        (dict(capacity=5.0), "beta-VAE, beta = 10, capacity 5"),
-        (dict(importance_samples=5), "IWAE, K = 5"),
-        (dict(mc_samples=3), "VAE, 3 samples"),
-        (dict(model="ae"), "Autoencoder"),
-        (dict(model="cvae"), "Conditional VAE"),
+        (dict(importance_samples=5), dict(title="IWAE, K = 5", classes=0)),
+        (dict(model="ae"), dict(title="Autoencoder", classes=0)),
+        (dict(model="cvae"), dict(title="Conditional VAE", classes=10, model="cvae")),
+        (dict(binarize="dynamic", likelihood="gaussian"), dict(binary=True, likelihood="gaussian")),
     ],
 )
-def test_the_models_that_have_a_page(settings, title, page_of):
+def test_the_page_says_what_model_it_is_of(settings, expected, page_of):
     page = page_of(latent_dim=1, **settings)
-    assert page.data["title"] == title and page.data["latent_dim"] == 1
-    assert page.data["classes"] == (10 if title == "Conditional VAE" else 0)
+    assert {name: page.data[name] for name in expected} == expected and page.data["latent_dim"] == 1
 
 
 def collapse(model) -> None:
@@ -376,16 +313,11 @@ def collapse(model) -> None:
     model.decoder.fc1.weight.data.zero_()
 
 
-def test_a_collapsed_model_is_marked_and_an_autoencoder_is_not(page_of):
-    data = page_of(latent_dim=4, change=collapse).data
-    assert data["active"] == [False] * 4 and data["kl_per_dim"] == [0] * 4 and data["test"]["kl"] == 0
-    page = page_of(latent_dim=4, model="ae", change=collapse, folder="autoencoder")
-    assert page.data["active"] == [True] * 4
-
-
-def test_binarized_and_gaussian_runs_say_so(page_of):
-    data = page_of(latent_dim=2, binarize="dynamic", likelihood="gaussian").data
-    assert data["binary"] is True and data["likelihood"] == "gaussian"
+@pytest.mark.parametrize(("model", "active"), [("vae", False), ("ae", True)])
+def test_a_collapsed_model_is_marked_and_an_autoencoder_is_not(model, active, page_of):
+    data = page_of(model=model, latent_dim=4, change=collapse).data
+    assert data["active"] == [active] * 4
+    assert active or (data["kl_per_dim"] == [0] * 4 and data["test"]["kl"] == 0)
 
 
 # --- safety -------------------------------------------------------------------------------------------------------
@@ -403,16 +335,13 @@ def hostile(digits) -> ImageSet:
 def test_labels_with_markup_stay_data(digits, page_of):
     page = page_of(hostile(digits), latent_dim=2)
     assert page.data["class_names"] == list(HOSTILE) and page.data["dataset"] == "<b>digits</b></script>"
-    plain = page_of(first(60, digits), folder="plain", latent_dim=2)
-    assert page.elements == plain.elements  # no name has become an element, an attribute or another hash
     assert not set(page.json) & set("<>&")
-
-
-def test_a_run_without_labels_or_their_names_has_a_page(digits, page_of):
     nameless = ImageSet("digits", "test", digits.images[:40], digits.labels[:40], ())
-    for k, data in enumerate([first(40, digits, labels=False), nameless]):
-        data = page_of(data, folder=f"run-{k}", latent_dim=2).data
-        assert data["labels"] is None and data["class_names"] == []
+    others = {"plain": first(60, digits), "nameless": nameless, "unlabelled": first(40, digits, labels=False)}
+    for name, data in others.items():
+        other = page_of(data, folder=name, latent_dim=2)
+        assert page.elements == other.elements  # no name has become an element, an attribute or another hash
+        assert name == "plain" or (other.data["labels"] is None and other.data["class_names"] == [])
 
 
 def test_the_policy_allows_this_script_and_this_style_and_nothing_else(shipped_pages):
@@ -443,47 +372,19 @@ def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_
     assert not re.findall("</script|<!--|<script", SCRIPT, re.I)
 
 
-def too_large(model):
-    model.decoder.fc1.weight.data[0, 0] = 1e5
-
-
-def nan_weights(folder: Path) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    params = load_file(folder / "weights.safetensors")
-    params["decoder.fc1.bias"][3] = np.nan
-    metadata = {"format": "conv-vae", "version": "1", "latent_dim": "2"}
-    save_file(params, folder / "weights.safetensors", metadata)
-
-
-def infinite_kl(model):
-    model.encoder.logvar.bias.data.fill_(1000.0)
-
-
-def infinite_codes(model):
-    model.encoder.mu.weight.data.fill_(6e4)
-
-
 @pytest.mark.parametrize(
-    ("settings", "change", "spoil", "reason"),
+    ("settings", "change", "reason"),
     [
-        (dict(model="vqvae"), None, None, "the spec's network only"),
-        (dict(architecture="mlp"), None, None, "the spec's network only"),
-        (dict(), too_large, None, "the range of float16"),
-        (dict(), None, nan_weights, "expected finite numbers in key 'decoder.fc1.bias'"),
-        (dict(), None, lambda run: (run / "weights.safetensors").unlink(), "expected a weights file"),
-        (dict(), None, lambda run: (run / "config.json").unlink(), "name a run folder"),
-        (dict(), infinite_kl, None, "is not finite"),
-        (dict(model="ae"), infinite_codes, None, "finite"),
+        (dict(model="vqvae"), None, "the spec's network only"),
+        (dict(architecture="mlp"), None, "the spec's network only"),
+        (dict(), lambda model: model.decoder.fc1.weight.data.fill_(1e5), "the range of float16"),
+        (dict(), lambda model: model.encoder.logvar.bias.data.fill_(1000.0), "is not finite"),
+        (dict(model="ae"), lambda model: model.encoder.mu.weight.data.fill_(6e4), "finite"),
     ],
-    ids=["vqvae", "mlp", "beyond float16", "nan", "no weights", "no config", "infinite kl", "infinite code"],
+    ids=["vqvae", "mlp", "beyond float16", "infinite kl", "infinite code"],
 )
-def test_what_cannot_be_shown_is_refused_in_one_sentence(
-    settings, change, spoil, reason, small_digits, tmp_path, capsys
-):
+def test_what_cannot_be_shown_is_refused_in_one_sentence(settings, change, reason, small_digits, tmp_path, capsys):
     folder = finished_run(tmp_path / "run", change=change or (lambda model: None), latent_dim=2, **settings)
-    if spoil:
-        spoil(folder)
     capsys.readouterr()
     assert latent_explorer.main([str(folder)]) == 2
     error = capsys.readouterr().err
@@ -496,10 +397,8 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence(
     [
         (["nowhere"], "name a run folder"),
         ([], "either a run folder or --pretrained"),
-        (["nowhere", "--pretrained"], "either a run folder or --pretrained"),
         (["--pretrained", "--latent-dim", "7"], "shipped for 2 and 20"),
         (["nowhere", "--latent-dim", "2"], "a run has its own"),
-        (["--pretrained", "--latent-dim", "0"], "from 1 to 256"),
     ],
 )
 def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, capsys):
@@ -508,31 +407,32 @@ def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, 
     assert reason in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
 
 
-def test_a_run_of_another_level_is_refused(tmp_path, capsys):
-    make_run_folder(RunConfig(out=str(tmp_path / "run")).settled(), "numpy")
-    assert latent_explorer.main([str(tmp_path / "run")]) == 2
-    assert "a run of level 'numpy'" in capsys.readouterr().err
-
-
 def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch, capsys):
     folder, asked = finished_run(tmp_path / "a run", latent_dim=2), []
-    for started in (True, False):
-        monkeypatch.setattr("webbrowser.open", lambda url, started=started: asked.append(url) or started)
-        assert latent_explorer.main([str(folder), "--open"]) == 0
+    monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url))  # None: there is no browser
+    for flags in ([], ["--open"]):
+        assert latent_explorer.main([str(folder), *flags]) == 0
     path = folder / "explorer.html"
-    assert asked == [path.as_uri()] * 2 and str(path) in capsys.readouterr().err
-    assert latent_explorer.main([str(folder)]) == 0 and len(asked) == 2
+    assert asked == [path.as_uri()] and str(path) in capsys.readouterr().err
 
 
 # --- design -------------------------------------------------------------------------------------------------------
 
 
-def colours() -> dict[str, dict[str, str]]:
-    style = re.search("<style>(.*?)</style>", TEMPLATE, re.S)[1]
-    light, dark = re.findall(r":root \{(.*?)\}", style, re.S)
-    schemes = [dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in (light, dark)]
-    assert set(schemes[0]) == set(schemes[1])
-    return dict(zip(("light", "dark"), schemes, strict=True))
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_controls_have_contrast(scheme):
+    """WCAG 2 AA: 4.5 for text, 3 for what is drawn."""
+    roots = re.findall(r":root \{(.*?)\}", re.search("<style>(.*?)</style>", TEMPLATE, re.S)[1], re.S)
+    light, dark = (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in roots)
+    c = {"light": light, "dark": dark}[scheme]
+    assert set(light) == set(dark) and contrast("#000000", "#ffffff") == pytest.approx(21)
+    pairs = [(c[text], c[ground]) for text in ("ink", "muted") for ground in ("paper", "surface", "sunken")]
+    pairs += [(c["accent"], c["paper"]), (c["on-accent"], c["accent"]), (c["warm"], c["warm-surface"])]
+    assert min(contrast(*pair) for pair in pairs) >= 4.5
+    classes = re.findall("#[0-9a-f]{6}", re.search(rf"{scheme}: \[(.*?)\]", SCRIPT)[1])
+    assert len(set(classes)) == 10
+    # a dot is never the only sign of a class: its name stands on the plane and in the list
+    assert min(contrast(colour, c["surface"]) for colour in [*classes, c["handle"], c["accent"]]) >= 2.5
 
 
 def contrast(one: str, other: str) -> float:
@@ -547,33 +447,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_controls_have_contrast(scheme):
-    """WCAG 2 AA: 4.5 for text, 3 for what is drawn."""
-    c = colours()[scheme]
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    pairs = [(c[text], c[ground]) for text in ("ink", "muted") for ground in ("paper", "surface", "sunken")]
-    pairs += [(c["accent"], c["paper"]), (c["on-accent"], c["accent"]), (c["warm"], c["warm-surface"])]
-    assert min(contrast(*pair) for pair in pairs) >= 4.5
-    drawn = re.search(rf"{scheme}: \[(.*?)\]", SCRIPT)[1]
-    classes = re.findall("#[0-9a-f]{6}", drawn)
-    assert len(set(classes)) == 10
-    # a dot is never the only sign of a class: its name stands on the plane and in the list
-    assert min(contrast(colour, c["surface"]) for colour in [*classes, c["handle"], c["accent"]]) >= 2.5
-
-
 def test_the_exercises_that_are_named_exist():
     named = set(re.findall(r"exercises/(\w+\.md)", SCRIPT))
     there = {path.name for path in (ROOT / "exercises").glob("*.md")}
     assert len(named) >= 9 and named <= there, named - there
-
-
-def test_the_sections_and_names_are_those_of_level_1():
-    """The same functions in the same order, so that the two files can be read side by side."""
-    wanted = re.findall(r"^def (\w+)|^# --- (\w+)", (ROOT / "numpy" / "vae_numpy.py").read_text(), re.M)
-    found = re.findall(r"^(?:function|const) (\w+)(?: =|\()|^// --- (\w+)", MODEL, re.M)
-    wanted, found = (["".join(pair) for pair in pairs] for pairs in (wanted, found))
-    shared = [name for name in wanted[: wanted.index("elbo_terms") + 1] if name in found]
-    assert [name for name in found if name in shared] == shared
-    model = wanted[wanted.index("encoder") : wanted.index("elbo_terms") + 1]
-    assert {"conv2d", "conv_transpose2d", "linear", "relu", "sigmoid", *model} <= set(shared)

@@ -1,7 +1,6 @@
 """The pictures of a run: the arrays behind them against oracles, every picture of every model, the GIF."""
 
 import math
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,9 @@ from PIL import Image
 import latent_figures
 import vae_paper
 from conv_vae import ConvVAE
-from test_figures import visible_texts
+from test_figures import check_that_words_stay_on_the_canvas
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, binarize, entropy_floor, load_dataset
+from vae_common.data import ImageSet, entropy_floor
 from vae_common.errors import UsageError
 from vae_common.evaluation import Evaluation
 from vae_common.latent_paths import manifold_grid
@@ -25,7 +24,6 @@ from vae_models.beta_vae import KLWeight
 from vae_models.conditional_vae import ConditionalVAE
 from vae_plots import latent, snapshots, training
 from vae_plots.run import PICTURES, draw_run
-from vae_training import trainer
 
 RNG = np.random.default_rng
 
@@ -85,6 +83,7 @@ EXPECTED = {
     "vqvae": {"reconstructions", "codes", "usage", "samples"},
 }
 OF_TRAINING = {"vae": {"losses", "rate_and_distortion", "schedule"}, "ae": {"losses"}}
+LOSSES = {"vae": "kl)", "ae": "mse)"}
 
 
 def test_which_pictures_a_model_gets():
@@ -92,16 +91,14 @@ def test_which_pictures_a_model_gets():
 
 
 @pytest.mark.parametrize("model", ["vae", "ae"])
-def test_every_picture_draws_and_no_word_leaves_the_canvas(model, drawn, tmp_path, capsys):
+def test_every_picture_draws_and_is_told(model, drawn, tmp_path, capsys):
     config = settings(model, latent_dim=5, anneal="cyclical")
     draw_run(tmp_path, tiny(5, model), history(model), config)
     assert set(drawn) == EXPECTED[model] | OF_TRAINING[model]
-    out = capsys.readouterr().out
-    told = [line for line in out.splitlines() if line.startswith("wrote ")]
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")]
     assert told == [f"wrote {tmp_path / 'figures' / name}.png" for name in drawn]
-    first, second, *_ = drawn
-    assert f"look first at {tmp_path / 'figures' / first}.png and {tmp_path / 'figures' / second}.png" in out
-    words_stay_on_the_canvas(drawn)
+    assert [ax.get_title().split("(")[-1] for ax in drawn["losses"].axes][:2] == ["recon)", LOSSES[model]]
+    check_words(drawn)
 
 
 @pytest.mark.parametrize(
@@ -116,24 +113,19 @@ def test_pictures_of_other_latent_spaces(model, latent_dim, names, drawn, tmp_pa
     chosen = [picture for picture in PICTURES[model] if picture.__name__ in names]
     run_pictures.draw(tmp_path, tiny(latent_dim, model), chosen, seed=0)
     assert set(drawn) == names
-    words_stay_on_the_canvas(drawn)
+    check_words(drawn)
 
 
-def words_stay_on_the_canvas(drawn):
+def check_words(drawn):
     for name, fig in drawn.items():
         assert fig.get_suptitle() and fig.get_supxlabel().rstrip().endswith((".", "?")), name
-        for text in visible_texts(fig):
-            box = text.get_window_extent()
-            assert box.x0 >= 0 and box.y0 >= 0, (name, text.get_text())
-            assert box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, (name, text.get_text())
+        check_that_words_stay_on_the_canvas(fig)
 
 
-def test_a_plane_has_no_projection(monkeypatch, tmp_path):
-    chosen = []
-    monkeypatch.setattr(run_pictures, "draw", lambda folder, measured, pictures, seed: chosen.extend(pictures))
+def test_a_plane_has_no_projection(monkeypatch, drawn, tmp_path):
     monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
     draw_run(tmp_path, tiny(2), [], settings())
-    assert {picture.__name__ for picture in chosen} == EXPECTED["vae"] - {"embedding"}
+    assert set(drawn) == EXPECTED["vae"] - {"embedding"}
 
 
 def test_few_images_of_one_class_draw_too():
@@ -148,7 +140,7 @@ def test_few_images_of_one_class_draw_too():
 
 def test_traversals_walk_the_quantiles_of_sampled_z_and_are_ordered_by_kl():
     measured = tiny(3)
-    fig = run_pictures.traversals(measured, RNG(0))
+    run_pictures.traversals(measured, RNG(0))
     (z,) = measured.decode.asked[-1]
     z = z.reshape(3, len(run_pictures.QUANTILES), 3)
     kl = 0.5 * (measured.mu**2 + np.exp(measured.logvar) - 1 - measured.logvar).mean(axis=0)
@@ -159,15 +151,12 @@ def test_traversals_walk_the_quantiles_of_sampled_z_and_are_ordered_by_kl():
         np.testing.assert_allclose(row[:, dim], expected, rtol=1e-5)
         others = [other for other in range(3) if other != dim]
         assert (row[:, others] == measured.mu[0, others]).all()
-    labels = [label.get_text() for label in fig.axes[0].get_xticklabels()]
-    assert labels == ["1%", "5%", "10%", "20%", "35%", "50%", "65%", "80%", "90%", "95%", "99%"]
-    assert "quantile" in fig.axes[0].get_xlabel()
 
 
 def test_ellipses_have_the_posterior_means_and_deviations():
     measured = tiny(2)
-    ellipses = [patch for patch in run_pictures.latent(measured, RNG(0)).axes[0].patches if hasattr(patch, "angle")]
-    ellipses = [patch for patch in ellipses if type(patch).__name__ == "Ellipse"]
+    patches = run_pictures.latent(measured, RNG(0)).axes[0].patches
+    ellipses = [patch for patch in patches if type(patch).__name__ == "Ellipse"]
     assert len(ellipses) == 6
     for i, patch in enumerate(ellipses):
         assert patch.center == pytest.approx(measured.mu[i])
@@ -197,14 +186,6 @@ def test_arithmetic_adds_the_difference_of_the_means():
     np.testing.assert_allclose(z[1] - z[0], (z[-1] - z[0]) / 5, rtol=1e-4, atol=1e-6)
 
 
-def test_ranks_are_the_cheapest_the_median_and_the_dearest():
-    cost = RNG(3).permutation(101) + 0.5
-    assert cost[latent.ranks(cost)].tolist() == [
-        *(k + 0.5 for k in range(10)), *(k + 0.5 for k in range(45, 55)), *(k + 0.5 for k in range(91, 101))
-    ]  # fmt: skip
-    assert cost[latent.ranks(cost[:7])].tolist() == sorted(cost[:7])
-
-
 @pytest.mark.parametrize("model", ["vae", "ae"])
 def test_reconstructions_are_sorted_by_what_the_model_minimises(model):
     measured = tiny(2, model)
@@ -227,9 +208,9 @@ def test_the_aggregate_posterior_is_a_density_beside_the_prior():
         (steps,), (prior,) = ax.patches, ax.lines
         heights, edges, _ = steps.get_data()
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)
-        dim = int(ax.get_title()[2])
-        seen = sampled[np.abs(sampled[:, dim]) <= edges[-1], dim]
-        assert len(seen) >= 0.995 * len(sampled)
+        z = sampled[:, int(ax.get_title()[2])]
+        seen = z[np.abs(z) <= edges[-1]]
+        assert len(seen) >= 0.995 * len(z)
         assert (heights * np.diff(edges))[:40].sum() == pytest.approx((seen < edges[40]).mean())
         x, density = prior.get_data()
         np.testing.assert_allclose(density, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi))
@@ -261,37 +242,28 @@ def test_a_row_of_styles_keeps_z_and_changes_the_label():
     assert (others == np.repeat(own, 10, axis=0)).all() and (own == measured.mu[:10]).all()
 
 
-def test_samples_of_a_conditional_model_have_a_label_each():
-    measured = tiny(3, "cvae")
-    run_pictures.samples(measured, RNG(0))
-    assert len(set(measured.decode.asked[-1][1].tolist())) > 5
-
-
 # --- pictures of the training -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("anneal", ["linear", "sigmoid", "cyclical"])
-def test_the_schedule_is_that_of_training(anneal):
-    name, at, values = training.schedule_of(settings(anneal=anneal, beta=2.0))
-    weight = KLWeight(2.0, anneal, ramp=0.5 * 250)  # 250 steps an epoch: the 1,000 moments are the 1,000 steps
-    assert name == "beta" and np.allclose(at * 250, np.arange(1000))
-    np.testing.assert_allclose(values, [weight.beta_at(step) for step in range(1000)], atol=1e-12)
-    fig = charts.schedule(at, values, name, history(), "t")
-    assert np.array_equal(fig.axes[0].lines[0].get_xydata(), np.stack([at, values], axis=1))
-    assert fig.axes[1].lines[0].get_ydata().tolist() == [row_of_test(epoch)["kl"] for epoch in (1, 2, 3, 4)]
-
-
-def test_the_capacity_is_drawn_over_the_kl():
-    name, at, values = training.schedule_of(settings(capacity=25.0, beta=10.0, anneal_epochs=2))
-    weight = KLWeight(10.0, capacity=25.0, ramp=500)
-    assert name == "C"
-    np.testing.assert_allclose(values, [weight.capacity_at(step) for step in range(1000)], atol=1e-12)
-    (ax,) = charts.schedule(at, values, name, history(), "t").axes
-    assert [line.get_label() for line in ax.lines] == ["C", "kl, test"]
-
-
-def row_of_test(epoch: int) -> dict:
-    return next(row for row in history() if row["split"] == "test" and row["epoch"] == epoch)
+@pytest.mark.parametrize(
+    ("changed", "name", "scheduled"),
+    [
+        *(
+            (dict(anneal=shape, beta=2.0), "beta", KLWeight(2.0, shape, ramp=0.5 * 250).beta_at)
+            for shape in ("linear", "sigmoid", "cyclical")
+        ),
+        (dict(capacity=25.0, beta=10.0, anneal_epochs=2), "C", KLWeight(10.0, capacity=25.0, ramp=500).capacity_at),
+    ],
+)
+def test_the_schedule_is_that_of_training(changed, name, scheduled):
+    found, at, values = training.schedule_of(settings(**changed))
+    assert found == name and np.allclose(at * 250, np.arange(1000))  # 250 steps an epoch
+    np.testing.assert_allclose(values, [scheduled(step) for step in range(1000)], atol=1e-12)
+    axes = charts.schedule(at, values, name, history(), "t").axes
+    assert np.array_equal(axes[0].lines[0].get_xydata(), np.stack([at, values], axis=1))
+    kl = {row["epoch"]: row["kl"] for row in history() if row["split"] == "test"}
+    assert axes[-1].lines[-1].get_ydata().tolist() == [kl[epoch] for epoch in (1, 2, 3, 4)]
+    assert len(axes) == (2 if name == "beta" else 1)  # C is a KL and shares its axis
 
 
 def test_rate_and_distortion_are_those_of_the_rows():
@@ -303,41 +275,16 @@ def test_rate_and_distortion_are_those_of_the_rows():
         assert line.get_slope() == -1
 
 
-def test_losses_of_an_autoencoder_have_no_kl(drawn, tmp_path):
-    training.draw_training(tmp_path, tiny(2, "ae"), history("ae"), settings("ae"))
-    assert [ax.get_title().split("(")[-1] for ax in drawn["losses"].axes] == ["recon)", "mse)"]
-    assert set(drawn) == {"losses"}
-
-
 @pytest.mark.parametrize(("changed", "lines"), [({}, 3), ({"binarize": "dynamic"}, 2), ({"likelihood": "gaussian"}, 2)])
 def test_the_entropy_of_the_data_is_drawn_where_grey_pixels_are_bernoulli_targets(changed, lines, drawn, tmp_path):
     measured = replace(tiny(2), **changed)
     training.draw_training(tmp_path, measured, history(), settings(**changed))
-    recon = drawn["losses"].axes[0]
-    assert len(recon.lines) == lines
-    if lines == 3:
-        assert recon.lines[-1].get_ydata() == pytest.approx(2 * [entropy_floor(measured.x)])
-
-
-def test_the_entropy_floor_is_the_cross_entropy_of_a_copy():
-    x = RNG(0).random((5, 1, 28, 28))
-    copy = torch.nn.functional.binary_cross_entropy(torch.from_numpy(x), torch.from_numpy(x), reduction="sum") / 5
-    assert entropy_floor(x) == pytest.approx(copy.item(), rel=1e-12)
-    assert entropy_floor(np.full((3, 1, 28, 28), 0.5, np.float32)) == pytest.approx(784 * math.log(2), rel=1e-12)
-    assert entropy_floor((x > 0.5).astype(np.float32)) == 0
-
-
-@pytest.mark.slow
-def test_the_entropy_floor_of_mnist(mnist_dir):
-    images = load_dataset("mnist", "test", mnist_dir).images
-    assert entropy_floor(binarize(images, "none")) == pytest.approx(45.53, abs=0.005)
+    found = drawn["losses"].axes[0].lines
+    assert len(found) == lines
+    assert lines == 2 or found[-1].get_ydata() == pytest.approx(2 * [entropy_floor(measured.x)])
 
 
 # --- the learning of the manifold ---------------------------------------------------------------------------------
-
-
-def planes(count: int) -> np.ndarray:
-    return RNG(0).integers(0, 256, (count, 225, 1, 28, 28), dtype=np.uint8)
 
 
 def test_a_snapshot_is_the_decoded_plane_and_an_epoch_is_kept_once(tmp_path):
@@ -378,7 +325,7 @@ def test_the_gif_has_a_frame_for_each_snapshot_up_to_forty(epochs, frames, tmp_p
 
 
 def test_a_frame_holds_the_plane_row_by_row():
-    plane = planes(1)[0]
+    plane = RNG(0).integers(0, 256, (225, 1, 28, 28), dtype=np.uint8)
     pixels = np.asarray(snapshots.frame(plane, "epoch 3"))
     assert pixels.shape == (26 + 420, 420) and pixels[:26].min() < 100  # the words
     for number in (0, 14, 15, 224):
@@ -387,39 +334,17 @@ def test_a_frame_holds_the_plane_row_by_row():
         assert np.abs(tile - plane[number, 0].astype(int)).max() <= 16
 
 
-def test_damaged_snapshots_are_told_in_one_line(tmp_path):
-    (tmp_path / "snapshots.npz").write_bytes(b"PK no zip")
-    with pytest.raises(UsageError, match=r"snapshots.npz: expected the snapshots of a run, found a damaged file"):
-        snapshots.animate(tmp_path, epochs=4)
-
-
-def test_a_resumed_run_has_the_snapshots_of_an_uninterrupted_one(small_digits, monkeypatch, tmp_path, capsys):
+def test_the_snapshots_of_a_run_are_animated(small_digits, monkeypatch, tmp_path, capsys):
     for command in ("train_run", "draw_again"):
         monkeypatch.setattr(f"vae_commands.{command}.draw_run", lambda *args: None)
-    whole, broken, original = tmp_path / "whole", tmp_path / "broken", trainer.train_step
-    flags = ["--epochs", "3", "--batch-size", "75", "--latent-dim", "2"]
-
-    def train_step(state, *args):
-        values = original(state, *args)
-        if state.step == 3:
-            signal.raise_signal(signal.SIGINT)
-        return values
-
-    assert vae_paper.main([*flags, "--out", str(whole)]) == 0
-    assert f"wrote {whole / 'snapshots.npz'}\n" in capsys.readouterr().out
-    with monkeypatch.context() as patched:
-        patched.setattr(trainer, "train_step", train_step)
-        assert vae_paper.main([*flags, "--out", str(broken)]) == 130
-    assert len(snapshots.read_snapshots(broken, epochs=3)) == 2
-    assert vae_paper.main(["--resume", str(broken)]) == 0
-    kept = [snapshots.read_snapshots(folder, epochs=3) for folder in (whole, broken)]
-    assert len(kept[0]) == 4 and np.array_equal(*kept)
-
-    capsys.readouterr()
-    assert latent_figures.main([str(whole), "--animate"]) == 0
-    assert capsys.readouterr().out == f"wrote {whole / 'figures' / 'manifold.gif'}\n"
-    (broken / "snapshots.npz").unlink()
-    for run in (broken, tmp_path / "nothing"):
-        assert latent_figures.main([str(run), "--animate"]) == 2
+    run = tmp_path / "run"
+    assert vae_paper.main(["--epochs", "2", "--batch-size", "75", "--latent-dim", "2", "--out", str(run)]) == 0
+    assert f"wrote {run / 'snapshots.npz'}\n" in capsys.readouterr().out
+    assert len(snapshots.read_snapshots(run, epochs=2)) == 3
+    assert latent_figures.main([str(run), "--animate"]) == 0
+    assert capsys.readouterr().out == f"wrote {run / 'figures' / 'manifold.gif'}\n"
+    (run / "snapshots.npz").unlink()
+    for folder in (run, tmp_path / "nothing"):
+        assert latent_figures.main([str(folder), "--animate"]) == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and str(run) in error
+        assert error.count("\n") == 1 and str(folder) in error
