@@ -48,9 +48,6 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x, torch.tensor([0, 1, 2, 1, 0]), torch.from_numpy(rng.standard_normal((5, Z)))
 
 
-# --- where the label goes -----------------------------------------------------------------------------------------
-
-
 def test_without_a_label_the_bound_is_the_plain_vaes(pair, batch):
     """The label's inputs are 0, so only the order of summation differs."""
     x, y, eps = batch
@@ -90,9 +87,6 @@ def test_the_number_of_classes_is_the_datas():
     model = build_model(RunConfig(model="cvae", dataset="sprites").settled())
     assert model.encoder.conv1.weight.shape == (32, 1 + 3, 3, 3)
     assert log_p_given_each_label(model, torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 20)).shape == (2, 3)
-
-
-# --- what the label is worth --------------------------------------------------------------------------------------
 
 
 def test_log_p_given_each_label_matches_quadrature():

@@ -58,9 +58,6 @@ def cosine(one, other):
     return (one @ other / (one.norm() * other.norm())).item()
 
 
-# --- the translation -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("number", range(16))
 def test_translated_losses_have_the_same_gradient_direction(number, batch):
     """Every combination of reductions, the likelihoods in turn. 1e-12: float64 with sums of 784 in other orders."""
@@ -84,9 +81,6 @@ def test_another_beta_turns_the_gradient(batch):
     for factor in (0.9, 1.1):
         beta = factor * effective_beta(theirs, PIXELS, Z)
         assert cosine(gradient(our_loss(model, x, y, eps, beta, "bernoulli"), model), other) < 1 - 1e-7
-
-
-# --- known values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -133,9 +127,6 @@ def test_a_convention_that_makes_no_sense_is_refused(settings, words):
 def test_sizes_are_positive():
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         effective_beta(LossConvention(), batch_size=-1)
-
-
-# --- command line --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
