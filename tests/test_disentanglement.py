@@ -197,12 +197,6 @@ def test_a_dimension_that_hardly_varies_is_left_out(trials):
         assert dis.factor_vae_score(groups, dis.fixed_factors(VOTES, F), std) == expected
 
 
-def test_one_sidedness_of_known_rows():
-    """Non-square, so that a transpose does not fit: 1 - H / ln 3."""
-    rows = np.array([[0, 2.0, 0], [1, 1, 1], [5, 5, 0], [0, 0, 0]])
-    assert dis.one_sidedness(rows) == pytest.approx([1, 0, 1 - math.log(2) / math.log(3), 0], abs=1e-12)
-
-
 def centre_and_ink(x):
     """What an encoder of three dimensions might learn."""
     x, pixel = x[:, 0].astype(np.float64), np.arange(28.0)

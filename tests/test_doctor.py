@@ -62,9 +62,6 @@ def failed(findings):
     return [finding.name for finding in findings if finding.status == "failed"]
 
 
-# --- correct models ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("latent_dim", [2, 20])
 def test_the_shipped_models_pass_every_invariant(latent_dim, x):
     weights = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
@@ -413,11 +410,6 @@ def written(tmp_path, text):
     return path
 
 
-def test_level_1_passes_as_a_users_own_file(tmp_path, x, few_draws):
-    findings = examine(subject_of_module(written(tmp_path, NUMPY_MODULE)), x[:50])
-    assert {finding.status for finding in findings} == {"ok"}
-
-
 def test_a_torch_file_with_means_over_the_batch(tmp_path, x, few_draws):
     findings = examine(subject_of_module(written(tmp_path, TORCH_MODULE)), x)
     found = {finding.name: finding.status for finding in findings}
@@ -466,9 +458,6 @@ def test_a_model_without_a_gaussian_posterior_is_refused():
     for model in (Autoencoder(VAESpec(3)), VQVAE(), nn.Linear(2, 2)):
         with pytest.raises(UsageError, match="models with a posterior"):
             subject_of_model(model)
-
-
-# --- the command ---------------------------------------------------------------------------------------------------
 
 
 def test_the_command_examines_a_file(tmp_path, capsys, few_draws):

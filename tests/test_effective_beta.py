@@ -54,13 +54,9 @@ def our_loss(model, x, y, eps, beta, likelihood):
     return model.objective(x, y, eps, step=0)["loss"]
 
 
-def cosine(one, other):
-    return (one @ other / (one.norm() * other.norm())).item()
-
-
 @pytest.mark.parametrize("number", range(16))
 def test_translated_losses_have_the_same_gradient_direction(number, batch):
-    """Every combination of reductions, the likelihoods in turn. 1e-12: float64 with sums of 784 in other orders."""
+    """Every combination of reductions, the likelihoods in turn. 1e-11: float64 with sums of 784 in other orders."""
     model, x, y, eps = batch
     reductions = list(product(("sum", "mean"), repeat=4))[number]
     likelihood, variance = LIKELIHOODS[(number + number // 4) % 4]
@@ -69,18 +65,7 @@ def test_translated_losses_have_the_same_gradient_direction(number, batch):
     scale = loss_scale(theirs, PIXELS, B)
     ours = gradient(our_loss(model, x, y, eps, effective_beta(theirs, PIXELS, Z, B), likelihood), model)
     other = gradient(their_loss(theirs, model, x, eps), model)
-    assert cosine(ours, other) == pytest.approx(1, abs=1e-12)
     assert (other - scale * ours).abs().max() <= 1e-11 * other.abs().max()
-
-
-def test_another_beta_turns_the_gradient(batch):
-    """A beta 10% off turns the gradient by five orders of magnitude more than the rounding that is allowed above."""
-    model, x, y, eps = batch
-    theirs = LossConvention("mean", kl_weight=0.01)
-    other = gradient(their_loss(theirs, model, x, eps), model)
-    for factor in (0.9, 1.1):
-        beta = factor * effective_beta(theirs, PIXELS, Z)
-        assert cosine(gradient(our_loss(model, x, y, eps, beta, "bernoulli"), model), other) < 1 - 1e-7
 
 
 @pytest.mark.parametrize(
