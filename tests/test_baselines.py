@@ -97,9 +97,7 @@ def tiles(figure) -> np.ndarray:
     return picture.reshape(len(picture) // 30, 30, -1, 30).swapaxes(1, 2)[:, :, :28, :28]
 
 
-@pytest.mark.parametrize(
-    "count, given", [(1, ["..", "x."]), (2, ["x.", "x."]), (3, ["xx", "x."])], ids=["one", "two", "three"]
-)
+@pytest.mark.parametrize(("count", "given"), [(1, ["..", "x."]), (2, ["x.", "x."]), (3, ["xx", "x."])])
 def test_which_quadrants_are_given(count, given, image):
     corners = np.array([[mark == "x" for mark in row] for row in given])
     pixels = np.kron(corners, np.ones((14, 14))) == 1

@@ -166,9 +166,7 @@ def test_a_run_reports_what_the_label_is_worth(digits, tmp_path, monkeypatch, ca
     report = label_worth(model, data, "none", seed=0)
     assert {name: evaluation[name] for name in report} == pytest.approx(report)
     assert (report["label_images"], report["label_samples"]) == (20, 10)
-    printed = capsys.readouterr().out
-    assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in printed
-    assert "what the label is worth: 20 test images, bounds L_10, nats per image" in printed
+    assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -102,12 +102,6 @@ def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, seed
     assert ("look at the training first" in report.report(findings)) == bool(failed(findings))
 
 
-def test_binary_pixels_pass(subject, x, few_draws):
-    findings = examine(subject, (x >= 0.5).astype(np.float32))
-    assert failed(findings) == []
-    assert "can go below 0.00" in next(finding.sentence for finding in findings if finding.name == "entropy-floor")
-
-
 def test_the_model_is_left_as_it_was(x, few_draws):
     """Batch norm in the encoder moves its running means in train mode."""
     normed = ConvVAE(VAESpec(3)).train()
@@ -117,9 +111,6 @@ def test_the_model_is_left_as_it_was(x, few_draws):
     assert findings["train-eval"].status == "ok" and "batch norm" in findings["train-eval"].sentence
     assert normed.training
     assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
-
-
-# --- broken models: what must fail first, and words of the sentence that name the mistake ---------------------------
 
 
 def nan_weight(subject):
@@ -176,10 +167,6 @@ def log_sigma_in_exp(mu, logvar):
     return -0.5 * (1 + logvar - mu**2 - (2 * logvar).exp()).sum(1)
 
 
-def another_function(mu, logvar):
-    return 8 + 0.5 * (mu.abs() + logvar.exp() - 1 - logvar).sum(1)
-
-
 def weight_per_dimension(subject):
     """The log-weight -ln N of each image, meant for the mixture, comes in once for each latent dimension."""
 
@@ -199,11 +186,7 @@ BROKEN = {
     "NaN in a weight": (nan_weight, "finite-weights", "decoder.fc1.weight"),
     "logvar overflows": (encoded(lambda mu, logvar: (mu, logvar + 3000)), "finite-weights", "numbers of z"),
     "dropout left on": (decoded(lambda decode, z: decode(F.dropout(z, 0.1))), "train-eval", "dropout"),
-    "noise drawn in encode": (
-        encoded(lambda mu, logvar: (mu + 0.01 * torch.randn_like(mu), logvar)),
-        "train-eval",
-        "noise drawn inside",
-    ),
+    "noise in encode": (encoded(lambda mu, lv: (mu + torch.randn_like(mu), lv)), "train-eval", "noise drawn inside"),
     "KL weighed in train mode only": (weight_in_train_mode, "train-eval", "self.training"),
     "summed over the batch": (with_terms(lambda r, k: (r.sum(), k.sum())), "batch-size", f"{N} times the mean"),
     "only the KL is summed": (with_terms(lambda r, k: (r.mean(), k.sum())), "batch-size", f"kl of {N} images"),
@@ -220,7 +203,6 @@ BROKEN = {
     "kld_weight": (with_terms(lambda r, k: (r, 2.5e-4 * k)), "kl-monte-carlo", "0.00025 times the KL of every image"),
     "logvar read as log sigma": (with_kl(log_sigma), "kl-monte-carlo", "log of sigma"),
     "the same in exp alone": (with_kl(log_sigma_in_exp), "kl-monte-carlo", "in one place only"),
-    "another function": (with_kl(another_function), "kl-monte-carlo", "compare it with"),
     "recon averaged over pixels": (with_terms(lambda r, k: (r / 784, k)), "entropy-floor", "a mean over the pixels"),
     "recon with the wrong sign": (with_terms(lambda r, k: (-r, k)), "entropy-floor", "the sign"),
     "recon times 2": (with_terms(lambda r, k: (2 * r, k)), "recon-sum", "a weight"),
@@ -241,11 +223,7 @@ BROKEN = {
         "encoder-uses-x",
         "the same to every image",
     ),
-    "collapsed posterior": (
-        encoded(lambda mu, logvar: (0.01 * mu, 0.01 * logvar)),
-        "encoder-uses-x",
-        "posterior collapse",
-    ),
+    "collapsed posterior": (encoded(lambda mu, lv: (mu / 100, lv / 100)), "encoder-uses-x", "posterior collapse"),
     "decoder is given nothing": (decoded(lambda decode, z: decode(0 * z)), "decoder-uses-z", "ignores z"),
     "a log-weight per dimension": (weight_per_dimension, "index-information", "once per latent"),
     "more than which image it is": (
@@ -291,8 +269,10 @@ def test_nothing_else_is_accused(defect, subject, x, few_draws):
 
 
 def test_recon_is_compared_with_the_likelihood_where_its_floor_is_0(subject, x, few_draws):
-    broken = with_terms(lambda r, k: (r / 784, k))(subject)
-    name, sentence = first_to_fail(broken, (x >= 0.5).astype(np.float32))
+    binary = (x >= 0.5).astype(np.float32)
+    findings = {finding.name: finding for finding in examine(subject, binary)}
+    assert failed(findings.values()) == [] and "can go below 0.00" in findings["entropy-floor"].sentence
+    name, sentence = first_to_fail(with_terms(lambda r, k: (r / 784, k))(subject), binary)
     assert name == "recon-sum" and "a mean over the pixels" in sentence
     gaussian = subject_of_model(with_weights(ConvVAE(VAESpec(3), "gaussian"), VAESpec(3).init_params(0)))
     name, sentence = first_to_fail(with_terms(lambda r, k: (r / 2, k))(gaussian), x)
@@ -303,9 +283,6 @@ def test_a_mistake_of_the_sampler_shows_where_std_is_about_one(x, few_draws):
     """Untrained, exp(logvar) and exp(logvar / 2) are nearly the same; the doctor brings its own mu and logvar."""
     subject = subject_of_model(ConvVAE(VAESpec(3)))
     assert first_to_fail(BROKEN["std = exp(logvar)"][0](subject), x)[0] == "sampling"
-
-
-# --- a model whose every quantity is known -------------------------------------------------------------------------
 
 
 def linear_gaussian(latent_dim, s2=0.5):
@@ -336,19 +313,14 @@ def linear_gaussian(latent_dim, s2=0.5):
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_quadrature_and_bounds_of_a_model_whose_likelihood_is_known(latent_dim, x):
-    """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32."""
+    """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32. Where weights are
+    not divided by K, L_K is ln K nats too large: the order of the bounds hides it, log p(x) does not."""
     subject, log_p = linear_gaussian(latent_dim)
     exam = Exam.of(subject, x, None, np.random.default_rng(0))
     np.testing.assert_allclose(invariants.log_evidence(exam, 10), log_p(x[:10]), atol=1e-3)
     findings = examine(subject, x)
     assert set(failed(findings)) <= {"encoder-uses-x", "decoder-uses-z"}  # a W that was not learned
     assert findings[-1].status == "ok" and "by quadrature" in findings[-1].sentence
-
-
-@pytest.mark.parametrize("latent_dim", [1, 2])
-def test_weights_not_divided_by_k_exceed_the_likelihood(latent_dim, x, few_draws):
-    """L_10 is ln 10 = 2.3 nats too large: the order of the bounds hides it, log p(x) does not."""
-    subject, _ = linear_gaussian(latent_dim)
     finding = examine(replace(subject, importance_bound=lambda log_w: np.logaddexp.reduce(log_w, axis=1)), x)[-1]
     assert finding.name == "bound-order" and finding.status == "failed"
     assert "above log p(x)" in finding.sentence and "not divided by K" in finding.sentence

@@ -93,6 +93,8 @@ def test_a_mixed_batch_reduction_changes_beta_in_the_last_batch():
     assert not LossConvention("sum", "sum", "sum", "sum").depends_on_batch_size
     with pytest.raises(ValueError, match="the scale depends on the batch size"):
         loss_scale(LossConvention("sum", "sum", "sum", "sum"))
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        effective_beta(mixed, batch_size=-1)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +109,6 @@ def test_a_mixed_batch_reduction_changes_beta_in_the_last_batch():
 def test_a_convention_that_makes_no_sense_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         LossConvention(**settings)
-
-
-def test_sizes_are_positive():
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        effective_beta(LossConvention(), batch_size=-1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from torch.distributions import MultivariateNormal
 
 from conv_vae import ConvVAE
 from vae_common.spec import VAESpec
-from vae_models.autoencoder import Autoencoder
 from vae_models.beta_vae import BetaVAE, KLWeight
 from vae_models.iwae import IWAE, ManySampleVAE, importance_bound, sample_terms
 from vae_models.linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
@@ -86,13 +85,6 @@ def test_neutral_settings_give_the_plain_vae(name, digits):
     loss.backward()
     for one, other in zip(plain.parameters(), variant.parameters(), strict=True):
         assert (one.grad - other.grad).abs().max() <= 1e-11 * one.grad.abs().max()
-
-
-def test_autoencoder_is_the_decoder_at_mu(digits):
-    plain, ae = with_same_weights(ConvVAE(SPEC), Autoencoder(SPEC))
-    x, y, eps = a_batch(digits)
-    expected = plain.elbo_terms(x, plain(x, torch.zeros_like(eps))[0], *plain.encode(x))[0].mean()
-    assert ae.objective(x, y, eps[:, :0], 0)["loss"].item() == expected.item()
 
 
 def test_free_bits_holds_the_floor_against_the_minibatch_mean(digits):

@@ -64,9 +64,6 @@ def test_float32_posteriors_as_narrow_as_a_training_makes_them():
     np.testing.assert_allclose(log_densities(z, np.arange(20), mu, logvar)[0], plain, atol=rate_parts.ROUNDING)
 
 
-# --- the parts of the rate, where they are known -------------------------------------------------------------------
-
-
 def assert_close(estimate, exact):
     assert abs(estimate.value - exact) <= FOUR * estimate.error + 1e-6, (estimate, exact)
     assert estimate.error < 0.05  # else the comparison says nothing
@@ -125,9 +122,6 @@ def test_bounds_hold_for_any_posteriors(mu, logvar):
     assert parts.information.value + parts.aggregate_kl.value == pytest.approx(parts.rate, rel=1e-12, abs=1e-12)
 
 
-# --- what is impossible is not reported ----------------------------------------------------------------------------
-
-
 def weight_per_dimension(z, index, mu, logvar):
     """log q(z) with the 1/N of the mixture in every dimension: it makes 3 ln N too much of I."""
     own, mixture = log_densities(z, index, mu, logvar)
@@ -163,9 +157,6 @@ def test_an_estimate_that_cannot_be_is_refused(wrong, codes, name, monkeypatch):
     with pytest.raises(EstimateError, match="which cannot be") as error:
         decompose(*codes, 400, rng())
     assert str(error.value).startswith(name) and len(str(error.value).splitlines()) == 1
-
-
-# --- the ends of the plane -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["none", "threshold"])
@@ -217,19 +208,6 @@ def test_the_frontier_of_the_linear_beta_vae_has_slope_minus_beta(beta):
     (R0, error0, _), (R1, error1, _) = (linear_rate_distortion(eigenvalues, 3, s2, beta * f) for f in (1 - h, 1 + h))
     assert R1 < R0
     assert (error1 - error0) / (2 * s2) / (R1 - R0) == pytest.approx(-beta, rel=10 * h**2)
-
-
-def test_the_information_of_the_linear_beta_vae_is_its_rate():
-    """At the optimum q(z) is the prior, in dimensions that are used and in those that are not: so I = R."""
-    eigenvalues, theta = np.array([5, 2.5, 1.2]), 1.5
-    used = eigenvalues > theta
-    std2 = np.where(used, theta / eigenvalues, 1.0)
-    mu = rng().normal(size=(4000, 3)) * np.sqrt(1 - std2)
-    parts = decompose(mu, np.log(np.broadcast_to(std2, mu.shape)), 4000, rng(1))
-    rate, _, active = linear_rate_distortion(eigenvalues, 3, theta, 1.0)
-    assert used.sum() == active == 2
-    assert parts.information.value == pytest.approx(rate, abs=FOUR * parts.information.error + 0.01)
-    assert parts.information.error < 0.02
 
 
 def entry(beta, rate, distortion, information) -> dict:
@@ -328,24 +306,28 @@ def test_a_sweep_interrupted_and_resumed_equals_an_uninterrupted_one(
             np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_a_warm_start_begins_with_the_weights_of_the_beta_before(swept):
+def test_a_model_of_a_sweep_is_a_run_of_its_own_that_began_with_the_weights_of_the_beta_before(
+    swept, small_digits, no_pictures, tmp_path
+):
+    """The other commands read it, and find the numbers that the sweep found."""
     folder, starts = swept
-    assert len(starts) == 3
     for start, before in zip(starts[1:], ("0.5", "1"), strict=True):
         np.testing.assert_array_equal(start, weights_of(folder / f"beta-{before}")["encoder.mu.bias"])
-
-
-def test_a_model_of_a_sweep_is_a_run_of_its_own(swept, small_digits, no_pictures, tmp_path):
-    """The other commands read it, and find the numbers that the sweep found."""
-    run = shutil.copytree(swept[0] / "beta-4", tmp_path / "run")
-    [model] = [one for one in json.loads((swept[0] / "results.json").read_text())["models"] if one["beta"] == 4]
+    run = shutil.copytree(folder / "beta-4", tmp_path / "run")
+    [model] = [one for one in json.loads((folder / "results.json").read_text())["models"] if one["beta"] == 4]
     assert evaluate.main([str(run), "--importance-samples", "2", "--only", "bounds"]) == 0
     measured = json.loads((run / "evaluation.json").read_text())
     assert measured["elbo"] == pytest.approx(model["test"]["elbo"], rel=1e-6)
     assert measured["active_units"] == model["active_units"]
     assert rate_distortion.main([str(run), "--samples", "100"]) == 0
     assert json.loads((run / "rate_distortion.json").read_text())["models"] == [model]
-    assert (swept[0] / "figures" / "rate_distortion_plane.png").exists()
+    assert (folder / "figures" / "rate_distortion_plane.png").exists()
+
+
+def test_other_objectives_have_no_slope(small_digits, no_pictures, tmp_path):
+    run = finished_run(tmp_path / "run", latent_dim=2, capacity=5.0)
+    assert rate_distortion.main([str(run), "--samples", "50"]) == 0
+    assert json.loads((run / "rate_distortion.json").read_text())["models"][0]["beta"] is None
 
 
 def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swept, small_digits, no_pictures, tmp_path):
@@ -372,12 +354,6 @@ def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monke
     error = capsys.readouterr().err
     assert "I(x; z) was estimated as" in error and len(error.splitlines()) == 1
     assert not (run / "rate_distortion.json").exists()
-
-
-def test_other_objectives_have_no_slope(small_digits, no_pictures, tmp_path):
-    run = finished_run(tmp_path / "run", latent_dim=2, capacity=5.0)
-    assert rate_distortion.main([str(run), "--samples", "50"]) == 0
-    assert json.loads((run / "rate_distortion.json").read_text())["models"][0]["beta"] is None
 
 
 @pytest.mark.parametrize(

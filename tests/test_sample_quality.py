@@ -197,7 +197,7 @@ def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classi
         assert figures.pop("recognised_with_confidence") == pytest.approx(confident)
         real = seen["test"].features
         expected = {key: sq.frechet_distance(seen[key].features, real) for key in ("samples", "train", "noise")}
-        assert figures.pop("frechet_distance") == pytest.approx(expected, rel=1e-6)
+        assert figures.pop("frechet_distance") == pytest.approx(expected, rel=1e-5)  # roots of eigenvalues near 0
         near, near_test = (sq.nearest(samples, some.images)[0] for some in (train, test))
         medians = {"samples": np.median(near), "test": np.median(sq.nearest(test.images, train.images)[0])}
         assert figures.pop("nearest_training_image") == pytest.approx(medians)
