@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,18 +11,16 @@ from torch.distributions import Bernoulli, Normal
 
 import evaluate
 import quadrants
-import vae_paper
-from vae_commands import compare_codes, quadrants_run
+from run_folders import finished_run
+from vae_commands import quadrants_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, load_dataset
-from vae_common.errors import UsageError
 from vae_measures.held_out import measure
 from vae_measures.linear_code import LinearCode, mse
-from vae_models.quadrant_cvae import QuadrantCVAE, estimates, given_pixels, normal
+from vae_models.quadrant_cvae import QuadrantCVAE, estimates, given_pixels
 from vae_plots import comparison
 from vae_training.factory import build_model
-
-# --- PCA ----------------------------------------------------------------------------------------------------------
+from vae_training.run_files import read_run
 
 
 def test_pca_leaves_the_discarded_eigenvalues(digits):
@@ -47,42 +44,33 @@ def test_pca_of_mnist(mnist_dir):
         assert mse(test, first.decode(first.encode(test))) == pytest.approx(error, abs=5e-5)
 
 
-# --- AE, PCA and VAE side by side ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def runs(tmp_path, small_digits, monkeypatch):
-    """A folder with short runs `ae` and `vae` on a few drawn digits."""
-    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
-    for name in ("ae", "vae"):
-        flags = ["--model", name, "--latent-dim", "4", "--epochs", "1", "--device", "cpu"]
-        assert vae_paper.main([*flags, "--out", str(tmp_path / name)]) == 0
-    return tmp_path
-
-
-def test_side_by_side(runs, monkeypatch, capsys):
+def test_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "save_figure", lambda figure, path: path)
-    capsys.readouterr()
-    trained = {path: path.read_bytes() for path in (runs / "ae").iterdir()}
-    assert evaluate.main([str(runs / "ae"), "--against", str(runs / "vae")]) == 0
+    ae, vae = (finished_run(tmp_path / name, model=name, latent_dim=4) for name in ("ae", "vae"))
+    before = {path: path.read_bytes() for path in ae.iterdir()}
+    assert evaluate.main([str(ae), "--against", str(vae)]) == 0
     printed = capsys.readouterr().out
-    result = json.loads((runs / "ae" / "against.json").read_text())
+    result = json.loads((ae / "against.json").read_text())
     train, test = (load_dataset("digits", split).images / np.float32(255) for split in ("train", "test"))
     oracle = PCA(4).fit(train.reshape(150, -1))
     x_hat = oracle.inverse_transform(oracle.transform(test.reshape(50, -1)))
     found = result.pop("mse")
     on = {"dataset": "digits", "binarize": "none", "likelihood": "bernoulli"}
-    assert result == {**on, "latent_dim": 4, "vae": str(runs / "vae")}
+    assert result == {**on, "latent_dim": 4, "vae": str(vae)}
     # float32 sums of 784 terms, and the eigenvectors of float32 data
     assert found["PCA"] == pytest.approx(((x_hat - test.reshape(50, -1)) ** 2).mean(), rel=1e-4)
-    assert found["AE"] == pytest.approx(json.loads((runs / "ae" / "evaluation.json").read_text())["mse"], rel=1e-5)
+    model = read_run(ae)[1]
+    x = torch.from_numpy(test)
+    with torch.no_grad():
+        x_hat = model.decode(model.encode(x)[0]).sigmoid()
+    assert found["AE"] == pytest.approx(((x_hat - x) ** 2).mean().item(), rel=1e-5)
     assert found["mean image, no code"] == pytest.approx(((test - train.mean(axis=0)) ** 2).mean(), rel=1e-5)
     assert found["VAE, z = mu"] != found["VAE, sampled z"]
     for name, value in found.items():
         assert f"{name:20} {value:.4f}" in printed
     for name in ("reconstructions", "samples", "codes-ae", "codes-vae"):
-        assert f"wrote {runs / 'ae' / 'figures' / f'against-{name}.png'}" in printed
-    assert all(path.read_bytes() == whole for path, whole in trained.items())  # the run itself stays as it was
+        assert f"wrote {ae / 'figures' / f'against-{name}.png'}" in printed
+    assert all(path.read_bytes() == whole for path, whole in before.items())  # the run itself stays as it was
 
 
 def test_pictures_show_each_code_in_its_row(digits):
@@ -109,30 +97,14 @@ def tiles(figure) -> np.ndarray:
     return picture.reshape(len(picture) // 30, 30, -1, 30).swapaxes(1, 2)[:, :, :28, :28]
 
 
-def test_runs_that_cannot_be_compared_are_refused():
-    ae, vae = RunConfig(model="ae", latent_dim=4), RunConfig(latent_dim=4)
-    compare_codes.refuse_unlike("a", ae, "b", vae)
-    for one, other, said in (
-        (vae, ae, "a: expected a run of --model ae, found --model vae; RUN is of --model ae, and --against names one"),
-        (ae, ae, "b: expected a run of --model vae, found --model ae"),
-        (ae, replace(vae, latent_dim=3), "b: expected --latent-dim 4, as in a, found 3; compare like runs."),
-        (ae, replace(vae, dataset="sprites"), "b: expected --dataset digits, as in a, found sprites"),
-        (ae, replace(vae, binarize="dynamic"), "b: expected --binarize none, as in a, found dynamic"),
-    ):
-        with pytest.raises(UsageError) as refused:
-            compare_codes.refuse_unlike("a", one, "b", other)
-        assert said in str(refused.value)
-
-
-# --- the missing quadrants ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "count, given", [(1, ["..", "x."]), (2, ["x.", "x."]), (3, ["xx", "x."])], ids=["one", "two", "three"]
-)
-def test_which_quadrants_are_given(count, given):
+@pytest.mark.parametrize(("count", "given"), [(1, ["..", "x."]), (2, ["x.", "x."]), (3, ["xx", "x."])])
+def test_which_quadrants_are_given(count, given, image):
     corners = np.array([[mark == "x" for mark in row] for row in given])
-    np.testing.assert_array_equal(given_pixels(count), np.kron(corners, np.ones((14, 14))) == 1)
+    pixels = np.kron(corners, np.ones((14, 14))) == 1
+    np.testing.assert_array_equal(given_pixels(count), pixels)
+    x, y = QuadrantCVAE(count).split(image)
+    np.testing.assert_array_equal(x.numpy(), image.numpy()[:, 0, pixels])
+    np.testing.assert_array_equal(y.numpy(), image.numpy()[:, 0, ~pixels])
 
 
 @pytest.fixture
@@ -151,12 +123,6 @@ def image(digits) -> torch.Tensor:
     return torch.from_numpy((digits.images[:2] >= 128).astype(float))
 
 
-def quantiles(count: int) -> torch.Tensor:
-    """(1, count, 1): the midpoint rule for an expectation under N(0, 1)."""
-    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return Normal(0.0, 1.0).icdf(u)[None, :, None]
-
-
 def test_bounds_match_quadrature(model, image):
     """Both estimates of log p(y|x), on quantiles instead of random draws, against a Riemann sum over z; elbo below.
 
@@ -164,7 +130,9 @@ def test_bounds_match_quadrature(model, image):
     kinks of ReLU; under the prior it does not die out, and the outermost quantiles stand for tails of 1/(2 K) = 5e-4
     of the mass, in which p(y|x,z) is not more than ten times its mean.
     """
-    found = {name: value.detach() for name, value in estimates(model, image, quantiles(1000).expand(2, -1, -1)).items()}
+    quantiles = Normal(0.0, 1.0).icdf((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)
+    eps = quantiles[None, :, None].expand(2, -1, -1)
+    found = {name: value.detach() for name, value in estimates(model, image, eps).items()}
     x, y = model.split(image)
     with torch.no_grad():
         guess = model.plain(x)
@@ -184,26 +152,12 @@ def test_bounds_match_quadrature(model, image):
     assert (found["elbo"] < log_p).all()
 
 
-def test_the_second_half_of_a_head_is_the_log_variance():
-    gaussian = normal(torch.tensor([[1.0, 2.0, 0.0, math.log(4)]]))
-    torch.testing.assert_close(gaussian.loc, torch.tensor([[[1.0, 2.0]]]))
-    torch.testing.assert_close(gaussian.scale, torch.tensor([[[1.0, 2.0]]]))
-
-
 def test_the_objective_is_what_is_measured(model, image):
     eps = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 1, 1)))
     terms, measured = model.objective(image, None, eps, step=0), estimates(model, image, eps)
     for name in ("plain", "recon", "kl", "elbo"):
         torch.testing.assert_close(terms[name], measured[name].mean(), rtol=1e-12, atol=0)
     torch.testing.assert_close(terms["loss"], terms["plain"] - terms["elbo"])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_each_pixel_is_either_given_or_missing(count, image):
-    x, y = QuadrantCVAE(count).split(image)
-    given = given_pixels(count)
-    np.testing.assert_array_equal(x.numpy(), image.numpy()[:, 0, given])
-    np.testing.assert_array_equal(y.numpy(), image.numpy()[:, 0, ~given])
 
 
 def test_the_plain_network_learns_what_it_would_alone(model, image):
@@ -243,8 +197,3 @@ def test_the_picture_fills_in_what_is_missing(model, digits):
     x, _ = model.split(torch.from_numpy(digits.images[firsts] / 255))
     plain = torch.sigmoid(model.plain(x)).detach().numpy()
     np.testing.assert_allclose(picture[:, 2][:, ~given], plain, atol=1e-6)
-
-
-def test_quadrants_refuses_four(capsys):
-    assert quadrants.main(["--quadrants", "4"]) == 2
-    assert "expected an integer from 1 to 3, got '4'" in capsys.readouterr().err

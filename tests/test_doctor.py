@@ -62,9 +62,6 @@ def failed(findings):
     return [finding.name for finding in findings if finding.status == "failed"]
 
 
-# --- correct models ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("latent_dim", [2, 20])
 def test_the_shipped_models_pass_every_invariant(latent_dim, x):
     weights = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
@@ -105,21 +102,10 @@ def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, seed
     assert ("look at the training first" in report.report(findings)) == bool(failed(findings))
 
 
-def test_binary_pixels_pass(subject, x, few_draws):
-    findings = examine(subject, (x >= 0.5).astype(np.float32))
-    assert failed(findings) == []
-    assert "can go below 0.00" in next(finding.sentence for finding in findings if finding.name == "entropy-floor")
-
-
-def test_the_model_is_left_as_it_was(model, x, few_draws):
-    class Normed(ConvVAE):
-        """Batch norm in the encoder moves its running means in train mode."""
-
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.encoder = nn.Sequential(nn.BatchNorm2d(1), self.encoder)
-
-    normed = Normed(VAESpec(3)).train()
+def test_the_model_is_left_as_it_was(x, few_draws):
+    """Batch norm in the encoder moves its running means in train mode."""
+    normed = ConvVAE(VAESpec(3)).train()
+    normed.encoder = nn.Sequential(nn.BatchNorm2d(1), normed.encoder)
     before = copy.deepcopy(normed.state_dict())
     findings = {finding.name: finding for finding in examine(subject_of_model(normed), x)}
     assert findings["train-eval"].status == "ok" and "batch norm" in findings["train-eval"].sentence
@@ -127,25 +113,10 @@ def test_the_model_is_left_as_it_was(model, x, few_draws):
     assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
 
 
-# --- broken models: what must fail first, and words of the sentence that name the mistake ---------------------------
-
-
 def nan_weight(subject):
     model = copy.deepcopy(subject.model)
     model.decoder.fc1.weight.data[3, 4] = math.nan
     return subject_of_model(model)
-
-
-def overflowing_logvar(subject):
-    return replace(subject, encode=lambda x: (subject.encode(x)[0], subject.encode(x)[1] + 3000))
-
-
-def dropout_left_on(subject):
-    return replace(subject, decode=lambda z: subject.decode(F.dropout(z, 0.1)))
-
-
-def noise_inside_encode(subject):
-    return replace(subject, encode=lambda x: [part + 0.01 * torch.randn_like(part) for part in subject.encode(x)])
 
 
 def weight_in_train_mode(subject):
@@ -170,25 +141,9 @@ def with_kl(kl):
     return broken
 
 
-def with_noise(reparameterize):
-    return lambda subject: replace(subject, reparameterize=reparameterize)
-
-
-def one_batch_size(subject):
-    def encode(x):
-        return [part.view(-1, 20, Z).flatten(0, 1) for part in subject.encode(x)]
-
-    return replace(subject, encode=encode)
-
-
-def squeezed(subject):
-    return replace(subject, encode=lambda x: [part.squeeze() for part in subject.encode(x)])
-
-
-def centred_on_the_batch(subject):
-    return replace(
-        subject, encode=lambda x: (subject.encode(x)[0] - subject.encode(x)[0].mean(0), subject.encode(x)[1])
-    )
+def with_noise(noise):
+    """A subject whose z is mu and that function of std and eps."""
+    return lambda subject: replace(subject, reparameterize=lambda mu, logvar, eps: mu + noise((logvar / 2).exp(), eps))
 
 
 def decoded(change):
@@ -196,108 +151,87 @@ def decoded(change):
 
 
 def encoded(change):
-    return lambda subject: replace(subject, encode=lambda x: change(subject.encode, x), forward=None)
+    """A subject whose mu and logvar go through `change`."""
+    return lambda subject: replace(subject, encode=lambda x: change(*subject.encode(x)), forward=None)
 
 
-def weight_per_dimension(z, mu, logvar):
+def in_twenties(mu, logvar):
+    return [part.view(-1, 20, Z).flatten(0, 1) for part in (mu, logvar)]
+
+
+def log_sigma(mu, logvar):
+    return -0.5 * (1 + 2 * logvar - mu**2 - (2 * logvar).exp()).sum(1)
+
+
+def log_sigma_in_exp(mu, logvar):
+    return -0.5 * (1 + logvar - mu**2 - (2 * logvar).exp()).sum(1)
+
+
+def weight_per_dimension(subject):
     """The log-weight -ln N of each image, meant for the mixture, comes in once for each latent dimension."""
-    log_q = -0.5 * ((z[:, None] - mu) ** 2 / logvar.exp() + logvar + math.log(2 * math.pi))  # (N, N, Z)
-    own = log_q.diagonal().sum(0)
-    return (own - torch.logsumexp((log_q - math.log(len(z))).sum(2), dim=1)).mean()
+
+    def mutual_information(z, mu, logvar):
+        log_q = -0.5 * ((z[:, None] - mu) ** 2 / logvar.exp() + logvar + math.log(2 * math.pi))  # (N, N, Z)
+        own = log_q.diagonal().sum(0)
+        return (own - torch.logsumexp((log_q - math.log(len(z))).sum(2), dim=1)).mean()
+
+    return replace(subject, mutual_information=mutual_information)
+
+
+def log_weights_with_the_wrong_sign(subject):
+    return replace(subject, importance_bound=lambda log_w: math.log(log_w.shape[1]) - torch.logsumexp(-log_w, dim=1))
 
 
 BROKEN = {
     "NaN in a weight": (nan_weight, "finite-weights", "decoder.fc1.weight"),
-    "logvar overflows": (overflowing_logvar, "finite-weights", "numbers of z"),
-    "dropout left on": (dropout_left_on, "train-eval", "dropout"),
-    "noise drawn in encode": (noise_inside_encode, "train-eval", "noise drawn inside"),
+    "logvar overflows": (encoded(lambda mu, logvar: (mu, logvar + 3000)), "finite-weights", "numbers of z"),
+    "dropout left on": (decoded(lambda decode, z: decode(F.dropout(z, 0.1))), "train-eval", "dropout"),
+    "noise in encode": (encoded(lambda mu, lv: (mu + torch.randn_like(mu), lv)), "train-eval", "noise drawn inside"),
     "KL weighed in train mode only": (weight_in_train_mode, "train-eval", "self.training"),
     "summed over the batch": (with_terms(lambda r, k: (r.sum(), k.sum())), "batch-size", f"{N} times the mean"),
     "only the KL is summed": (with_terms(lambda r, k: (r.mean(), k.sum())), "batch-size", f"kl of {N} images"),
     "divided by the batch size": (with_terms(lambda r, k: (r / len(r), k / len(k))), "batch-size", "recon of an image"),
-    "divided by the batch size twice": (with_terms(lambda r, k: (r, k / len(k))), "batch-size", "kl of an image"),
-    "reshaped with one batch size": (one_batch_size, "batch-size", "a batch of 1 cannot be computed"),
-    "squeezed": (squeezed, "batch-size", "squeeze()"),
-    "mu centred on the batch": (centred_on_the_batch, "batch-size", "mu of an image"),
+    "reshaped with one batch size": (encoded(in_twenties), "batch-size", "a batch of 1 cannot be computed"),
+    "squeezed": (encoded(lambda *parts: [part.squeeze() for part in parts]), "batch-size", "squeeze()"),
+    "mu less its mean": (encoded(lambda mu, logvar: (mu - mu.mean(0), logvar)), "batch-size", "mu of an image"),
     "sigmoid in decode": (decoded(lambda decode, z: decode(z).sigmoid()), "logits", "take the sigmoid out"),
     "tanh in decode": (decoded(lambda decode, z: decode(z).tanh()), "logits", "take the tanh out"),
     "KL with the wrong sign": (with_terms(lambda r, k: (r, -k)), "kl-not-negative", "its sign"),
     "KL without 1/2": (with_terms(lambda r, k: (r, 2 * k)), "kl-monte-carlo", "the 1/2 before the sum is missing"),
     "constant dropped": (with_terms(lambda r, k: (r, k + Z / 2)), "kl-monte-carlo", "k/2 = 10 was dropped"),
     "KL averaged over latents": (with_terms(lambda r, k: (r, k / Z)), "kl-monte-carlo", "averaged over the 20 latents"),
-    "KL times 5": (with_terms(lambda r, k: (r, 5 * k)), "kl-monte-carlo", "5 times the KL of every image"),
     "kld_weight": (with_terms(lambda r, k: (r, 2.5e-4 * k)), "kl-monte-carlo", "0.00025 times the KL of every image"),
-    "logvar read as log sigma": (
-        with_kl(lambda mu, logvar: -0.5 * (1 + 2 * logvar - mu**2 - (2 * logvar).exp()).sum(1)),
-        "kl-monte-carlo",
-        "log of sigma",
-    ),
-    "logvar read as log sigma in exp alone": (
-        with_kl(lambda mu, logvar: -0.5 * (1 + logvar - mu**2 - (2 * logvar).exp()).sum(1)),
-        "kl-monte-carlo",
-        "in one place only",
-    ),
-    "another function": (
-        with_kl(lambda mu, logvar: 8 + 0.5 * (mu.abs() + logvar.exp() - 1 - logvar).sum(1)),
-        "kl-monte-carlo",
-        "compare it with",
-    ),
+    "logvar read as log sigma": (with_kl(log_sigma), "kl-monte-carlo", "log of sigma"),
+    "the same in exp alone": (with_kl(log_sigma_in_exp), "kl-monte-carlo", "in one place only"),
     "recon averaged over pixels": (with_terms(lambda r, k: (r / 784, k)), "entropy-floor", "a mean over the pixels"),
     "recon with the wrong sign": (with_terms(lambda r, k: (-r, k)), "entropy-floor", "the sign"),
     "recon times 2": (with_terms(lambda r, k: (2 * r, k)), "recon-sum", "a weight"),
-    "std = exp(logvar)": (with_noise(lambda mu, logvar, eps: mu + logvar.exp() * eps), "sampling", "sigma^2"),
-    "noise of variance 1/4": (with_noise(lambda mu, lv, eps: mu + (lv / 2).exp() * eps / 2), "sampling", "0.5 times"),
-    "noise of one size": (with_noise(lambda mu, logvar, eps: mu + eps), "sampling", "whatever logvar says"),
-    "z = mu": (with_noise(lambda mu, logvar, eps: mu), "sampling", "the noise is not used"),
-    "one noise per image": (
-        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * eps[:, :1]),
-        "sampling",
-        "noise of shape (B, 1)",
-    ),
-    "one noise per batch": (
-        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * eps[:1]),
-        "sampling",
-        "noise of shape (1, Z)",
-    ),
-    "noise that is uniform": (
-        with_noise(lambda mu, logvar, eps: mu + (logvar / 2).exp() * torch.rand_like(eps)),
-        "sampling",
-        "the mean of z is off",
-    ),
+    "std = exp(logvar)": (with_noise(lambda std, eps: std**2 * eps), "sampling", "sigma^2"),
+    "noise of variance 1/4": (with_noise(lambda std, eps: std * eps / 2), "sampling", "0.5 times"),
+    "noise of one size": (with_noise(lambda std, eps: eps), "sampling", "whatever logvar says"),
+    "z = mu": (with_noise(lambda std, eps: 0 * eps), "sampling", "the noise is not used"),
+    "one noise per image": (with_noise(lambda std, eps: std * eps[:, :1]), "sampling", "noise of shape (B, 1)"),
+    "one noise per batch": (with_noise(lambda std, eps: std * eps[:1]), "sampling", "noise of shape (1, Z)"),
+    "uniform noise": (with_noise(lambda std, eps: std * torch.rand_like(eps)), "sampling", "the mean of z is off"),
     "forward decodes mu": (
         lambda subject: replace(subject, forward=lambda x, eps: subject.forward(x, 0 * eps)),
         "forward-samples",
         "it decodes mu",
     ),
-    "encoder is given nothing": (encoded(lambda encode, x: encode(0 * x)), "encoder-uses-x", "the same to every image"),
-    "collapsed posterior": (
-        encoded(lambda encode, x: [0.01 * part for part in encode(x)]),
+    "encoder is given nothing": (
+        lambda subject: replace(subject, encode=lambda x: subject.encode(0 * x), forward=None),
         "encoder-uses-x",
-        "posterior collapse",
+        "the same to every image",
     ),
+    "collapsed posterior": (encoded(lambda mu, lv: (mu / 100, lv / 100)), "encoder-uses-x", "posterior collapse"),
     "decoder is given nothing": (decoded(lambda decode, z: decode(0 * z)), "decoder-uses-z", "ignores z"),
-    "decoder is given codes of others": (
-        decoded(lambda decode, z: decode(z.detach() * 0 + 0.3)),
-        "decoder-uses-z",
-        "ignores z",
-    ),
-    "a log-weight per dimension": (
-        lambda subject: replace(subject, mutual_information=weight_per_dimension),
-        "index-information",
-        "once per latent",
-    ),
+    "a log-weight per dimension": (weight_per_dimension, "index-information", "once per latent"),
     "more than which image it is": (
         lambda subject: replace(subject, mutual_information=lambda z, mu, logvar: math.log(len(z)) + 0.1),
         "index-information",
         "of ln 60 = 4.09 at the most",
     ),
-    "log-weights with the wrong sign": (
-        lambda subject: replace(
-            subject, importance_bound=lambda log_w: math.log(log_w.shape[1]) - torch.logsumexp(-log_w, dim=1)
-        ),
-        "bound-order",
-        "the sign of log_w",
-    ),
+    "log-weights with the wrong sign": (log_weights_with_the_wrong_sign, "bound-order", "the sign of log_w"),
 }
 
 
@@ -334,16 +268,14 @@ def test_nothing_else_is_accused(defect, subject, x, few_draws):
     assert (first_failure(findings).name, first_failure(findings).sentence) == first_to_fail(broken(subject), x)
 
 
-def test_binary_pixels_show_a_mean_over_pixels_too(subject, x, few_draws):
-    """Their floor is 0, so recon is compared with the likelihood itself."""
-    broken = with_terms(lambda r, k: (r / 784, k))(subject)
-    name, sentence = first_to_fail(broken, (x >= 0.5).astype(np.float32))
+def test_recon_is_compared_with_the_likelihood_where_its_floor_is_0(subject, x, few_draws):
+    binary = (x >= 0.5).astype(np.float32)
+    findings = {finding.name: finding for finding in examine(subject, binary)}
+    assert failed(findings.values()) == [] and "can go below 0.00" in findings["entropy-floor"].sentence
+    name, sentence = first_to_fail(with_terms(lambda r, k: (r / 784, k))(subject), binary)
     assert name == "recon-sum" and "a mean over the pixels" in sentence
-
-
-def test_half_a_squared_error_is_named(x, few_draws):
-    subject = subject_of_model(with_weights(ConvVAE(VAESpec(3), "gaussian"), VAESpec(3).init_params(0)))
-    name, sentence = first_to_fail(with_terms(lambda r, k: (r / 2, k))(subject), x)
+    gaussian = subject_of_model(with_weights(ConvVAE(VAESpec(3), "gaussian"), VAESpec(3).init_params(0)))
+    name, sentence = first_to_fail(with_terms(lambda r, k: (r / 2, k))(gaussian), x)
     assert name == "recon-sum" and "half the squared error" in sentence
 
 
@@ -351,9 +283,6 @@ def test_a_mistake_of_the_sampler_shows_where_std_is_about_one(x, few_draws):
     """Untrained, exp(logvar) and exp(logvar / 2) are nearly the same; the doctor brings its own mu and logvar."""
     subject = subject_of_model(ConvVAE(VAESpec(3)))
     assert first_to_fail(BROKEN["std = exp(logvar)"][0](subject), x)[0] == "sampling"
-
-
-# --- a model whose every quantity is known -------------------------------------------------------------------------
 
 
 def linear_gaussian(latent_dim, s2=0.5):
@@ -384,19 +313,14 @@ def linear_gaussian(latent_dim, s2=0.5):
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_quadrature_and_bounds_of_a_model_whose_likelihood_is_known(latent_dim, x):
-    """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32."""
+    """With the exact posterior all bounds are log p(x). 0.001 nats: terms of about 1000 in float32. Where weights are
+    not divided by K, L_K is ln K nats too large: the order of the bounds hides it, log p(x) does not."""
     subject, log_p = linear_gaussian(latent_dim)
     exam = Exam.of(subject, x, None, np.random.default_rng(0))
     np.testing.assert_allclose(invariants.log_evidence(exam, 10), log_p(x[:10]), atol=1e-3)
     findings = examine(subject, x)
     assert set(failed(findings)) <= {"encoder-uses-x", "decoder-uses-z"}  # a W that was not learned
     assert findings[-1].status == "ok" and "by quadrature" in findings[-1].sentence
-
-
-@pytest.mark.parametrize("latent_dim", [1, 2])
-def test_weights_not_divided_by_k_exceed_the_likelihood(latent_dim, x, few_draws):
-    """L_10 is ln 10 = 2.3 nats too large: the order of the bounds hides it, log p(x) does not."""
-    subject, _ = linear_gaussian(latent_dim)
     finding = examine(replace(subject, importance_bound=lambda log_w: np.logaddexp.reduce(log_w, axis=1)), x)[-1]
     assert finding.name == "bound-order" and finding.status == "failed"
     assert "above log p(x)" in finding.sentence and "not divided by K" in finding.sentence
@@ -409,8 +333,6 @@ def test_a_kl_below_the_information_is_found_by_itself(subject, x):
     with pytest.raises(Fails, match="more than the KL"):
         invariants.index_information(exam)
 
-
-# --- a user's own file ---------------------------------------------------------------------------------------------
 
 NUMPY_MODULE = """
 import numpy as np
@@ -460,49 +382,34 @@ def written(tmp_path, text):
     return path
 
 
-def statuses(findings):
-    return {finding.name: finding.status for finding in findings}
-
-
-def test_level_1_passes_as_a_users_own_file(tmp_path, x, few_draws):
-    found = statuses(examine(subject_of_module(written(tmp_path, NUMPY_MODULE)), x[:50]))
-    assert set(found.values()) == {"ok"}
-
-
 def test_a_torch_file_with_means_over_the_batch(tmp_path, x, few_draws):
     findings = examine(subject_of_module(written(tmp_path, TORCH_MODULE)), x)
+    found = {finding.name: finding.status for finding in findings}
     assert set(failed(findings)) <= set(report.UNTRAINED_MAY_FAIL)
-    assert statuses(findings)["train-eval"] == statuses(findings)["batch-size"] == "ok"
-    assert statuses(findings)["forward-samples"] == "skipped"
-
-
-def test_a_torch_file_that_divides_by_a_configured_batch_size(tmp_path, x, few_draws):
-    path = written(tmp_path, TORCH_MODULE.replace("/ len(x)", "/ 64"))
-    assert first_to_fail(subject_of_module(path), x)[0] == "batch-size"
+    assert (found["train-eval"], found["batch-size"], found["forward-samples"]) == ("ok", "ok", "skipped")
+    configured = written(tmp_path, TORCH_MODULE.replace("/ len(x)", "/ 64"))
+    assert first_to_fail(subject_of_module(configured), x)[0] == "batch-size"
 
 
 def test_encode_and_decode_are_enough(tmp_path, x, few_draws):
     text = NUMPY_MODULE.replace("reparameterize, elbo_terms = vae_numpy.reparameterize, vae_numpy.elbo_terms", "")
-    found = statuses(examine(subject_of_module(written(tmp_path, text.partition("def forward")[0])), x[:50]))
-    skipped = {name for name, status in found.items() if status == "skipped"}
+    findings = examine(subject_of_module(written(tmp_path, text.partition("def forward")[0])), x[:50])
+    skipped = {finding.name for finding in findings if finding.status == "skipped"}
     assert skipped == {"kl-not-negative", "kl-monte-carlo", "recon-sum", "sampling", "forward-samples"}
-    assert set(found.values()) == {"ok", "skipped"}
+    assert {finding.status for finding in findings} == {"ok", "skipped"}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("def encode(x) return", "cannot be imported (SyntaxError"),
-        ("import no_such_package", "cannot be imported (ModuleNotFoundError"),
-        ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
-        ("x = 1", "found no encode and no decode"),
         ("def encode(x): return x", "found no decode"),
-        ("encode = decode = 3", "found no encode and no decode"),
         ("encode = decode = lambda x: 1 / 0", "encode failed on arrays (2, 1, 28, 28): ZeroDivisionError"),
         ("encode = decode = lambda x: x", "encode must return mu and logvar, both (2, Z)"),
         ("encode = lambda x: (x[:, 0, 0], x[:, 0, :5, 0])\ndecode = encode", "but returned (2, 28) and (2, 5)"),
         ("encode = lambda x: (x[:, 0, 0],) * 2\ndecode = lambda z: z", "decode must return x_logits (2, 1, 28, 28)"),
-        ("encode = lambda x: (x[:, 0, 0],) * 2\ndecode = lambda z: 'no'", "ValueError"),
+        (NUMPY_MODULE + "elbo_terms = lambda *values: 3", "elbo_terms must return recon and kl"),
+        (NUMPY_MODULE + "elbo_terms = lambda *values: undefined", "elbo_terms failed on arrays"),
         (NUMPY_MODULE + "likelihood = 'laplace'", 'likelihood must be "bernoulli" or "gaussian"'),
     ],
 )
@@ -513,34 +420,16 @@ def test_a_file_that_cannot_be_examined_is_refused_in_one_sentence(text, words, 
     assert words in error and "my_vae.py" in error and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("terms", "words"),
-    [
-        ("recon", r"elbo_terms must return recon and kl"),
-        ("recon[:5], kl", rf"returned \(5,\) and \({N},\)"),
-        ("recon, undefined", "elbo_terms failed on arrays .*NameError"),
-    ],
-)
-def test_elbo_terms_of_another_shape_are_refused(terms, words, tmp_path, x):
-    text = f"def elbo_terms(*values):\n    recon, kl = vae_numpy.elbo_terms(*values)\n    return {terms}\n"
-    subject = subject_of_module(written(tmp_path, NUMPY_MODULE + text))
-    with pytest.raises(UsageError, match=words):
-        examine(subject, x)
+def test_images_that_cannot_be_used_are_refused(subject):
+    for images in (np.zeros((10, 1, 28, 28)), np.full((60, 1, 28, 28), 255.0), np.zeros((60, 784))):
+        with pytest.raises(UsageError, match="the doctor needs 50 images"):
+            examine(subject, images)
 
 
-@pytest.mark.parametrize("images", [np.zeros((10, 1, 28, 28)), np.full((60, 1, 28, 28), 255.0), np.zeros((60, 784))])
-def test_images_that_cannot_be_used_are_refused(images, subject):
-    with pytest.raises(UsageError, match="the doctor needs 50 images"):
-        examine(subject, images)
-
-
-@pytest.mark.parametrize("other", [lambda: Autoencoder(VAESpec(3)), VQVAE, lambda: nn.Linear(2, 2)])
-def test_a_model_without_a_gaussian_posterior_is_refused(other):
-    with pytest.raises(UsageError, match="models with a posterior"):
-        subject_of_model(other())
-
-
-# --- the command ---------------------------------------------------------------------------------------------------
+def test_a_model_without_a_gaussian_posterior_is_refused():
+    for model in (Autoencoder(VAESpec(3)), VQVAE(), nn.Linear(2, 2)):
+        with pytest.raises(UsageError, match="models with a posterior"):
+            subject_of_model(model)
 
 
 def test_the_command_examines_a_file(tmp_path, capsys, few_draws):
@@ -551,9 +440,7 @@ def test_the_command_examines_a_file(tmp_path, capsys, few_draws):
     path.write_text(NUMPY_MODULE + "\ndef reparameterize(mu, logvar, eps):\n    return mu + np.exp(logvar) * eps\n")
     assert evaluate.main([str(path), "--doctor", "--images", "50"]) == 1
     out = capsys.readouterr().out
-    assert "FAILED   sampling" in out and "begin with sampling" in out
-    assert "look at the training first" not in out
-    assert all(len(line) <= 120 for line in out.splitlines()[1:])
+    assert "FAILED   sampling" in out and "begin with sampling" in out and "look at the training first" not in out
 
 
 def test_the_command_examines_a_run(small_digits, tmp_path, capsys, few_draws):
@@ -565,14 +452,10 @@ def test_the_command_examines_a_run(small_digits, tmp_path, capsys, few_draws):
     assert {line.split()[1] for line in out.splitlines() if "FAILED" in line} == set(report.UNTRAINED_MAY_FAIL)
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [(dict(model="ae"), "name a run of --model vae or cvae"), (None, "expected the settings of a run")],
-)
-def test_a_run_that_cannot_be_examined_is_refused_in_one_sentence(settings, words, tmp_path, capsys):
-    if settings is not None:
-        finished_run(tmp_path / "run", latent_dim=2, **settings)
-    capsys.readouterr()
-    assert evaluate.main([str(tmp_path / "run"), "--doctor"]) == 2
-    error = capsys.readouterr().err
-    assert words in error and len(error.splitlines()) == 1
+def test_a_run_that_cannot_be_examined_is_refused_in_one_sentence(tmp_path, capsys):
+    finished_run(tmp_path / "ae", latent_dim=2, model="ae")
+    for name, words in (("ae", "name a run of --model vae or cvae"), ("none", "expected the settings of a run")):
+        capsys.readouterr()
+        assert evaluate.main([str(tmp_path / name), "--doctor"]) == 2
+        error = capsys.readouterr().err
+        assert words in error and len(error.splitlines()) == 1

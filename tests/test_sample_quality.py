@@ -5,15 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from synthetic_mnist import synthetic_images
 from vae_common.data import ImageSet, binarize
 from vae_common.evaluation import Evaluation
 from vae_measures import sample_quality as sq
-from vae_plots.evaluation import classes_of_samples, nearest_images
+from vae_plots.evaluation import nearest_images
 
 
 def rng(seed=0) -> np.random.Generator:
@@ -22,9 +19,6 @@ def rng(seed=0) -> np.random.Generator:
 
 def images(count: int, seed=0) -> np.ndarray:
     return rng(seed).integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
-
-
-# --- the Frechet distance ------------------------------------------------------------------------------------------
 
 
 def with_moments(mean: np.ndarray, covariance: np.ndarray, count=50, seed=0) -> np.ndarray:
@@ -39,57 +33,32 @@ def covariance(seed: int, D=3) -> np.ndarray:
     return root @ root.T + 0.1 * np.eye(D)
 
 
-AXES, _ = np.linalg.qr(rng(2).normal(size=(3, 3)))
-COMMUTING = [AXES @ np.diag(variances) @ AXES.T for variances in ([4, 1, 9], [1, 16, 9])]
-
-
-@pytest.mark.parametrize(
-    ("S_a", "S_b", "exact"),
-    [(covariance(1), covariance(1), 0), (*COMMUTING, 1 + 9), (covariance(3), covariance(4), None)],
-    ids=["equal", "commuting", "any"],
-)
-def test_the_distance_of_known_moments(S_a, S_b, exact):
-    """tr (S_a^1/2 S_b S_a^1/2)^1/2 is the sum of the roots of the eigenvalues of S_a S_b, which has the same ones; of
-    covariances that commute, the distance is that of the standard deviations. A shift adds its squared length."""
-    if exact is None:
-        exact = np.trace(S_a + S_b) - 2 * np.sqrt(np.linalg.eigvals(S_a @ S_b).real).sum()
-        assert exact > 0.1
-    a = with_moments(np.ones(3), S_a)
-    for shift, squared_length in ((np.zeros(3), 0), (np.array([1.0, -2.0, 0.5]), 5.25)):
-        b = with_moments(1 + shift, S_b, seed=1)
-        assert sq.frechet_distance(a, b) == pytest.approx(exact + squared_length, rel=1e-10, abs=1e-10)
-        assert sq.frechet_distance(b, a) == pytest.approx(exact + squared_length, rel=1e-10, abs=1e-10)
-
-
-def test_one_feature_and_fewer_images_than_features():
+def test_the_distance_of_known_moments():
+    """tr (S_a^1/2 S_b S_a^1/2)^1/2 is the sum of the roots of the eigenvalues of S_a S_b, which has the same ones. A
+    shift adds its squared length."""
+    S_a, S_b = covariance(3), covariance(4)
+    exact = np.trace(S_a + S_b) - 2 * np.sqrt(np.linalg.eigvals(S_a @ S_b).real).sum()
+    assert exact > 0.1
+    a, shift = with_moments(np.ones(3), S_a), np.array([1.0, -2.0, 0.5])
+    for b, distance in (
+        (with_moments(np.ones(3), S_b, seed=1), exact),
+        (with_moments(1 + shift, S_b, seed=1), exact + 5.25),
+        (with_moments(1 + shift, S_a, seed=1), 5.25),
+    ):
+        assert sq.frechet_distance(a, b) == pytest.approx(distance, rel=1e-10, abs=1e-10)
+        assert sq.frechet_distance(b, a) == pytest.approx(distance, rel=1e-10, abs=1e-10)
     one = with_moments(np.array([2.0]), np.array([[9.0]]))
     assert sq.frechet_distance(one, with_moments(np.zeros(1), np.eye(1))) == pytest.approx(4 + 4, rel=1e-10)
-    few = rng().normal(size=(3, 8)).astype(np.float32)
+    few = rng().normal(size=(3, 8)).astype(np.float32)  # fewer images than features
     assert sq.frechet_distance(few, few) == pytest.approx(0, abs=1e-6)  # roots of eigenvalues of 1e-16 instead of 0
-
-
-# --- classes -------------------------------------------------------------------------------------------------------
 
 
 def test_classes_by_enumeration():
     guess, reference = np.array([0, 0, 0, 2]), np.array([0, 0, 1, 1, 1, 1])
     np.testing.assert_allclose(sq.class_shares(guess, 4), [3 / 4, 0, 1 / 4, 0])
     assert sq.entropy(sq.class_shares(guess, 4)) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
-    p, q = [4 / 8, 1 / 8, 2 / 8, 1 / 8], [3 / 10, 5 / 10, 1 / 10, 1 / 10]
-    assert sq.class_kl(guess, reference, 4) == pytest.approx(
-        sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    )
-
-
-@given(arrays(int, 30, elements=st.integers(0, 3)), arrays(int, 20, elements=st.integers(0, 3)))
-def test_shares_are_within_their_bounds(guess, reference):
-    assert sq.class_shares(guess, 4).sum() == pytest.approx(1)
-    assert -1e-12 <= sq.entropy(sq.class_shares(guess, 4)) <= math.log(4) + 1e-12
-    assert sq.class_kl(guess, reference, 4) >= -1e-12
-    assert sq.class_kl(guess, guess, 4) == pytest.approx(0, abs=1e-12)
-
-
-# --- copies --------------------------------------------------------------------------------------------------------
+    p, q = np.array([4 / 8, 1 / 8, 2 / 8, 1 / 8]), np.array([3 / 10, 5 / 10, 1 / 10, 1 / 10])
+    assert sq.class_kl(guess, reference, 4) == pytest.approx((p * np.log(p / q)).sum())
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 10_000])
@@ -130,9 +99,6 @@ def test_the_error_of_the_share_is_that_of_dealing_the_images_out_anew(digits):
     assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.15)  # the std of 300 draws is known to 4%
     assert np.mean(errors) > 2 * (2 / 9 / 100) ** 0.5  # far above that of samples that each have an image of their own
     assert not found.telling  # 2/3 and four standard errors are more than all
-
-
-# --- samples and the classifier ------------------------------------------------------------------------------------
 
 
 def a_model(pixels, conditional=False, data: ImageSet | None = None) -> Evaluation:
@@ -184,15 +150,10 @@ def classifier(bars) -> sq.Classifier:
     return sq.train_classifier(bars[0].images, bars[0].labels, 10, seed=0)
 
 
-def test_the_classifier_is_seeded(bars):
-    x, y = bars[0].images[:65], bars[0].labels[:65]
-    one, same, other = (sq.train_classifier(x, y, 10, seed) for seed in (3, 3, 4))
-    for a, b in zip(one.parameters(), same.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
-    assert not torch.equal(one.logits.weight, other.logits.weight)
-
-
-def test_the_classifier_learns(bars, classifier):
+def test_the_classifier_is_seeded_and_learns(bars, classifier):
+    again, other = (sq.train_classifier(bars[0].images, bars[0].labels, 10, seed) for seed in (0, 4))
+    assert torch.equal(again.logits.weight, classifier.logits.weight)
+    assert not torch.equal(other.logits.weight, classifier.logits.weight)
     seen = sq.look(classifier, bars[1].images)
     assert (seen.guess == bars[1].labels).all()
     assert seen.features.shape == (200, 128)
@@ -200,38 +161,12 @@ def test_the_classifier_learns(bars, classifier):
     torch.testing.assert_close(torch.from_numpy(seen.probability), expected)
 
 
-def test_what_is_recognised_with_confidence_by_enumeration():
-    """The largest probability of an image counts, from 0.9 on; not the least, the mean or that of the first class."""
-    probability = np.array([[0.9, 0.1, 0], [0.05, 0, 0.95], [0.89, 0.11, 0], [0.4, 0.3, 0.3], [0, 1, 0]])
-    seen = sq.Seen(np.zeros((5, 2)), probability)
-    assert seen.confident == 3 / 5
-    assert seen.guess.tolist() == [0, 2, 0, 0, 1]
-
-
-def spy(monkeypatch, name: str) -> list[tuple]:
-    """The arguments and the answer of each call of a function of the module, which does what it did."""
-    calls, original = [], getattr(sq, name)
-
-    def wrapped(*args):
-        calls.append((*args, original(*args)))
-        return calls[-1][-1]
-
-    monkeypatch.setattr(sq, name, wrapped)
-    return calls
-
-
-def distances(some: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """To the nearest, Euclidean, pixels in [0, 1]."""
-    some, among = (value.reshape(len(value), -1) / 255 for value in (some, among))
-    squared = (some**2).sum(axis=1)[:, None] + (among**2).sum(axis=1) - 2 * some @ among.T
-    return np.sqrt(squared.min(axis=1).clip(0))
-
-
 def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classifier, monkeypatch):
     """And each of its figures is what it is called, recomputed from the images and what the classifier said."""
     (train, test), order = bars, rng().permutation(600)
     x, y = train.images / np.float32(255), train.labels
-    trainings = []
+    trainings, looked, look = [], [], sq.look
+    monkeypatch.setattr(sq, "look", lambda *args: looked.append((args[1], look(*args))) or looked[-1][1])
     monkeypatch.setattr(sq, "train_classifier", lambda *args: trainings.append(args) or classifier)
 
     def copies(z):
@@ -242,35 +177,30 @@ def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classi
 
     found = {}
     for name, decode in (("good", copies), ("poor", ones)):
-        with monkeypatch.context() as patched:
-            looked, compared = spy(patched, "look"), spy(patched, "frechet_distance")
-            figures, shown = sq.report(a_model(decode, data=test), train, "none", 0)
+        looked.clear()
+        figures, shown = sq.report(a_model(decode, data=test), train, "none", 0)
         found[name] = dict(figures)
-        images, seen = ([call[k] for call in looked] for k in (1, 2))
-        samples = images[0]
+        (samples, _), (of_train, _), (noise, _), (of_test, _) = looked
+        seen = {key: one for key, (_, one) in zip(("samples", "train", "noise", "test"), looked, strict=True)}
         np.testing.assert_array_equal(samples, np.floor(255 * decode(np.zeros(200)) + 0.5))
-        assert {image.tobytes() for image in images[1]} <= {image.tobytes() for image in train.images}
-        assert images[2].std() > 70 and images[3] is test.images  # uniform noise has 74
-        probability = dict(zip(("samples", "train", "noise", "test"), (one.probability for one in seen), strict=True))
-        guess = {key: probability[key].argmax(axis=1) for key in ("test", "samples")}
-        share = {key: np.array([(value == k).mean() for k in range(10)]) for key, value in guess.items()}
-        p, q = ((200 * share[key] + 1) / 210 for key in ("samples", "test"))
-        near, near_test = distances(samples, train.images), distances(samples, test.images)
+        assert {image.tobytes() for image in of_train} <= {image.tobytes() for image in train.images}
+        assert noise.std() > 70 and of_test is test.images  # uniform noise has 74
+        guess = {key: seen[key].probability.argmax(axis=1) for key in ("test", "samples")}
+        share = {key: np.bincount(value, minlength=10) / 200 for key, value in guess.items()}
         assert figures.pop("count") == 200
         assert figures.pop("classifier_accuracy") == (guess["test"] == test.labels).mean()
         assert figures.pop("class_shares") == {key: pytest.approx(value) for key, value in share.items()}
         entropies = {key: -sum(s * math.log(s) for s in value if s) for key, value in share.items()}
         assert figures.pop("class_entropy") == pytest.approx(entropies)
-        assert figures.pop("class_kl") == pytest.approx((p * np.log(p / q)).sum())
-        confident = {key: (np.sort(value)[:, -1] >= 0.9).mean() for key, value in probability.items()}
+        assert figures.pop("class_kl") == sq.class_kl(guess["samples"], guess["test"], 10)
+        confident = {key: (np.sort(one.probability)[:, -1] >= 0.9).mean() for key, one in seen.items()}
         assert figures.pop("recognised_with_confidence") == pytest.approx(confident)
-        for (some, at_test, _), one in zip(compared, seen[:3], strict=True):
-            np.testing.assert_array_equal(some, one.features)
-            np.testing.assert_array_equal(np.sort(at_test, axis=0), np.sort(seen[3].features, axis=0))
-        expected = dict(zip(("samples", "train", "noise"), (call[-1] for call in compared), strict=True))
-        assert figures.pop("frechet_distance") == expected
-        medians = {"samples": np.median(near), "test": np.median(distances(test.images, train.images))}
-        assert figures.pop("nearest_training_image") == pytest.approx(medians, rel=1e-5, abs=1e-5)
+        real = seen["test"].features
+        expected = {key: sq.frechet_distance(seen[key].features, real) for key in ("samples", "train", "noise")}
+        assert figures.pop("frechet_distance") == pytest.approx(expected, rel=1e-5)  # roots of eigenvalues near 0
+        near, near_test = (sq.nearest(samples, some.images)[0] for some in (train, test))
+        medians = {"samples": np.median(near), "test": np.median(sq.nearest(test.images, train.images)[0])}
+        assert figures.pop("nearest_training_image") == pytest.approx(medians)
         nearer = figures.pop("nearer_to_train")
         assert nearer["share"] == (near < near_test).mean() and nearer["expected"] == 0.75
         assert (nearer["error"], nearer["telling"]) == (shown["copies"].error, shown["copies"].telling)
@@ -305,16 +235,6 @@ def test_how_often_the_class_asked_for_is_recognised(bars, classifier, monkeypat
     figures, _ = sq.report(a_model(decode, conditional=True, data=test), train, "none", 0)
     assert figures["recognised_as_asked"] == np.mean(right) and 0.3 < np.mean(right) < 0.7
     assert f"recognised as the class asked for         {np.mean(right):9.1%}" in sq.table(figures)
-
-
-# --- pictures ------------------------------------------------------------------------------------------------------
-
-
-def test_the_bars_have_the_heights_of_the_shares():
-    shares = {"test": np.array([0.5, 0.25, 0.25]), "samples": np.array([1.0, 0, 0])}
-    ax = classes_of_samples(shares, ("a", "b", "c"), "Title").axes[0]
-    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.25, 0.25, 1, 0, 0]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["all alike", "test", "samples"]
 
 
 def test_each_sample_stands_above_its_nearest_image():
