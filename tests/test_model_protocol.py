@@ -29,7 +29,7 @@ MODELS = {
         lambda t: t["recon"] + 10 * abs(t["kl"] - 5 * STEP / RAMP),
     ),
     "iwae": ({"importance_samples": 4}, "IWAE, K = 4", lambda t: -t["bound"]),
-    "4 samples": ({"mc_samples": 4}, "VAE, 4 samples", lambda t: t["recon"] + t["kl"]),
+    "many samples": ({"mc_samples": 4}, "VAE, 4 samples", lambda t: t["recon"] + t["kl"]),
     "cvae": ({"model": "cvae"}, "Conditional VAE", lambda t: t["recon"] + t["kl"]),
     "ae": ({"model": "ae"}, "Autoencoder", lambda t: t["recon"]),
     "vqvae": ({"model": "vqvae", "codes": 16}, "VQ-VAE", lambda t: t["recon"] + 0.25 * t["commitment"]),
