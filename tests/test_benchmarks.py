@@ -5,8 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import vae_lowlevel
+import vae_numpy
 from vae_common.errors import UsageError
+from vae_common.spec import VAESpec
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -81,9 +85,6 @@ def test_training_speed(benchmark, digits, monkeypatch, capsys):
 
 def test_products_are_those_that_level_1_does(benchmark):
     """Every product of a forward pass of level 1, in order, by the shapes of its operands."""
-    import vae_numpy
-    from vae_common.spec import VAESpec
-
     program = benchmark("training_speed")
     seen = []
 
@@ -101,10 +102,6 @@ def test_products_are_those_that_level_1_does(benchmark):
 
 def test_the_usual_way_minimises_the_same_loss(benchmark, digits):
     """Its summed loss is the sum of recon and kl of level 2 on the same mu, logvar and logits, in float64."""
-    import torch
-
-    import vae_lowlevel
-
     rng = np.random.default_rng(0)
     x = torch.from_numpy(digits.images[:3] / 255.0)
     x_logits, mu, logvar = (torch.from_numpy(rng.standard_normal(s)) for s in ((3, 1, 28, 28), (3, 20), (3, 20)))

@@ -38,26 +38,6 @@ def test_a_kind_takes_what_is_in_its_range(kind, expected, taken, refused):
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
-DATA_AND_PLACE = {"dataset", "data_dir", "binarize", "seed", "out", "overwrite", "batch_size", "latent_dim"}
-LEVEL_1 = DATA_AND_PLACE | {"weights", "likelihood"}
-LEVEL_2 = LEVEL_1 | {"epochs", "lr", "device"}
-OBJECTIVE = {"beta", "anneal", "anneal_epochs", "free_bits", "capacity", "importance_samples", "mc_samples"}
-LEVEL_3 = LEVEL_2 | OBJECTIVE | {"model", "architecture", "codes", "codebook", "prior_epochs"}
-
-
-@pytest.mark.parametrize(
-    "config, command, names",
-    [
-        (RunConfig, "numpy", LEVEL_1),
-        (RunConfig, "lowlevel", LEVEL_2),
-        (RunConfig, "paper", LEVEL_3 | {"amp", "compile", "resume"}),
-        (SweepConfig, "rate_distortion", LEVEL_2 - {"weights"} | {"sweep", "first_epochs", "samples", "resume"}),
-        (QuadrantConfig, "quadrants", LEVEL_2 - {"weights", "likelihood"} | {"quadrants", "samples"}),
-    ],
-)
-def test_which_command_has_which_settings(config, command, names):
-    assert set(config.settings(command)) == names
-
 
 def test_the_defaults_are_those_that_the_help_tells():
     found = {}
@@ -170,15 +150,8 @@ def test_what_a_user_can_cause_ends_in_one_line_and_a_status(capsys, failure, st
     assert capsys.readouterr().err.strip() == last_line
 
 
-def test_a_mistake_in_the_code_is_not_hidden():
+@pytest.mark.parametrize("argv, status", [("--help", 0), ("--seed=x", 2), ("--se=1", 2), ("--seed=7", 7)])
+def test_argparse_and_a_body_choose_the_status_and_a_mistake_in_the_code_is_not_hidden(capsys, argv, status):
+    assert cli.run(cli.parser("", "seed"), [argv], lambda seed: seed) == status
     with pytest.raises(ZeroDivisionError):
         cli.run(cli.parser(""), [], lambda: 1 / 0)
-
-
-@pytest.mark.parametrize("argv, status", [(["--help"], 0), (["--seed", "x"], 2), (["--se", "1"], 2), ([], 0)])
-def test_argparse_itself_ends_in_a_status_too(capsys, argv, status):
-    assert cli.run(cli.parser("", "seed"), argv, lambda: None) == status
-
-
-def test_a_body_chooses_the_status():
-    assert cli.run(cli.parser("", "seed"), ["--seed", "7"], lambda seed: seed) == 7

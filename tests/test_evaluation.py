@@ -56,11 +56,9 @@ def test_each_image_is_measured_once_with_its_own_seeded_noise(digits, how):
     x = binarize(data.images, how, rng)
     eps = rng.standard_normal((23, 4), dtype=np.float32)
     assert seen == [10, 10, 3]
-    for found, expected in (
-        (measured.x, x), (measured.eps, eps), (measured.recon, x.sum(axis=(1, 2, 3))),
-        (measured.kl, (eps**2).sum(axis=1)), (measured.mu, 2 * eps), (measured.logvar, eps - 1),
-    ):  # fmt: skip
-        assert np.array_equal(found, expected)
+    found = measured.x, measured.eps, measured.recon, measured.kl, measured.mu, measured.logvar
+    expected = x, eps, x.sum(axis=(1, 2, 3)), (eps**2).sum(axis=1), 2 * eps, eps - 1
+    assert all(map(np.array_equal, found, expected))
     np.testing.assert_allclose(measured.z, 2 * eps + np.exp((eps - 1) / 2) * eps, rtol=4 * EPS)
     assert measured.on == {"dataset": "digits", "binarize": how, "likelihood": "gaussian"}
 

@@ -1,6 +1,5 @@
 """`import numpy` is NumPy from everywhere, no module hides another, and a wheel holds what it should."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from test_rooms import FILES, imports, room
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("numpy", "pytorch_lowlevel", "paper")
 MODULES = sorted(path.stem for source in SOURCES for path in (ROOT / source).glob("*.py"))
 PACKAGES = sorted(path.parent for source in SOURCES for path in (ROOT / source).glob("*/__init__.py"))
 PACKAGE_NAMES = {package.name for package in PACKAGES}
-FILES = [path for source in SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
 SHARED = sorted(path.relative_to(package.parent).as_posix() for package in PACKAGES for path in package.rglob("*.py"))
 GENERIC = {"models", "utils", "helpers", "common", "data", "train", "test", "tests", "main", "config"}
 
@@ -36,12 +36,8 @@ def test_import_numpy_finds_the_real_numpy(folder, more):
     assert Path(found.origin).name == "__init__.py" and not Path(found.origin).is_relative_to(ROOT / "numpy")
 
 
-def test_the_source_folders_are_no_packages():
-    assert [source for source in SOURCES if (ROOT / source / "__init__.py").exists()] == []
-    assert (ROOT / "numpy" / "vae_common" / "__init__.py").exists()
-
-
 def test_no_module_hides_another():
+    assert [source for source in SOURCES if (ROOT / source / "__init__.py").exists()] == []
     roots = [path for source in SOURCES for path in (ROOT / source).iterdir()]
     files = {path.stem: path for path in roots if path.suffix == ".py"}
     files |= {path.name: path / "__init__.py" for path in roots if (path / "__init__.py").exists()}
@@ -52,19 +48,12 @@ def test_no_module_hides_another():
         assert found is not None and Path(found.origin) == path, f"{name} is found at {found and found.origin}"
 
 
-def imported_packages(path: Path) -> set[str]:
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
-    return {name.partition(".")[0] for name in names}
-
-
 def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
     declared = [text for text in requires("vae-three-levels") if "extra ==" not in text]
     assert all(re.fullmatch(r"[a-z-]+>=[0-9.]+", text) for text in declared)
     names = {text.partition(">=")[0].replace("scikit-learn", "sklearn") for text in declared}
     names.add("PIL")  # pillow, without which matplotlib and torchvision do not install
-    imported = set.union(*map(imported_packages, FILES))
+    imported = {room(used) for module in FILES for used in imports(module)}
     assert imported - set(sys.stdlib_module_names) - {*MODULES, *PACKAGE_NAMES} <= names
 
 
@@ -84,12 +73,11 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = [name for name in file.namelist() if ".dist-info/" not in name]
-    data = [path.name for path in (ROOT / "numpy" / "vae_common" / "pretrained").iterdir()]
-    explorer = ROOT / "paper" / "vae_explorer"
-    pages = [f"vae_explorer/{path.name}" for kind in ("html", "js") for path in explorer.glob(f"*.{kind}")]
-    shipped = [f"vae_common/pretrained/{name}" for name in data]
-    assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped, *pages])
-    assert {"digits-z2.safetensors", "digits-z20.safetensors"} <= set(data)
+    explorer, pretrained = ROOT / "paper" / "vae_explorer", ROOT / "numpy" / "vae_common" / "pretrained"
+    data = [*explorer.glob("*.html"), *explorer.glob("*.js"), *pretrained.iterdir()]
+    shipped = [path.relative_to(ROOT).as_posix().partition("/")[2] for path in data]
+    assert sorted(names) == sorted([*(f"{name}.py" for name in MODULES), *SHARED, *shipped])
+    assert {f"vae_common/pretrained/digits-z{z}.safetensors" for z in (2, 20)} <= set(shipped)
 
 
 @pytest.mark.slow

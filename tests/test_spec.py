@@ -69,8 +69,7 @@ def test_initial_values_are_uniform_within_the_bounds_of_pytorchs_own_default():
             se = u.size**-0.5
             assert abs(u.mean()) < 6 * se * math.sqrt(1 / 3), f"{name}.{part}"
             assert abs((u**2).mean() - 1 / 3) < 6 * se * math.sqrt(4 / 45), f"{name}.{part}"
-            largest = getattr(module, part).abs().max().item() * math.sqrt(fan_in)
-            assert largest < 1 + 1e-6, f"torch's {name}.{part}"
+            assert getattr(module, part).abs().max().item() * math.sqrt(fan_in) < 1 + 1e-6, f"torch's {name}.{part}"
         # Torch's own weights, of which each layer here has at least 288, come as near to the bound.
         assert module.weight.abs().max().item() * math.sqrt(fan_in) > 0.95, name
 

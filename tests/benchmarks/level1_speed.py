@@ -56,11 +56,9 @@ def peak_memory(images: int) -> float:
     data = ImageSet("noise", "test", x, np.zeros(images, np.int64), ("noise",))
     with patch.object(evaluation, "held_out_inputs", lambda *_: inputs):  # they are made before memory is counted
         tracemalloc.start()
-        try:
-            measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, RunConfig(batch_size=128))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, RunConfig(batch_size=128))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     results = (measured.recon, measured.kl, measured.mu, measured.logvar)
     return (peak - sum(result.nbytes for result in results)) / 1e6
 
