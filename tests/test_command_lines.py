@@ -19,12 +19,9 @@ import vae_numpy
 import vae_paper
 from messages import assert_refused
 from vae_common import cli
-from vae_common.config import RunConfig
-from vae_common.data import load_dataset
 from vae_common.errors import DatasetError
 from vae_common.spec import VAESpec
 from vae_common.weights import load_weights, save_weights
-from vae_common.weights_shown import evaluate_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = {
@@ -36,6 +33,7 @@ COMMANDS = sorted(path.stem for path in (ROOT / "paper").glob("*.py") if "\ndef 
 MODULE = {"numpy": vae_numpy, "lowlevel": vae_lowlevel, "paper": vae_paper}
 TRAINING = ("lowlevel", "paper")
 EPS = float(np.finfo(np.float32).eps)
+DRAW = "vae_common.plots.run_pictures.draw"
 Z = {"lowlevel": 20, "paper": 2}
 
 
@@ -50,28 +48,14 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def told_to_be_written(stdout: str) -> list[str]:
-    return re.findall(r"^wrote (.+)$", stdout, re.MULTILINE)
-
-
 def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def without_pictures(patch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn: what the pictures show is tested elsewhere."""
-    patch.setattr("vae_common.plots.run_pictures.draw_level_1", lambda *args: None)
-    patch.setattr("vae_common.plots.run_pictures.draw_level_2", lambda *args: None)
-    patch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
-
-
 # --- good commands ------------------------------------------------------------------------------------------------
 
-FIGURES = {
-    "numpy": {"reconstructions", "samples", "traversals", "interpolation", "kl"},
-    "lowlevel": {"losses", "reconstructions", "samples", "latent", "manifold", "traversals", "interpolation", "kl"},
-    "paper": {"losses", "reconstructions", "samples", "latent", "manifold", "traversals", "interpolation", "kl"},
-}
+FIGURES = {"reconstructions", "samples", "traversals", "interpolation", "kl"}
+TRAINED = FIGURES | {"losses", "latent", "manifold"}
 
 
 def name_pictures(folder, measured, pictures, seed):
@@ -90,7 +74,8 @@ def runs(tmp_path_factory, few_drawn):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setattr("vae_common.data._load_drawn", few_drawn)
-        patch.setattr("vae_common.plots.run_pictures.draw", name_pictures)
+        patch.setattr(DRAW, name_pictures)
+        patch.setattr("vae_common.plots.style.DPI", 20)
         for level, argv in {
             "lowlevel": ["--epochs", "1"],
             "paper": ["--epochs", "2", "--latent-dim", "2", "--binarize", "dynamic", "--likelihood", "gaussian"],
@@ -104,91 +89,55 @@ def runs(tmp_path_factory, few_drawn):
     return SimpleNamespace(cwd=cwd, out=out, folder={level: cwd / "runs" / level for level in out})
 
 
-@pytest.mark.parametrize("level", SCRIPT)
-def test_a_run_folder_holds_its_files_and_each_is_told(runs, level):
-    files = files_in(runs.folder[level])
-    expected = {"config.json", "metrics.jsonl"} | {f"figures/{name}.png" for name in FIGURES[level]}
-    expected |= {"weights.safetensors"} if level in TRAINING else set()
-    expected |= {"evaluation.json"} if level == "paper" else set()
-    assert expected <= files
-    assert sorted(told_to_be_written(runs.out[level])) == sorted(f"runs/{level}/{name}" for name in files)
-    assert {path.name for path in runs.cwd.iterdir()} == {"runs"}
+@pytest.mark.parametrize(
+    "level, figures, more, splits",
+    [
+        ("numpy", FIGURES, set(), ["test"]),
+        ("lowlevel", TRAINED, {"weights.safetensors"}, ["train", "test"]),
+        ("paper", TRAINED, {"weights.safetensors", "evaluation.json"}, ["train", "test"] * 2),
+    ],
+)
+def test_a_run_leaves_its_files_and_its_numbers_and_tells_them(runs, level, figures, more, splits):
+    folder, out = runs.folder[level], runs.out[level]
+    assert {"config.json", "metrics.jsonl", *more, *(f"figures/{name}.png" for name in figures)} <= files_in(folder)
+    told = re.findall(r"^wrote (.+)$", out, re.MULTILINE)
+    assert sorted(told) == sorted(f"runs/{level}/{name}" for name in files_in(folder))
+    assert json.loads((folder / "config.json").read_text())["level"] == level
 
-
-@pytest.mark.parametrize("level", SCRIPT)
-def test_the_metrics_have_a_row_per_epoch_and_split(runs, level):
-    rows = read_rows(runs.folder[level] / "metrics.jsonl")
-    expected = {
-        "numpy": [(0, "test")],
-        "lowlevel": [(1, "train"), (1, "test")],
-        "paper": [(1, "train"), (1, "test"), (2, "train"), (2, "test")],
-    }
-    assert [(row["epoch"], row["split"]) for row in rows] == expected[level]
+    rows = read_rows(folder / "metrics.jsonl")
+    assert [row["split"] for row in rows] == splits
+    assert [row["epoch"] for row in rows] == ([0] if level == "numpy" else [1, 1, 2, 2][: len(rows)])
     on = ("digits", "dynamic", "gaussian") if level == "paper" else ("digits", "none", "bernoulli")
     for row in rows:
         assert (row["dataset"], row["binarize"], row["likelihood"]) == on
         assert row["recon"] > 0 and row["kl"] >= 0 and row["seconds"] >= 0
         # recon and kl are means of float32 numbers; level 3 averages the elbo itself: a few roundings apart.
         assert row["elbo"] == pytest.approx(-(row["recon"] + row["kl"]), rel=4 * EPS)
-
-
-@pytest.mark.parametrize("level", SCRIPT)
-def test_the_config_names_level_and_settings(runs, level):
-    config = json.loads((runs.folder[level] / "config.json").read_text())
-    assert (config["level"], config["dataset"], config["seed"]) == (level, "digits", 0)
-    assert config["data_dir"] == (str(runs.cwd / "data") if level == "numpy" else None)  # typed as "data"
-    assert level == "numpy" or config["torch"] == torch.__version__
-
-
-@pytest.mark.parametrize("level", TRAINING)
-def test_trained_weights_are_those_of_the_spec_and_have_learnt(runs, level):
-    params = load_weights(runs.folder[level] / "weights.safetensors", latent_dim=Z[level])
-    start = VAESpec(Z[level]).init_params(seed=0)
-    assert all(not np.array_equal(params[name], start[name]) for name in start)
-
-
-def test_level_1_measures_what_level_2_measured(runs):
-    [row] = read_rows(runs.folder["numpy"] / "metrics.jsonl")
-    trained = read_rows(runs.folder["lowlevel"] / "metrics.jsonl")[-1]
-    # Same weights, images and noise. The longest sum of the network has 3136 terms, so float32 results of two
-    # orders of summation differ by at most 3136 eps of their size.
-    for term in ("recon", "kl", "elbo"):
-        assert row[term] == pytest.approx(trained[term], rel=3136 * EPS), term
-
-
-def test_the_evaluation_is_that_of_the_last_epoch(runs):
-    evaluation = json.loads((runs.folder["paper"] / "evaluation.json").read_text())
-    last = read_rows(runs.folder["paper"] / "metrics.jsonl")[-1]
-    for term in ("recon", "kl", "elbo", "active_units"):
-        assert evaluation[term] == pytest.approx(last[term], rel=1e-6), term
-    assert evaluation["active_units"] in range(Z["paper"] + 1) and evaluation["images"] == 50
-
-
-@pytest.mark.parametrize("level", SCRIPT)
-def test_the_output_names_the_data_and_the_terms(runs, level):
     on = "dynamically binarized pixels, Gaussian" if level == "paper" else "grey pixels, Bernoulli"
-    assert f"digits test: 50 images, {on} likelihood" in runs.out[level]
-    row = read_rows(runs.folder[level] / "metrics.jsonl")[-1]
+    assert f"digits test: 50 images, {on} likelihood" in out
     for term in ("recon", "kl", "elbo"):
-        [told] = re.findall(rf"^ +{term} +(-?\d+\.\d+)", runs.out[level], re.MULTILINE)
-        assert float(told) == pytest.approx(row[term], abs=0.006)
+        [told] = re.findall(rf"^ +{term} +(-?\d+\.\d+)", out, re.MULTILINE)
+        assert float(told) == pytest.approx(rows[-1][term], abs=0.006)
+    if level in TRAINING:
+        params, start = load_weights(folder / "weights.safetensors", Z[level]), VAESpec(Z[level]).init_params(0)
+        assert all(not np.array_equal(params[name], start[name]) for name in start)
 
 
-def test_level_1_shows_the_layers_and_one_image_on_its_way(runs, small_digits):
+def test_level_1_shows_the_layers_and_one_image_on_its_way(runs, digits):
     out = runs.out["numpy"]
     assert "1,662,249" in out and "encoder.conv2    (64, 32, 3, 3)" in out
     assert re.search(r"decoder\.deconv2 +\(1, 1, 28, 28\) +-?\d", out)
-    params = load_weights(runs.folder["lowlevel"] / "weights.safetensors")
-    digits = load_dataset("digits", "test")
-    measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, digits, RunConfig())
-    recon, kl = measured.recon[0], measured.kl[0]
-    assert f"\nrecon {recon:.2f} + kl {kl:.2f} = -elbo {recon + kl:.2f} nats\n" in out
-    assert f"(a {measured.data.labels[0]})" in out
+    # Same weights, images and noise as level 2 measured; the sums of the network have at most 3136 terms in float32.
+    [row], trained = (read_rows(runs.folder[level] / "metrics.jsonl") for level in ("numpy", "lowlevel"))
+    for term in ("recon", "kl", "elbo"):
+        assert row[term] == pytest.approx(trained[-1][term], rel=3136 * EPS), term
+    recon, kl, both = map(float, re.search(r"\nrecon (\S+) \+ kl (\S+) = -elbo (\S+) nats\n", out).groups())
+    assert recon + kl == pytest.approx(both, abs=0.016) and f"(a {digits.labels[150]})" in out
 
 
 def test_weights_of_the_earlier_default_run_are_read_before_it_is_moved(runs, small_digits, monkeypatch, capsys):
     monkeypatch.chdir(runs.cwd)
-    without_pictures(monkeypatch)
+    monkeypatch.setattr(DRAW, name_pictures)
     before, rows = (runs.folder["lowlevel"] / "weights.safetensors").read_bytes(), []
     for number, start in enumerate(("paper", "lowlevel"), 1):  # the second begins where the first ended
         assert vae_lowlevel.main(["--weights", f"runs/{start}/weights.safetensors", "--epochs", "1"]) == 0
@@ -197,13 +146,6 @@ def test_weights_of_the_earlier_default_run_are_read_before_it_is_moved(runs, sm
         assert json.loads((runs.folder["lowlevel"] / "config.json").read_text())["latent_dim"] == Z["paper"]
     assert (runs.cwd / "runs" / "lowlevel-1" / "weights.safetensors").read_bytes() == before
     assert rows[1]["recon"] < rows[0]["recon"]
-
-
-def test_overwrite_replaces_a_run(runs, small_digits, monkeypatch, tmp_path, capsys):
-    without_pictures(monkeypatch)
-    argv = ["--latent-dim", "2", "--out", str(tmp_path / "mine")]
-    assert [vae_numpy.main([*argv, *more]) for more in ([], [], ["--overwrite"])] == [0, 2, 0]
-    assert "not empty; choose another, or allow it with --overwrite" in capsys.readouterr().err
 
 
 def test_the_pictures_of_a_run_are_drawn_again_of_the_same_numbers(runs, small_digits, monkeypatch):
@@ -215,30 +157,29 @@ def test_the_pictures_of_a_run_are_drawn_again_of_the_same_numbers(runs, small_d
     assert (config.latent_dim, config.likelihood) == (2, "gaussian")
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert {name: evaluation[name] for name in measured.results()} == measured.results()
+    for term in ("recon", "kl", "elbo", "active_units"):
+        assert evaluation[term] == pytest.approx(rows[-1][term], rel=1e-6), term
 
 
 # --- bfloat16 -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("instructions", [{}, {"avx512_bf16": True}])
-def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
-    instructions, small_digits, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
-    without_pictures(monkeypatch)
-    argv = ["--epochs", "1", "--architecture", "mlp", "--latent-dim", "2", "--device", "cpu"]
-    assert vae_paper.main([*argv, "--amp", "--out", str(tmp_path / "amp")]) == 0
-    said = capsys.readouterr().err
-    config = json.loads((tmp_path / "amp" / "config.json").read_text())
-    assert vae_paper.main([*argv, "--out", str(tmp_path / "plain")]) == 0
-    amp, plain = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("amp", "plain"))
-    if instructions:
-        assert said == "" and config["amp"] is True and "note" not in config and amp != plain
-    else:
-        reason = "this processor has no bfloat16 instructions, so it would be slower."
-        assert said == f"note: --amp is left out: {reason}\n"
-        assert config["amp"] is False and config["note"] == f"--amp was asked for and left out: {reason}"
-        assert amp == plain
+def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(small_digits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
+    found = {}
+    for name, instructions in {"plain": [], "left out": [], "amp": ["avx512_bf16"]}.items():
+        has = dict.fromkeys(instructions, True)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
+        argv = ["--epochs", "1", "--architecture", "mlp", "--latent-dim", "2", "--out", str(tmp_path / name)]
+        assert vae_paper.main(argv + ["--amp"] * (name != "plain")) == 0
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        weights = (tmp_path / name / "weights.safetensors").read_bytes()
+        found[name] = capsys.readouterr().err, config["amp"], config.get("note"), weights
+    reason = "this processor has no bfloat16 instructions, so it would be slower."
+    plain, amp = found["plain"][-1], found["amp"][-1]
+    note, kept = f"note: --amp is left out: {reason}\n", f"--amp was asked for and left out: {reason}"
+    assert found["left out"] == (note, False, kept, plain)
+    assert found["amp"] == ("", True, None, amp) and amp != plain
 
 
 # --- without torch, and help --------------------------------------------------------------------------------------
@@ -248,7 +189,8 @@ WITHOUT_TORCH = """
 import contextlib, importlib, json, sys
 sys.modules["torch"] = sys.modules["torchvision"] = None
 from vae_common import digits
-digits.SPLIT_SIZES["test"] = 60
+from vae_common.plots import style
+digits.SPLIT_SIZES["test"], style.DPI = 60, 20
 for name, *argv in json.loads(sys.argv[1]):
     with open("out", "w") as out, open("err", "w") as err:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -259,8 +201,7 @@ for name, *argv in json.loads(sys.argv[1]):
 
 def test_level_1_and_every_help_need_no_torch(tmp_path):
     save_weights(VAESpec(3).init_params(0), tmp_path / "w.safetensors")
-    with_torch = {"vae_lowlevel"}  # a file on torch from its first line
-    helped = sorted({"vae_numpy", *COMMANDS} - with_torch)
+    helped = ["vae_numpy", *COMMANDS]  # level 2 is a file on torch from its first line
     given = [
         ["vae_numpy"],
         ["vae_numpy", "--weights", "w.safetensors", "--dataset", "mnist", "--data-dir", "data"],
@@ -273,33 +214,20 @@ def test_level_1_and_every_help_need_no_torch(tmp_path):
     status, out, err = shown  # level 1 on the weights that are shipped
     assert (status, err) == (0, "") and "digits test: 60 images" in out
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "runs" / "numpy" / "figures").iterdir()}
-    assert set(pictures) == {f"{name}.png" for name in FIGURES["numpy"] | {"latent", "manifold"}}
+    assert set(pictures) == {f"{name}.png" for name in FIGURES | {"latent", "manifold"}}
     for name, content in pictures.items():
         assert content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82"), name
-    assert {f"runs/numpy/figures/{name}" for name in pictures} < set(told_to_be_written(out))
+    assert all(f"\nwrote runs/numpy/figures/{name}\n" in out for name in pictures)
 
     assert_refused(refused[0], refused[2], "needs torchvision")
-    assert {"vae_paper", "evaluate", "quadrants", "rate_distortion", "latent_explorer"} < set(helped)
     for name, (status, out, err) in zip(helped, helps, strict=True):
         assert (status, err) == (0, "") and out.startswith("usage: "), name
-
-
-@pytest.mark.parametrize("level", SCRIPT)
-def test_help_tells_every_flag(level, capsys):
-    assert MODULE[level].main(["--help"]) == 0
-    told = capsys.readouterr().out
-    flags = ["--dataset", "--data-dir", "--latent-dim", "--batch-size", "--seed", "--out", "--overwrite", "--weights"]
-    flags += ["--likelihood", "--binarize"]
-    flags += ["--epochs", "--lr", "--device"] if level in TRAINING else []
-    flags += ["--model", "--architecture", "--trunk", "--amp", "--resume"] if level == "paper" else []
-    assert [flag for flag in flags if not re.search(rf"{flag}\s|{flag},", told)] == []
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", TRAINING)
-def test_ctrl_c_ends_training_in_one_line_with_whole_files(level, small_digits, monkeypatch, tmp_path, capsys):
+def test_ctrl_c_ends_training_in_one_line_with_whole_files(small_digits, monkeypatch, tmp_path, capsys):
     def format_row(row):
         if (row["epoch"], row["split"]) == (2, "test"):
             signal.raise_signal(signal.SIGINT)
@@ -307,20 +235,10 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(level, small_digits, 
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "format_row", format_row)
-    monkeypatch.setattr("vae_commands.train_run.add_snapshot", lambda *args: None)
-    assert MODULE[level].main(["--epochs", "9", "--latent-dim", "2"]) == 130
+    assert vae_lowlevel.main(["--epochs", "9", "--latent-dim", "2"]) == 130
     assert capsys.readouterr().err.strip() == "interrupted; files already reported are whole."
-    whole = {f"runs/{level}/{name}" for name in ("config.json", "metrics.jsonl")}
-    assert {name for name in files_in(tmp_path) if "checkpoint" not in name} == whole
-    assert json.loads((tmp_path / "runs" / level / "config.json").read_text())["level"] == level
-    assert len(read_rows(tmp_path / "runs" / level / "metrics.jsonl")) == 4
-
-
-def test_ctrl_c_ends_level_1_in_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vae_common.weights_shown.chosen_weights", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert vae_numpy.main([]) == 130
-    assert capsys.readouterr().err.strip() == "interrupted; files already reported are whole."
+    assert files_in(tmp_path / "runs" / "lowlevel") == {"config.json", "metrics.jsonl"}
+    assert len(read_rows(tmp_path / "runs" / "lowlevel" / "metrics.jsonl")) == 4
 
 
 # --- bad commands -------------------------------------------------------------------------------------------------
@@ -331,7 +249,6 @@ def bad(tmp_path_factory):
     """A folder of files that are not what a flag expects, beside good weights with Z = 2."""
     folder = tmp_path_factory.mktemp("bad")
     save_weights(VAESpec(2).init_params(0), folder / "good.safetensors")
-    (folder / "text.safetensors").write_text("mine")
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine")
     return folder
@@ -341,21 +258,11 @@ GOOD = ["--weights", "{bad}/good.safetensors"]
 BAD = {  # by levels; the bounds of each kind of value and each kind of damage have tests of their own
     ("numpy", "lowlevel", "paper"): [
         (["--dataset=imagenet"], "argument --dataset: invalid choice: 'imagenet'"),
-        (["--likelihood=poisson"], "argument --likelihood: invalid choice: 'poisson'"),
-        (["--binarize="], "argument --binarize: invalid choice: ''"),
         (["--latent-dim=0"], "argument --latent-dim: expected an integer from 1 to 256, got '0'"),
-        (["--latent-dim=257"], "argument --latent-dim: expected an integer from 1 to 256, got '257'"),
         (["--batch-size=0"], "argument --batch-size: expected an integer from 1 to 1000000, got '0'"),
-        (["--batch-size=1000001"], "argument --batch-size: expected an integer from 1 to 1000000, got '1000001'"),
         (["--seed=-1"], "argument --seed: expected an integer from 0 to 4294967295, got '-1'"),
-        (["--seed=4294967296"], "argument --seed: expected an integer from 0 to 4294967295, got '4294967296'"),
         (["--nope"], "unrecognized arguments: --nope"),
-        (["extra"], "unrecognized arguments: extra"),
         (["--data", "x"], "unrecognized arguments: --data x"),
-        (["--overwrite=1"], "argument --overwrite: ignored explicit argument '1'"),
-        (["--out"], "argument --out: expected one argument"),
-        (["--weights", "{bad}/full"], "full: expected a weights file, found a folder"),
-        (["--weights", "{bad}/text.safetensors"], "text.safetensors: expected a whole safetensors file"),
         ([*GOOD, "--latent-dim", "20"], "expected latent_dim 20, found 2; pass --latent-dim 2"),
         ([*GOOD, "--out", "{bad}/good.safetensors"], "expected a folder to write to, found a file"),
         ([*GOOD, "--out", "{bad}/full"], "the folder is not empty; choose another, or allow it with --overwrite"),
@@ -363,17 +270,11 @@ BAD = {  # by levels; the bounds of each kind of value and each kind of damage h
     ],
     ("lowlevel", "paper"): [
         (["--epochs=0"], "argument --epochs: expected an integer from 1 to 1000000, got '0'"),
-        (["--epochs=1000001"], "argument --epochs: expected an integer from 1 to 1000000, got '1000001'"),
         (["--lr=0"], "argument --lr: expected a finite number above 0 and at most 1000, got '0'"),
-        (["--lr=1001"], "argument --lr: expected a finite number above 0 and at most 1000, got '1001'"),
-        (["--device", "gpu"], "expected cpu, cuda, cuda:N, mps or auto, got 'gpu'"),
         (["--device", "cuda"], "--device cuda: torch finds no cuda device(s) here; use --device cpu"),
     ],
     ("numpy",): [
         (["--epochs", "1"], "unrecognized arguments: --epochs 1"),
-        (["--lr", "1"], "unrecognized arguments: --lr 1"),
-        (["--device", "cpu"], "unrecognized arguments: --device cpu"),
-        (["--latent-dim", "7"], "weights are shipped for 2 and 20"),
     ],
     ("lowlevel",): [(["--model", "vae"], "unrecognized arguments: --model vae")],
     ("paper",): [(["--model=gan"], "argument --model: invalid choice: 'gan'")],
@@ -394,10 +295,9 @@ def test_a_bad_command_is_refused_in_one_line(bad, small_digits, tmp_path, monke
     assert not list(tmp_path.iterdir()) and set(bad.rglob("*")) == before
 
 
-@pytest.mark.parametrize("level", SCRIPT)
-def test_a_bad_command_is_refused_when_typed(level, tmp_path):
-    done = python(SCRIPT[level], "--seed", "nan", cwd=tmp_path)
-    assert_refused(done.returncode, done.stderr, f"{SCRIPT[level].name}: error: argument --seed: expected an integer")
+def test_a_bad_command_is_refused_when_typed(tmp_path):
+    done = python(SCRIPT["paper"], "--seed", "nan", cwd=tmp_path)
+    assert_refused(done.returncode, done.stderr, "vae_paper.py: error: argument --seed: expected an integer")
     assert done.stdout == "" and not list(tmp_path.iterdir())
 
 
@@ -409,29 +309,11 @@ def test_a_level_runs_from_any_folder(level, tmp_path):
     assert f"runs/{level}/weights.safetensors" in files_in(tmp_path)
 
 
-@pytest.mark.parametrize("level", TRAINING)
-@pytest.mark.parametrize("batch_size", ["32", "150"], ids=["in training", "after the last step"])
+@pytest.mark.parametrize("level, batch_size", [("lowlevel", "32"), ("lowlevel", "150"), ("paper", "150")])
 def test_a_loss_that_explodes_is_told_with_a_remedy(level, batch_size, small_digits, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     argv = ["--epochs", "1", "--batch-size", batch_size, "--lr", "1000", "--latent-dim", "2"]
     status = MODULE[level].main(argv)
     after = "on the test split in epoch 1; train with a smaller --lr or start from other weights."
     assert_refused(status, capsys.readouterr().err, after if batch_size == "150" else "try a smaller --lr than 1000.")
-    assert "runs/paper/weights.safetensors" not in files_in(tmp_path)
-    metrics = tmp_path / "runs" / level / "metrics.jsonl"
-    assert not metrics.exists() or [row["split"] for row in read_rows(metrics)] == ["train"]
-
-
-@pytest.mark.parametrize("content", ["missing", "file", "empty", "level 2"])
-def test_what_is_no_run_of_level_3_is_not_drawn(tmp_path, capsys, content):
-    run = tmp_path / "run"
-    if content == "file":
-        run.write_text("x")
-    elif content != "missing":
-        run.mkdir()
-    if content == "level 2":
-        (run / "config.json").write_text('{"level": "lowlevel"}')
-        (run / "metrics.jsonl").write_text("")
-    before = files_in(tmp_path)
-    assert_refused(latent_figures.main([str(run)]), capsys.readouterr().err, str(run), "found none that can be read")
-    assert files_in(tmp_path) == before
+    assert "weights.safetensors" not in files_in(tmp_path / "runs" / level)

@@ -11,68 +11,32 @@ import torch
 from messages import assert_one_sentence
 from vae_common import cli
 from vae_common.config import QuadrantConfig, RunConfig, SweepConfig, number, setting, whole
-from vae_common.errors import DatasetError, NotFiniteError, UsageError, WeightsError
+from vae_common.errors import UsageError
 from vae_common.run_folder import make_run_folder, read_config
 
 # --- kinds of values ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, value", [("1", 1), ("256", 256), ("+7", 7), (" 20 ", 20)])
-def test_whole_takes_integers_in_range(text, value):
-    assert whole(1, 256)(text) == value
-
-
-@pytest.mark.parametrize("text", ["0", "257", "-1", "2.0", "1e2", "x", "", "nan", "inf", "0x10", "9" * 5000])
-def test_whole_refuses_the_rest(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected an integer from 1 to 256, got "):
-        whole(1, 256)(text)
-
-
-def test_whole_without_an_upper_bound():
-    assert whole(1)("257") == 257
-    with pytest.raises(argparse.ArgumentTypeError, match="expected an integer of at least 1, got '0'"):
-        whole(1)("0")
-
-
-@pytest.mark.parametrize("text, value", [("2e-3", 2e-3), ("1", 1.0), ("1000", 1000.0), ("1e-300", 1e-300)])
-def test_number_takes_finite_numbers_in_range(text, value):
-    assert number(0, 1000, above=True)(text) == value
-
-
-@pytest.mark.parametrize("text", ["0", "-0.0", "-1", "nan", "inf", "-inf", "1e400", "1000.1", "x", "", "1,5"])
-def test_number_refuses_the_rest(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected a finite number above 0 and at most 1000, got "):
-        number(0, 1000, above=True)(text)
-
-
-def test_number_at_least_takes_its_bound():
-    assert number(0)("0") == 0
-    for text in ("-1e-9", "nan", "inf"):
-        with pytest.raises(argparse.ArgumentTypeError, match="expected a finite number of at least 0, got "):
-            number(0)(text)
-
-
-# --- settings -----------------------------------------------------------------------------------------------------
-
-DATA_AND_PLACE = {"dataset", "data_dir", "binarize", "seed", "out", "overwrite", "batch_size", "latent_dim"}
-LEVEL_1 = DATA_AND_PLACE | {"weights", "likelihood"}
-LEVEL_2 = LEVEL_1 | {"epochs", "lr", "device"}
-OBJECTIVE = {"beta", "anneal", "anneal_epochs", "free_bits", "capacity", "importance_samples", "mc_samples"}
-LEVEL_3 = LEVEL_2 | OBJECTIVE | {"model", "architecture", "codes", "codebook", "prior_epochs"}
+INTEGER, RATE = "an integer from 1 to 256", "a finite number above 0 and at most 1000"
 
 
 @pytest.mark.parametrize(
-    "config, command, names",
+    "kind, expected, taken, refused",
     [
-        (RunConfig, "numpy", LEVEL_1),
-        (RunConfig, "lowlevel", LEVEL_2),
-        (RunConfig, "paper", LEVEL_3 | {"amp", "compile", "resume"}),
-        (SweepConfig, "rate_distortion", LEVEL_2 - {"weights"} | {"sweep", "first_epochs", "samples", "resume"}),
-        (QuadrantConfig, "quadrants", LEVEL_2 - {"weights", "likelihood"} | {"quadrants", "samples"}),
+        (whole(1, 256), INTEGER, {"1": 1, "256": 256, " +20 ": 20}, ("0", "257", "2.0", "", "nan", "0x10", "9" * 5000)),
+        (whole(1), "an integer of at least 1", {"257": 257}, ("0",)),
+        (number(0, 1000, above=True), RATE, {"2e-3": 2e-3, "1000": 1000.0}, ("0", "-1", "nan", "inf", "1001", "1,5")),
+        (number(0), "a finite number of at least 0", {"0": 0.0}, ("-1e-9", "nan", "inf")),
     ],
 )
-def test_which_command_has_which_settings(config, command, names):
-    assert set(config.settings(command)) == names
+def test_a_kind_takes_what_is_in_its_range(kind, expected, taken, refused):
+    assert {text: kind(text) for text in taken} == taken
+    for text in refused:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"expected {expected}, got "):
+            kind(text)
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
 
 
 def test_the_defaults_are_those_that_the_help_tells():
@@ -81,14 +45,11 @@ def test_the_defaults_are_those_that_the_help_tells():
         for name, declared in config.settings(command).items():
             told = re.search(r"default ([a-z]+|[\d.e-]+)(?=[,:) ])", declared["help"])
             default = getattr(config().settled(), name)
-            if told and isinstance(default, str):
-                assert told[1] == default, name
-            elif told and isinstance(default, (int, float)) and told[1] not in ("half", "runs"):
-                assert float(told[1]) == default, name
+            if told and isinstance(default, (str, int, float)) and told[1] not in ("half", "runs"):
+                assert type(default)(told[1]) == default, name
             found[command, name] = told and told[1]
     assert found["paper", "lr"] == "2e-3" and found["paper", "latent_dim"] == "20" and found["paper", "model"] == "vae"
     assert found["rate_distortion", "epochs"] == "3" and found["quadrants", "samples"] == "50"
-    assert "none keeps grey" in RunConfig.settings("numpy")["binarize"]["help"] and RunConfig().binarize == "none"
 
 
 def test_what_follows_from_other_settings():
@@ -133,11 +94,10 @@ def test_a_setting_that_is_added_is_a_flag_is_saved_and_is_read_again(tmp_path, 
     assert read_config(folder, kind=Warmer)[0] == config
     file = folder / "config.json"
     written = file.read_text()
-    for value, reason in (("2", "warmth is '2'"), ('"x"', "warmth is 'x'"), ("true", "warmth is 'True'")):
-        file.write_text(written.replace('"warmth": 0.25', f'"warmth": {value}'))
-        with pytest.raises(UsageError) as error:
-            read_config(folder, kind=Warmer)
-        assert_one_sentence(str(error.value), str(file), reason)
+    file.write_text(written.replace('"warmth": 0.25', '"warmth": 2'))
+    with pytest.raises(UsageError) as error:
+        read_config(folder, kind=Warmer)
+    assert_one_sentence(str(error.value), str(file), "warmth is '2'")
     file.write_text(written.replace('"warmth": 0.25,', ""))
     with pytest.raises(UsageError, match="it lacks warmth"):
         read_config(folder, kind=Warmer)
@@ -149,9 +109,8 @@ def test_a_setting_that_is_added_is_a_flag_is_saved_and_is_read_again(tmp_path, 
 @pytest.mark.parametrize(
     "name, fragment",
     [
-        *((name, "expected cpu, cuda, cuda:N, mps or auto, got") for name in ("gpu", "", "meta", "cuda:-1", "CPU")),
+        *((name, "expected cpu, cuda, cuda:N, mps or auto, got") for name in ("gpu", "", "meta")),
         ("cuda", "--device cuda: torch finds no cuda device"),
-        ("cuda:0", "--device cuda:0: torch finds no cuda device"),
         ("cpu:1", "--device cpu:1: torch finds 1 cpu device"),
     ],
 )
@@ -177,12 +136,7 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch):
     "failure, status, last_line",
     [
         (UsageError("no such\nthing."), 2, "tool: error: no such thing."),
-        (NotFiniteError("recon is nan."), 2, "tool: error: recon is nan."),
-        (WeightsError("bad weights."), 2, "tool: error: bad weights."),
-        (DatasetError("no data."), 2, "tool: error: no data."),
         (OSError(errno.EACCES, "Permission denied", "runs"), 2, "tool: error: runs: Permission denied."),
-        (OSError(errno.ENOSPC, "No space left on device"), 2, "tool: error: [Errno 28] No space left on device"),
-        (KeyboardInterrupt(), 130, "interrupted; files already reported are whole."),
         (KeyboardInterrupt("interrupted after step 7."), 130, "interrupted after step 7."),
     ],
 )
@@ -196,15 +150,8 @@ def test_what_a_user_can_cause_ends_in_one_line_and_a_status(capsys, failure, st
     assert capsys.readouterr().err.strip() == last_line
 
 
-def test_a_mistake_in_the_code_is_not_hidden():
+@pytest.mark.parametrize("argv, status", [("--help", 0), ("--seed=x", 2), ("--se=1", 2), ("--seed=7", 7)])
+def test_argparse_and_a_body_choose_the_status_and_a_mistake_in_the_code_is_not_hidden(capsys, argv, status):
+    assert cli.run(cli.parser("", "seed"), [argv], lambda seed: seed) == status
     with pytest.raises(ZeroDivisionError):
         cli.run(cli.parser(""), [], lambda: 1 / 0)
-
-
-@pytest.mark.parametrize("argv, status", [(["--help"], 0), (["--seed", "x"], 2), (["--se", "1"], 2), ([], 0)])
-def test_argparse_itself_ends_in_a_status_too(capsys, argv, status):
-    assert cli.run(cli.parser("", "seed"), argv, lambda: None) == status
-
-
-def test_a_body_chooses_the_status():
-    assert cli.run(cli.parser("", "seed"), ["--seed", "7"], lambda seed: seed) == 7

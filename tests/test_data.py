@@ -36,13 +36,11 @@ def test_an_epoch_shows_each_image_once_and_the_remainder_last(count, batch_size
 
 
 def test_the_batch_order_is_a_function_of_seed_and_epoch():
-    def order(batch_size, seed, epoch):
-        return np.concatenate(list(batches(1000, batch_size, seed, epoch)))
-
-    first = order(128, 0, 1)
-    np.random.seed(7)  # the global generator plays no part
-    assert np.array_equal(first, order(128, 0, 1)) and np.array_equal(first, order(7, 0, 1))
-    for other in (order(128, 1, 1), order(128, 0, 2), order(128, 1, 0), np.arange(1000)):
+    first, again, *others = (
+        np.concatenate(list(batches(1000, *key))) for key in ((128, 0, 1), (7, 0, 1), (128, 1, 1), (128, 0, 2))
+    )
+    assert np.array_equal(first, again)
+    for other in (*others, np.arange(1000)):
         # Two independent orders agree at one place on average; at 20 with probability below 1/20! = 4e-19.
         assert (first == other).sum() < 20
 
@@ -56,9 +54,6 @@ def test_the_generators_of_different_purposes_steps_and_seeds_are_independent():
     correlation = np.corrcoef(draws) - np.eye(len(keys))
     # Of independent streams each correlation has standard error 1/sqrt(n).
     assert np.abs(correlation).max() < 6 / math.sqrt(n)
-
-
-def test_a_generator_for_an_unknown_purpose_is_refused():
     with pytest.raises(ValueError):
         generator(0, "weather")
 
@@ -68,24 +63,19 @@ def test_a_generator_for_an_unknown_purpose_is_refused():
 LEVELS = np.arange(256, dtype=np.uint8)
 
 
-def test_grey_pixels_are_the_value_over_255():
-    x = binarize(LEVELS, "none")
-    assert x.dtype == np.float32 and x.min() == 0 and x.max() == 1
+def test_grey_pixels_are_the_value_over_255_and_threshold_is_a_plain_loop():
+    grey, x = binarize(LEVELS, "none"), binarize(LEVELS.reshape(4, 1, 8, 8), "threshold")
     # One division in float32 rounds once, by at most half a unit in the last place.
-    np.testing.assert_allclose(x, np.arange(256) / 255, rtol=np.finfo(np.float32).eps / 2, atol=0)
-
-
-def test_threshold_agrees_with_a_plain_loop():
-    expected = [1.0 if value / 255 >= 0.5 else 0.0 for value in range(256)]
-    x = binarize(LEVELS.reshape(4, 1, 8, 8), "threshold")
-    assert x.dtype == np.float32 and x.shape == (4, 1, 8, 8) and x.ravel().tolist() == expected
+    np.testing.assert_allclose(grey, np.arange(256) / 255, rtol=np.finfo(np.float32).eps / 2, atol=0)
+    assert grey.dtype == x.dtype == np.float32 and x.shape == (4, 1, 8, 8)
+    assert x.ravel().tolist() == [1.0 if value / 255 >= 0.5 else 0.0 for value in range(256)]
 
 
 def test_dynamic_pixels_follow_the_bernoulli_law():
     n, p = 4000, np.arange(256) / 255
     x = binarize(np.tile(LEVELS, (n, 1)), "dynamic", np.random.default_rng(0))
     assert x.dtype == np.float32 and np.isin(x, (0, 1)).all()
-    assert not x[:, 0].any() and x[:, 255].all()
+    assert np.array_equal(x, binarize(np.tile(LEVELS, (n, 1)), "dynamic", np.random.default_rng(0)))
     # Bernstein's inequality: P(|sum - n p| >= t) <= 2 exp(-t^2 / (2 (n p (1 - p) + t / 3))), which is 2 exp(-L) for
     # the t below; with L = 20, one of 256 grey levels fails by chance with probability below 1.1e-6.
     L, variance = 20, n * p * (1 - p)
@@ -97,12 +87,6 @@ def test_dynamic_pixels_follow_the_bernoulli_law():
     assert abs(x.sum(axis=1).var(ddof=1) / expected - 1) < 6 * math.sqrt(2 / (n - 1))
 
 
-def test_dynamic_pixels_are_a_function_of_the_generator():
-    images = np.full((3, 1, 28, 28), 128, np.uint8)
-    first, again, other = (binarize(images, "dynamic", np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
-
-
 def test_the_entropy_floor_is_the_cross_entropy_of_a_perfect_copy():
     x = np.stack([np.full((1, 28, 28), 0.5), np.eye(28)[None], np.full((1, 28, 28), 0.25)])
     quarter = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
@@ -112,7 +96,6 @@ def test_the_entropy_floor_is_the_cross_entropy_of_a_perfect_copy():
 @pytest.mark.parametrize(
     "images, how, rng, fragment",
     [
-        (LEVELS.astype(np.float32), "none", None, "must be uint8 from 0 to 255, got float32"),
         (LEVELS.astype(np.int64), "dynamic", np.random.default_rng(0), "must be uint8 from 0 to 255, got int64"),
         (LEVELS, "dynamic", None, "needs rng"),
         (LEVELS, "sometimes", None, "one of none, threshold, dynamic, got 'sometimes'"),
@@ -138,8 +121,7 @@ def same(a, b) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("images", "labels", "factors"))
 
 
-@pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("split, count", [("train", 12), ("test", 6)])
+@pytest.mark.parametrize("name, split, count", [("digits", "train", 12), ("sprites", "test", 6)])
 def test_a_drawn_set_is_read_from_the_cache_the_second_time(tmp_path, few, monkeypatch, name, split, count):
     first = load_dataset(name, split, tmp_path)
     monkeypatch.setattr(DRAWN[name], "draw", lambda factors: pytest.fail("drawn again"))
@@ -149,7 +131,6 @@ def test_a_drawn_set_is_read_from_the_cache_the_second_time(tmp_path, few, monke
     assert first.labels.shape == (count,) and first.labels.dtype == np.int64
     assert first.factors.shape == (count, len(first.factor_names))
     assert np.array_equal(first.factors[:, 0], first.labels) and len(first) == count
-    assert set(first.labels) <= set(range(len(first.class_names)))
 
 
 def npz(**arrays) -> bytes:
@@ -161,13 +142,9 @@ def npz(**arrays) -> bytes:
 F = len(digits.FACTOR_NAMES)
 FACTORS, DRAWN_IMAGES = np.zeros((6, F)), np.zeros((6, 1, 28, 28), np.uint8)
 DAMAGE = {
-    "empty": lambda whole: b"",
     "half": lambda whole: whole[: len(whole) // 2],
-    "a byte less": lambda whole: whole[:-1],
     "a flipped pixel": lambda whole: whole[:3000] + bytes([whole[3000] ^ 255]) + whole[3001:],
-    "text": lambda whole: b"hello\n" * 100,
     "pickle": lambda whole: pickle.dumps({"images": [0]}),
-    "a key missing": lambda whole: npz(images=DRAWN_IMAGES),
     "too few images": lambda whole: npz(factors=FACTORS[:5], images=DRAWN_IMAGES[:5]),
     "float images": lambda whole: npz(factors=FACTORS, images=DRAWN_IMAGES / 2),
     "objects": lambda whole: npz(factors=FACTORS, images=np.array([None] * 6)),
@@ -180,42 +157,24 @@ def test_a_damaged_cache_is_drawn_again_with_a_note(tmp_path, few, capsys, damag
     [path] = tmp_path.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     assert same(whole, load_dataset("digits", "test", tmp_path))
-    note = capsys.readouterr().err
-    assert note == f"note: {path} is damaged; drawing the digits again.\n"
-    assert same(whole, load_dataset("digits", "test", tmp_path)) and capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"note: {path} is damaged; drawing the digits again.\n"
 
 
-def test_no_single_damaged_byte_of_the_cache_changes_the_data(tmp_path, few, monkeypatch):
-    whole = load_dataset("digits", "test", tmp_path)
-    monkeypatch.setattr(digits, "draw", lambda factors: whole.images)
-    [path] = tmp_path.iterdir()
-    content = path.read_bytes()
-    rng = np.random.default_rng(0)
-    ends = np.r_[0:200, len(content) - 250 : len(content)]  # where the zip's own records are
-    for place in np.r_[rng.choice(ends, 100), rng.integers(0, len(content), 50)]:
-        path.write_bytes(content[:place] + bytes([content[place] ^ rng.integers(1, 256)]) + content[place + 1 :])
-        assert same(whole, load_dataset("digits", "test", tmp_path)), place
-
-
-def test_drawn_data_works_without_a_place_to_keep_it(tmp_path, few, capsys):
-    blocked = tmp_path / "a_file"
-    blocked.write_text("")
-    assert len(load_dataset("sprites", "test", blocked)) == 6
-    note = capsys.readouterr().err
-    assert note.startswith("note: the drawn sprites could not be cached (") and note.count("\n") == 1
-    assert list(tmp_path.iterdir()) == [blocked]
-
-
-def test_the_cache_lies_in_the_users_cache_folder_by_default(tmp_path, few, monkeypatch):
+def test_the_cache_lies_in_the_users_cache_folder_or_data_works_without(tmp_path, few, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_dataset("digits", "test")
     assert [path.name for path in (tmp_path / "vae-three-levels").iterdir()] == ["digits-v1-test.npz"]
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    blocked = tmp_path / "a_file"
+    blocked.write_text("")
+    assert len(load_dataset("sprites", "test", blocked)) == 6
+    note = capsys.readouterr().err
+    assert note.startswith("note: the drawn sprites could not be cached (") and note.count("\n") == 1
     assert cache_folder() == tmp_path / "home" / ".cache" / "vae-three-levels"
 
 
-@pytest.mark.parametrize("name, split", [("imagenet", "test"), ("digits", "validation"), ("", "test")])
+@pytest.mark.parametrize("name, split", [("imagenet", "test"), ("digits", "validation")])
 def test_an_unknown_set_or_split_is_refused(name, split):
     with pytest.raises(ValueError, match=r"must be one of .*, got "):
         load_dataset(name, split)
@@ -230,10 +189,6 @@ def no_network(monkeypatch):
         raise urllib.error.URLError("no network in this test")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse_connection)
-
-
-def assert_offers_digits(error, *fragments) -> None:
-    assert_one_sentence(str(error.value), "--dataset digits", *fragments)
 
 
 @pytest.mark.parametrize("name, folder", REAL.items())
@@ -256,25 +211,13 @@ def overwrite(path, start: int, content: bytes) -> None:
 
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 DAMAGED_FILES = {
-    "empty images": lambda raw: (raw / TEST_IMAGES).write_bytes(b""),
-    "empty labels": lambda raw: (raw / TEST_LABELS).write_bytes(b""),
-    "half the images": lambda raw: os.truncate(raw / TEST_IMAGES, 12_000),
     "a byte too many": lambda raw: (raw / TEST_IMAGES).write_bytes((raw / TEST_IMAGES).read_bytes() + b"0"),
-    "half a header": lambda raw: os.truncate(raw / TEST_IMAGES, 6),
-    "text": lambda raw: (raw / TEST_IMAGES).write_text("404 not found\n" * 50),
     "a magic of no type": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0xFF03)),
-    "a magic of no rank": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0x0800)),
-    "a magic of floats": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0x0D03)),
     "a count too large": lambda raw: overwrite(raw / TEST_IMAGES, 4, struct.pack(">I", 33)),
     "a negative count": lambda raw: overwrite(raw / TEST_IMAGES, 4, struct.pack(">I", 2**32 - 1)),
     "other sides": lambda raw: overwrite(raw / TEST_IMAGES, 8, struct.pack(">II", 56, 14)),
     "fewer labels": lambda raw: write_idx(raw / TEST_LABELS, np.zeros(31, np.uint8)),
     "a label without a class": lambda raw: write_idx(raw / TEST_LABELS, np.full(32, 10, np.uint8)),
-    "labels for images": lambda raw: (raw / TEST_IMAGES).write_bytes((raw / TEST_LABELS).read_bytes()),
-    "no images": lambda raw: (
-        write_idx(raw / TEST_IMAGES, np.zeros((0, 28, 28), np.uint8)),
-        write_idx(raw / TEST_LABELS, np.zeros(0, np.uint8)),
-    ),
 }
 
 
@@ -284,23 +227,21 @@ def test_damaged_real_files_are_refused_in_one_sentence(tmp_path, no_network, da
     damage(raw)
     with pytest.raises(DatasetError) as error:
         load_dataset("mnist", "test", tmp_path)
-    assert_offers_digits(error, str(raw), "cannot be read", "delete that folder to download them again")
+    assert_one_sentence(
+        str(error.value), "--dataset digits", str(raw), "cannot be read", "delete that folder to download them again"
+    )
     assert len(load_dataset("mnist", "train", tmp_path)) == 64
 
 
-def test_missing_files_without_a_network_are_told_in_one_sentence(tmp_path, no_network):
-    with pytest.raises(DatasetError) as error:
-        load_dataset("kmnist", "train", tmp_path / "new" / "folder")
-    assert_offers_digits(error, str(tmp_path), "kmnist is not in", "could not be downloaded", "--data-dir")
-    assert not list(tmp_path.iterdir())
-
-
-def test_files_that_are_there_survive_a_failed_download(tmp_path, no_network):
+def test_missing_files_without_a_network_are_told_and_those_that_are_there_survive(tmp_path, no_network):
     raw = write_mnist(tmp_path)
     (raw / TEST_LABELS).unlink()
     before = {path.name: path.read_bytes() for path in raw.iterdir()}
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError) as error:
         load_dataset("mnist", "train", tmp_path)
+    assert_one_sentence(
+        str(error.value), "--dataset digits", str(tmp_path), "mnist is not in", "could not be downloaded", "--data-dir"
+    )
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == before
     assert list(tmp_path.iterdir()) == [tmp_path / "MNIST"]
 
@@ -321,40 +262,33 @@ def fake_download(monkeypatch, stop_at: str, failure: BaseException) -> None:
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", download)
 
 
-@pytest.mark.parametrize(
-    "failure, raised",
-    [
-        (urllib.error.URLError("connection reset"), DatasetError),
-        (RuntimeError("File not found or corrupted."), DatasetError),
-        (OSError(errno.ENOSPC, "No space left on device"), DatasetError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-    ],
-)
-def test_an_interrupted_download_leaves_nothing_behind(tmp_path, monkeypatch, failure, raised):
-    fake_download(monkeypatch, TEST_IMAGES, failure)
-    with pytest.raises(raised) as error:
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("failure", [urllib.error.URLError("connection reset"), FULL, KeyboardInterrupt(), None])
+def test_a_download_is_moved_into_place_when_it_is_whole(tmp_path, monkeypatch, failure):
+    fake_download(monkeypatch, TEST_IMAGES if failure else "", failure)
+    if failure is None:
+        assert len(load_dataset("mnist", "test", tmp_path)) == 32 and list(tmp_path.iterdir()) == [tmp_path / "MNIST"]
+        return
+    told = isinstance(failure, OSError)
+    with pytest.raises(DatasetError if told else KeyboardInterrupt) as error:
         load_dataset("mnist", "train", tmp_path / "data")
     assert not list(tmp_path.iterdir())
-    if raised is DatasetError:
-        assert_offers_digits(error, "could not be downloaded")
+    if told:
+        assert_one_sentence(str(error.value), "--dataset digits", "could not be downloaded")
 
 
-def test_a_whole_download_is_moved_into_place(tmp_path, monkeypatch):
-    fake_download(monkeypatch, "", KeyboardInterrupt())
-    assert len(load_dataset("mnist", "test", tmp_path)) == 32
-    assert list(tmp_path.iterdir()) == [tmp_path / "MNIST"]
-    assert len(list((tmp_path / "MNIST" / "raw").iterdir())) == 4
-
-
-@pytest.mark.parametrize("line", ["raise RuntimeError('operator torchvision::nms does not exist')", "import no_such"])
-def test_a_broken_torchvision_is_told_with_its_remedy(tmp_path, monkeypatch, line):
+def test_a_broken_torchvision_is_told_with_its_remedy(tmp_path, monkeypatch):
     (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text(line)
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DatasetError) as error:
         load_dataset("mnist", "test", tmp_path)
-    assert_offers_digits(error, "needs torchvision", "matches your torch", "pip install")
+    assert_one_sentence(str(error.value), "--dataset digits", "needs torchvision", "matches your torch", "pip install")
 
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # LeCun, Cortes & Burges
@@ -367,6 +301,5 @@ def test_mnist_has_its_published_sizes_and_class_counts(mnist_dir, split, counts
     assert mnist.images.shape == (sum(counts), 1, 28, 28) and mnist.images.dtype == np.uint8
     assert np.bincount(mnist.labels).tolist() == counts
     share, x = np.bincount(mnist.images.ravel(), minlength=256) / mnist.images.size, np.arange(256) / 255
-    assert share[0] > 0 and share[255] > 0
     if split == "train":  # the usual normalisation constants, given to four digits
         assert round(share @ x, 4) == 0.1307 and round((share @ x**2 - (share @ x) ** 2) ** 0.5, 4) == 0.3081

@@ -26,33 +26,32 @@ def assert_same(one: dict[str, bytes], two: dict[str, bytes]) -> None:
     assert [name for name in one if one[name] != two[name]] == []
 
 
-def twice(command, flags: str, tmp_path, monkeypatch, capsys) -> dict[str, bytes]:
-    """The files of a run, and what it said, which are the same when it is done again."""
+@pytest.mark.parametrize(
+    "command, flags",
+    [(vae_lowlevel, ""), pytest.param(vae_paper, "--model ae --architecture mlp", marks=pytest.mark.slow)],
+)
+def test_a_level_trained_twice_writes_the_same_bytes(command, flags, small_digits, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("time.perf_counter", lambda: 0.0)  # the seconds are all that may differ
+    monkeypatch.setattr("vae_common.plots.run_pictures.draw", lambda *args: None)
+    if command is vae_paper:
+        monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
     found = []
     for number in (1, 2):
         (tmp_path / str(number)).mkdir()
         monkeypatch.chdir(tmp_path / str(number))
         torch.manual_seed(number)  # which nothing depends on
         np.random.seed(number)
-        assert command.main([*flags.split(), "--out", "run"]) == 0
+        assert command.main(f"{FEW} --latent-dim 3 --binarize dynamic --out run {flags}".split()) == 0
         found.append({**contents(tmp_path / str(number)), "said": capsys.readouterr().out.encode()})
     assert_same(*found)
-    return found[0]
+    assert {"run/config.json", "run/metrics.jsonl", "run/weights.safetensors", "said"} <= set(found[0])
 
-
-def test_level_2_twice(small_digits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("vae_common.plots.run_pictures.draw_level_2", lambda *args: None)  # as level 3's are drawn
-    found = twice(vae_lowlevel, f"{FEW} --latent-dim 3 --binarize dynamic", tmp_path, monkeypatch, capsys)
-    assert set(found) == {"run/config.json", "run/metrics.jsonl", "run/weights.safetensors", "said"}
-    assert json.loads(found["run/config.json"])["threads"] == torch.get_num_threads()
-
-
-def test_level_3_twice_with_its_pictures(small_digits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("vae_common.plots.style.DPI", 20)
-    flags = f"{FEW} --latent-dim 3 --binarize dynamic --model ae --architecture mlp"
-    found = twice(vae_paper, flags, tmp_path, monkeypatch, capsys)
-    assert sum(name.endswith(".png") for name in found) >= 6 and "run/checkpoint.safetensors" in found
+    if command is vae_paper:
+        config = json.loads(Path("run/config.json").read_text())
+        for more in (0, 2):
+            Path("run/config.json").write_text(json.dumps({**config, "threads": torch.get_num_threads() + more}))
+            assert vae_paper.main(["--resume", "run"]) == 0
+            assert ("note: this run began with" in capsys.readouterr().err) is (more > 0)
 
 
 # --- every command, in processes of their own ---------------------------------------------------------------------
@@ -107,21 +106,6 @@ def test_two_launches_of_every_command_write_the_same_bytes(tmp_path):
     assert_same(found, contents(tmp_path / "2"))
     configs = [json.loads(content) for name, content in found.items() if name.endswith("config.json")]
     assert len(configs) >= 8 and all(config["threads"] == torch.get_num_threads() for config in configs)
-
-
-# --- threads ------------------------------------------------------------------------------------------------------
-
-
-def test_a_run_that_goes_on_with_other_threads_says_so(small_digits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
-    assert vae_paper.main([*FEW.split(), "--architecture", "mlp", "--out", str(tmp_path / "run")]) == 0
-    for before, told in ((torch.get_num_threads(), False), (torch.get_num_threads() + 2, True)):
-        path = tmp_path / "run" / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "threads": before}))
-        capsys.readouterr()
-        assert vae_paper.main(["--resume", str(tmp_path / "run")]) == 0
-        said = capsys.readouterr().err
-        assert said.startswith(f"note: this run began with {before} threads and goes on with") if told else said == ""
 
 
 def test_the_threads_of_a_level_without_torch_are_those_of_blas():

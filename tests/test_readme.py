@@ -37,8 +37,6 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 RUN = "python3 -m venv .venv && .venv/bin/python -m pip install -e . && .venv/bin/python paper/vae_paper.py"
 TEST = "python3 -m venv .venv && .venv/bin/python -m pip install -e '.[test]' && .venv/bin/python -m pytest"
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-
 
 def prose(text: str) -> str:
     return FENCE.sub("", text)
@@ -89,8 +87,8 @@ def check_command(line: str) -> None:
             check_python(line, arguments)
 
 
-def check_python(line: str, arguments: list[str]) -> None:
-    script, *arguments = arguments
+def check_python(line: str, words: list[str]) -> None:
+    script, *arguments = words
     if script == "-m":
         assert arguments[0] in ("venv", "pip", "pytest", "ruff"), f"{line}: python -m {arguments[0]}"
         if "-k" in arguments:
@@ -106,34 +104,24 @@ def check_python(line: str, arguments: list[str]) -> None:
         raise AssertionError(f"{line}: {script} refuses these flags: {refusal}") from refusal
 
 
-def test_the_two_commands_stand_in_a_block_of_one_line_each():
-    assert [body for kind, body in FENCE.findall(README) if kind == "bash"] == [f"{RUN}\n", f"{TEST}\n"]
-
-
-@each_page
-def test_quoted_commands_name_files_and_flags_that_exist(page):
-    for command in commands(TEXT[page]):
-        check_command(command)
-
-
 def test_the_commands_are_found():
+    assert [body for kind, body in FENCE.findall(README) if kind == "bash"] == [f"{RUN}\n", f"{TEST}\n"]
     assert len(commands(README)) >= 20 and len(commands(TEXT[TOUR])) >= 40
     assert "python paper/vae_paper.py --amp --beta 0.5" in commands(TEXT[TOUR])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "python paper/vae_papers.py",
-        "python paper/vae_paper.py --latent 2",
-        "python paper/vae_paper.py --beta 4 --model ae",
-        "python3 -m venv .venv && python numpy/vae_numpy.py --epochs 3",
-        "OMP_NUM_THREADS=1 python pytorch_lowlevel/vae_lowlevel.py --epochs 0",
-        "diff -y numpy/vae_numpy.py numpy/vae_lowlevel.py | less",
-        "torchrun --standalone --nproc-per-node 2 paper/vae_paper.py --latent 2",
-        "python -m pytest tests/test_readme.py -k no_such_" + "test",
-    ],
+WRONG = (
+    "python paper/vae_papers.py",
+    "python paper/vae_paper.py --latent 2",
+    "python paper/vae_paper.py --beta 4 --model ae",
+    "OMP_NUM_THREADS=1 python3 -m venv .venv && python numpy/vae_numpy.py --epochs 3",
+    "diff -y numpy/vae_numpy.py numpy/vae_lowlevel.py | less",
+    "torchrun --standalone --nproc-per-node 2 paper/vae_paper.py --latent 2",
+    "python -m pytest tests/test_readme.py -k no_such_" + "test",
 )
+
+
+@pytest.mark.parametrize("command", WRONG)
 def test_a_wrong_command_is_noticed(command, capsys):
     with pytest.raises(AssertionError):
         check_command(command)
@@ -160,17 +148,6 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken
 
 
-@each_page
-def test_links_pictures_and_anchors_resolve(page):
-    assert broken_links(page, TEXT[page]) == []
-
-
-def test_a_broken_link_is_noticed():
-    broken = ("nowhere.md", "gallery/none.png", "#no-such-heading", "..", "exercises/01_latent_space.md#none")
-    assert broken_links(FRONT, " ".join(f"[text]({link})" for link in broken)) == list(broken)
-    assert broken_links(FRONT, "[a](LICENSE) [b](#the-three-levels) [c](https://arxiv.org/abs/1312.6114)") == []
-
-
 def missing_files(text: str) -> list[str]:
     """The files of code that a text names, by path or by bare name, and that are nowhere in the project."""
     there = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
@@ -181,26 +158,13 @@ def missing_files(text: str) -> list[str]:
     return sorted(name for name in named if not any(path.endswith(f"/{name}") for path in there))
 
 
-@each_page
-def test_no_page_names_a_file_that_does_not_exist(page):
-    assert missing_files(TEXT[page]) == []
-
-
-def test_a_missing_file_is_noticed():
-    text = "`paper/vae_paper.py` and spec.py are there, `paper/spec.py` and trunks.py are not."
-    assert missing_files(text) == ["paper/spec.py", "trunks.py"]
-
-
-def test_the_map_names_every_folder_and_no_other():
+def test_the_front_page_is_short_and_its_map_names_every_folder_and_no_other():
     block = README.split("## The map")[1].split("```")[1]
     found = [path for folder in FOLDERS for path in (ROOT / folder, *(ROOT / folder).rglob("*")) if path.is_dir()]
     names = {path.name for path in found if any(path.glob("*.*"))} - {"__pycache__", "my_work"}
     assert [name for name in sorted(names) if f"{name}/" not in block] == []
-    assert [name for name in re.findall(r"^ *(\w+)/", block, re.MULTILINE) if name not in names] == []
-
-
-def test_the_front_page_is_short():
     assert README.count("\n") <= 300
+    assert [name for name in re.findall(r"^ *(\w+)/", block, re.MULTILINE) if name not in names] == []
 
 
 # --- maths --------------------------------------------------------------------------------------------------------
@@ -221,22 +185,32 @@ def fragile_maths(text: str) -> list[str]:
     return found
 
 
-@each_page
-def test_inline_maths_is_robust(page):
+# --- every page ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_links_files_and_formulas_of_a_page_are_right(page):
+    for command in commands(TEXT[page]):
+        check_command(command)
+    assert broken_links(page, TEXT[page]) == [] and missing_files(TEXT[page]) == []
     assert fragile_maths(TEXT[page]) == []
 
 
-@pytest.mark.parametrize(
-    "maths", ["a $x", "is $ x$ here", r"is $a\,b$ here", "is $E(x)_q$ here", "is $x$s", "is $a * b$."]
-)
-def test_fragile_maths_is_noticed(maths):
-    assert len(fragile_maths(f"{maths} \n")) == 1
+def test_a_broken_link_a_missing_file_and_a_fragile_formula_are_noticed():
+    broken = ("nowhere.md", "#no-such-heading", "..", "exercises/01_latent_space.md#none")
+    assert broken_links(FRONT, " ".join(f"[text]({link})" for link in broken)) == list(broken)
+    assert broken_links(FRONT, "[a](LICENSE) [b](#the-three-levels) [c](https://arxiv.org/abs/1312.6114)") == []
+    text = "`paper/vae_paper.py` and spec.py are there, `paper/spec.py` and trunks.py are not."
+    assert missing_files(text) == ["paper/spec.py", "trunks.py"]
+    for maths in ("a $x", "is $ x$ here", r"is $a\,b$ here", "is $E(x)_q$ here", "is $x$s", "is $a * b$."):
+        assert len(fragile_maths(f"{maths} \n")) == 1, maths
 
 
 # --- what the text says of the code, and numbers ------------------------------------------------------------------
 
 
 def test_the_functions_that_the_derivation_names_exist():
+    assert f"{VAESpec().parameters:,} parameters" in README
     lines = re.findall(r"\*In the\s+code:\*(.*?)\n\n", README, re.DOTALL)
     names = {name for line in lines for name in re.findall(r"`([a-z_]+)`", line)} - {"mu", "logvar", "recon", "kl"}
     assert {"encode", "decode", "reparameterize", "elbo_terms", "gaussian_kl", "bernoulli_recon"} <= names
@@ -253,13 +227,9 @@ def test_level_1_has_the_elbo_that_the_table_of_levels_states(digits):
     assert abs(float((measured.recon + measured.kl).mean()) - float(stated)) < 0.01
 
 
-def test_the_constants_that_the_text_states():
-    assert f"{VAESpec().parameters:,} parameters" in README
-    assert f"$392 \\log \\pi = {392 * np.log(np.pi):.1f}$" in TEXT[TOUR]
-
-
 def test_the_table_of_betas_is_what_the_command_prints():
     assert f"\n\n{loss_conventions.table()}\n\n" in TEXT[TOUR]
+    assert f"$392 \\log \\pi = {392 * np.log(np.pi):.1f}$" in TEXT[TOUR]
 
 
 def test_the_results_of_the_front_page_are_those_of_the_tour():
@@ -268,19 +238,18 @@ def test_the_results_of_the_front_page_are_those_of_the_tour():
     assert len(numbers) >= 10 and [number for number in numbers if number not in TEXT[TOUR]] == []
 
 
-def bernoulli_floors(images: np.ndarray) -> tuple[float, float]:
+def test_the_bernoulli_floors_are_those_stated(digits, request):
     """The entropy of the grey values, and the loss of the split's mean image, in nats per image."""
-    x = images / 255
-    return entropy_floor(x), entropy_floor(x.mean(axis=0, keepdims=True))
 
+    def floors(images: np.ndarray) -> tuple[float, float]:
+        x = images / 255
+        return entropy_floor(x), entropy_floor(x.mean(axis=0, keepdims=True))
 
-def test_the_floors_of_digits_are_those_stated(digits):
-    entropy, mean_image = bernoulli_floors(digits.images)
-    assert f"{entropy:.2f} on that of `digits`" in TEXT[TOUR]
-    assert all(f"{mean_image:.1f} on grey `digits`" in TEXT[page] for page in (FRONT, TOUR))
-
-
-def test_the_floors_of_mnist_are_those_stated(mnist_dir):
-    entropy, mean_image = bernoulli_floors(load_dataset("mnist", "test", mnist_dir).images)
-    assert f"{entropy:.2f} nats per image on the MNIST test split" in TEXT[TOUR].replace("\n", " ")
-    assert all(f"{mean_image:.1f} on grey MNIST" in TEXT[page].replace("\n", " ") for page in (FRONT, TOUR))
+    front, tour = (TEXT[page].replace("\n", " ") for page in (FRONT, TOUR))
+    entropy, mean_image = floors(digits.images)
+    assert f"{entropy:.2f} on that of `digits`" in tour
+    assert all(f"{mean_image:.1f} on grey `digits`" in text for text in (front, tour))
+    mnist = load_dataset("mnist", "test", request.getfixturevalue("mnist_dir"))
+    entropy, mean_image = floors(mnist.images)
+    assert f"{entropy:.2f} nats per image on the MNIST test split" in tour
+    assert all(f"{mean_image:.1f} on grey MNIST" in text for text in (front, tour))

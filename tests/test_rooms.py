@@ -15,10 +15,7 @@ FILES = {
     for path in sorted((ROOT / source).rglob("*.py"))
 }
 LEVELS = {"vae_numpy", "vae_lowlevel", "conv_vae"}
-PACKAGES = {
-    *("vae_common", "vae_models", "vae_training", "vae_measures", "vae_plots", "vae_doctor", "vae_explorer"),
-    "vae_commands",
-}
+PACKAGES = {name for name, path in FILES.items() if path.name == "__init__.py" and "." not in name}
 COMMANDS = {name for name in FILES if "." not in name} - PACKAGES - LEVELS
 
 # A room and the rooms that it may use besides itself; each may use vae_common.
@@ -74,6 +71,8 @@ def test_the_rooms_are_all_there_and_every_import_was_read():
     assert len(COMMANDS) >= 7 and "vae_paper" in COMMANDS
     assert {"vae_common.weights_shown", "vae_common.cli"} <= imports("vae_numpy")
     assert "torch" in imports("vae_common.cli") and "torch" not in imports("vae_common.cli", only_at_import=True)
+    TopologicalSorter({module: of_the_project(imports(module)) - {module} for module in FILES}).prepare()  # no circle
+    assert not [module for module, path in FILES.items() if "pyplot" in path.read_text()]  # figures have no state
     for module in FILES:  # a name that is misspelt in cli.later would be found by whoever runs that line
         assert of_the_project(imports(module)) <= FILES.keys(), module
 
@@ -85,10 +84,6 @@ def test_a_room_uses_only_what_lies_below_it(name):
         if room(module) == name:
             above = {used for used in of_the_project(imports(module)) if room(used) not in allowed}
             assert not above, f"{module} uses {sorted(above)}"
-
-
-def test_there_is_no_circle():
-    TopologicalSorter({module: of_the_project(imports(module)) - {module} for module in FILES}).prepare()
 
 
 def needed_by(modules: set[str]) -> set[str]:
@@ -106,17 +101,12 @@ MODELS = {"conv_vae", *(module for module in FILES if room(module) == "vae_model
 def test_models_know_no_processes_command_lines_folders_or_pictures():
     own = set().union(*(imports(module) for module in MODELS))
     standard = {"collections.abc", "dataclasses", "itertools", "math"}
-    libraries = {"numpy", "torch"}
-    assert {name for name in own if room(name) not in MAY_USE and room(name) not in libraries} <= standard
+    assert {name for name in own if room(name) not in {*MAY_USE, "numpy", "torch"}} <= standard
     common = {name for name in own if room(name) == "vae_common"}
     assert common <= {f"vae_common.{name}" for name in ("data", "errors", "evaluation", "spec")}
     needed = {room(name) for name in needed_by(MODELS)}
     assert not needed & {"matplotlib", "PIL", "tqdm", "sklearn", "torchvision", "vae_training"}
     assert not needed_by(MODELS) & {"vae_common.cli", "vae_common.run_folder", "vae_common.plots.style"}
-
-
-def test_pictures_are_drawn_without_the_state_of_pyplot():
-    assert not [module for module, path in FILES.items() if "pyplot" in path.read_text()]
 
 
 def test_the_ground_floor_needs_no_torch():

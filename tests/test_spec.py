@@ -1,6 +1,5 @@
 """The network that all levels share: its table, its initial weights; and the learning rate they train with."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -14,29 +13,6 @@ from vae_common import schedule
 from vae_common.spec import VAESpec
 
 # --- the table ----------------------------------------------------------------------------------------------------
-
-
-def table(z: int) -> list[tuple[str, tuple[int, ...]]]:
-    return [
-        ("encoder.conv1.weight", (32, 1, 3, 3)),
-        ("encoder.conv1.bias", (32,)),
-        ("encoder.conv2.weight", (64, 32, 3, 3)),
-        ("encoder.conv2.bias", (64,)),
-        ("encoder.fc.weight", (256, 3136)),
-        ("encoder.fc.bias", (256,)),
-        ("encoder.mu.weight", (z, 256)),
-        ("encoder.mu.bias", (z,)),
-        ("encoder.logvar.weight", (z, 256)),
-        ("encoder.logvar.bias", (z,)),
-        ("decoder.fc1.weight", (256, z)),
-        ("decoder.fc1.bias", (256,)),
-        ("decoder.fc2.weight", (3136, 256)),
-        ("decoder.fc2.bias", (3136,)),
-        ("decoder.deconv1.weight", (64, 32, 3, 3)),
-        ("decoder.deconv1.bias", (32,)),
-        ("decoder.deconv2.weight", (32, 1, 3, 3)),
-        ("decoder.deconv2.bias", (1,)),
-    ]
 
 
 def torch_layers(z: int) -> dict[str, nn.Module]:
@@ -55,32 +31,29 @@ def torch_layers(z: int) -> dict[str, nn.Module]:
 
 
 @pytest.mark.parametrize("z", [1, 20, 256])
-def test_names_shapes_and_order_are_those_of_the_table(z):
-    assert list(VAESpec(z).shapes.items()) == table(z)
-    assert [(name, value.shape) for name, value in VAESpec(z).init_params(0).items()] == table(z)
+def test_names_shapes_and_order_are_those_of_torchs_layers(z):
+    expected = [
+        (f"{name}.{part}", tuple(getattr(module, part).shape))
+        for name, module in torch_layers(z).items()
+        for part in ("weight", "bias")
+    ]
+    assert list(VAESpec(z).shapes.items()) == expected
+    assert [(name, value.shape) for name, value in VAESpec(z).init_params(0).items()] == expected
+    assert [layer.output for layer in VAESpec(z).layers] == [
+        (32, 14, 14), (64, 7, 7), (256,), (z,), (z,), (256,), (64, 7, 7), (32, 14, 14), (1, 28, 28),
+    ]  # fmt: skip
+    assert VAESpec(np.int64(z)).shapes == VAESpec(z).shapes
 
 
 def test_latent_dim_20_is_the_default_and_has_1662249_parameters():
     assert VAESpec().latent_dim == 20
-    assert VAESpec().parameters == 1_662_249 == sum(math.prod(shape) for _, shape in table(20))
+    assert VAESpec().parameters == 1_662_249 == sum(math.prod(shape) for shape in VAESpec().shapes.values())
 
 
-def test_layer_outputs_are_those_of_the_table():
-    assert [layer.output for layer in VAESpec(7).layers] == [
-        (32, 14, 14), (64, 7, 7), (256,), (7,), (7,), (256,), (64, 7, 7), (32, 14, 14), (1, 28, 28),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("z", [0, -1, 257, 2.0, 2.5, "20", True, None, math.nan])
+@pytest.mark.parametrize("z", [0, 257, 2.0, "20", True, None])
 def test_a_bad_latent_dim_is_refused(z):
     with pytest.raises(ValueError, match=r"latent_dim must be an integer from 1 to 256, got .*\.$"):
         VAESpec(z)
-
-
-def test_the_spec_takes_a_numpy_integer_and_is_frozen():
-    assert VAESpec(np.int64(3)).shapes == VAESpec(3).shapes
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        VAESpec().latent_dim = 3
 
 
 def test_initial_values_are_uniform_within_the_bounds_of_pytorchs_own_default():
@@ -96,8 +69,7 @@ def test_initial_values_are_uniform_within_the_bounds_of_pytorchs_own_default():
             se = u.size**-0.5
             assert abs(u.mean()) < 6 * se * math.sqrt(1 / 3), f"{name}.{part}"
             assert abs((u**2).mean() - 1 / 3) < 6 * se * math.sqrt(4 / 45), f"{name}.{part}"
-            largest = getattr(module, part).abs().max().item() * math.sqrt(fan_in)
-            assert largest < 1 + 1e-6, f"torch's {name}.{part}"
+            assert getattr(module, part).abs().max().item() * math.sqrt(fan_in) < 1 + 1e-6, f"torch's {name}.{part}"
         # Torch's own weights, of which each layer here has at least 288, come as near to the bound.
         assert module.weight.abs().max().item() * math.sqrt(fan_in) > 0.95, name
 
@@ -110,14 +82,6 @@ def test_initial_values_are_a_function_of_the_seed_and_the_same_numbers_in_every
         assert not np.array_equal(first[name], other[name]), name
 
 
-def test_the_summary_tells_each_layer_and_the_total():
-    lines = VAESpec().summary().splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == [layer.name for layer in VAESpec().layers]
-    assert "(64, 32, 3, 3)" in lines[2] and "(B, 64, 7, 7)" in lines[2] and lines[2].endswith("18,496")
-    assert "(256, 3136)" in lines[3] and "(B, 256)" in lines[3]
-    assert lines[-1].endswith("1,662,249")
-
-
 # --- schedule -----------------------------------------------------------------------------------------------------
 
 
@@ -126,19 +90,14 @@ def test_the_summary_tells_each_layer_and_the_total():
     [
         (0, 1, 1.0),
         (0, 100, 0.1),  # a tenth of 100 steps warms up
-        (4, 100, 0.5),
-        (9, 100, 1.0),
         (10, 100, 1.0),
         (40, 100, 0.75),  # cos(pi / 3) = 1/2
-        (55, 100, 0.5),
-        (70, 100, 0.25),
         (249, 50_000, 0.5),  # 500 steps at most warm up
         (500, 50_000, 1.0),
         (25_250, 50_000, 0.5),
     ],
 )
 def test_learning_rate_at_known_steps(step, total, expected):
-    assert schedule.learning_rate(step, total, 1.0) == pytest.approx(expected, rel=1e-12)
     assert schedule.learning_rate(step, total, 2e-3) == pytest.approx(2e-3 * expected, rel=1e-12)
 
 

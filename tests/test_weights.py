@@ -1,6 +1,5 @@
 """Weights files: what is written comes back; what is damaged, or of another network, is refused in one sentence."""
 
-import io
 import os
 import pickle
 import struct
@@ -44,32 +43,29 @@ def refusal(path, latent_dim=None) -> str:
 def test_float32_weights_come_back_bit_by_bit(tmp_path, z):
     params = VAESpec(z).init_params(4)
     params["encoder.conv1.bias"][:5] = [-0.0, 1e-45, np.finfo(np.float32).max, np.finfo(np.float32).tiny, -1e-20]
-    path = save_weights(params, tmp_path / "w.safetensors")
+    views = {  # are saved by value
+        "encoder.fc.weight": np.asfortranarray(params["encoder.fc.weight"]),
+        "encoder.fc.bias": np.repeat(params["encoder.fc.bias"], 2)[::2],
+        "encoder.mu.weight": params["encoder.mu.weight"].astype(np.float64),
+    }
+    path = save_weights({**params, **views}, tmp_path / "w.safetensors")
     loaded = load_weights(path, latent_dim=z)
     assert list(loaded) == list(VAESpec(z).shapes)
     for name in params:
         assert loaded[name].dtype == np.float32 and loaded[name].tobytes() == params[name].tobytes(), name
     with safe_open(path, framework="numpy") as file:
         assert file.metadata() == {"format": "conv-vae", "version": "1", "latent_dim": str(z)}
-        assert set(file.keys()) == set(VAESpec(z).shapes)
+    assert_one_sentence(refusal(path, latent_dim=7), f"expected latent_dim 7, found {z}", f"pass --latent-dim {z}")
 
 
-def test_float16_weights_come_back_rounded_to_float16(tmp_path, params):
+def test_float16_weights_come_back_rounded_and_other_dtypes_are_not_written(tmp_path, params):
     path = save_weights(params, tmp_path / "w.safetensors", dtype="float16")
     assert path.stat().st_size < 2 * VAESpec(Z).parameters + 4096
     for name, loaded in load_weights(path).items():
         assert loaded.dtype == np.float32
         assert np.array_equal(loaded, params[name].astype(np.float16).astype(np.float32)), name
-
-
-def test_views_and_float64_are_saved_by_value(tmp_path, params):
-    views = {
-        "encoder.fc.weight": np.asfortranarray(params["encoder.fc.weight"]),
-        "encoder.fc.bias": np.repeat(params["encoder.fc.bias"], 2)[::2],
-        "encoder.mu.weight": params["encoder.mu.weight"].astype(np.float64),
-    }
-    loaded = load_weights(save_weights({**params, **views}, tmp_path / "w.safetensors"))
-    assert all(np.array_equal(loaded[name], params[name]) for name in params)
+    with pytest.raises(ValueError, match="float64"):
+        save_weights(params, path, dtype="float64")
 
 
 def test_the_same_arrays_give_the_same_bytes(tmp_path):
@@ -99,19 +95,10 @@ def test_which_weights_level_1_measures(tmp_path, params):
 # --- what is no weights file --------------------------------------------------------------------------------------
 
 
-def written_by(write) -> bytes:
-    file = io.BytesIO()
-    write(file)
-    return file.getvalue()
-
-
 NOT_SAFETENSORS = {
     "empty": b"",
-    "text": b"not weights at all\n" * 40,
-    "npy": written_by(lambda file: np.save(file, np.zeros(9))),
     "pickle": pickle.dumps({"encoder.fc.bias": [0.0]}),
-    "torch": written_by(lambda file: torch.save({"encoder.fc.bias": torch.zeros(9)}, file)),
-    "huge header": struct.pack("<Q", 2**62) + b"{}",
+    "a header longer than the file": struct.pack("<Q", 2**62) + b"{}",
     "header that is no JSON": struct.pack("<Q", 9) + b"{" * 9,
 }
 
@@ -146,46 +133,15 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
 LATENT_DIM = "latent_dim from 1 to 256"
 REFUSED = {  # arrays that differ, metadata that differ, what the message holds
     "another format": ({}, {"format": "resnet"}, ["'conv-vae'", "'resnet'", "training commands"]),
-    "another version": ({}, {"version": "2"}, ["version '1'", "version '2'", "training commands"]),
     "no metadata": ({}, dict.fromkeys(METADATA), ["'conv-vae'", "found format None", "training commands"]),
-    "no latent_dim": ({}, {"latent_dim": None}, [LATENT_DIM, "None"]),
-    "latent_dim 0": ({}, {"latent_dim": "0"}, [LATENT_DIM, "'0'"]),
     "latent_dim 257": ({}, {"latent_dim": "257"}, [LATENT_DIM, "'257'"]),
-    "latent_dim two": ({}, {"latent_dim": "two"}, [LATENT_DIM, "'two'"]),
     "latent_dim of others": ({}, {"latent_dim": "20"}, ["expected key", "20", "found", "latent_dim 20"]),
-    "missing key": (
-        {"decoder.fc2.bias": None}, {},
-        ["expected key 'decoder.fc2.bias'", "found it missing", "give weights of the spec"],
-    ),
-    "extra key": (
-        {"encoder.fc3.bias": np.zeros(3, np.float32)}, {},
-        ["expected only the spec's keys", "found the extra key 'encoder.fc3.bias'", "give weights of the spec"],
-    ),
-    "wrong shape": (
-        {"encoder.fc.bias": np.zeros(255, np.float32)}, {},
-        ["expected key 'encoder.fc.bias' of shape (256,)", "found (255,)", "give weights of the spec"],
-    ),
-    "transposed": (
-        {"encoder.fc.weight": np.zeros((3136, 256), np.float32)}, {},
-        ["'encoder.fc.weight' of shape (256, 3136)", "found (3136, 256)"],
-    ),
-    "NaN": (
-        {"encoder.mu.bias": np.array([0, np.nan], np.float32)}, {},
-        ["expected finite numbers in key 'encoder.mu.bias'", "found NaN or infinity", "train again"],
-    ),
-    "infinity": (
-        {"decoder.fc1.bias": np.full(256, -np.inf, np.float32)}, {},
-        ["expected finite numbers in key 'decoder.fc1.bias'", "found NaN or infinity", "train again"],
-    ),
-    "integers": (
-        {"encoder.conv1.bias": np.zeros(32, np.int64)}, {},
-        ["expected key 'encoder.conv1.bias' as float32 or float16", "found int64", "save it as float32"],
-    ),
-    "float64": (
-        {"encoder.conv1.bias": np.zeros(32)}, {},
-        ["expected key 'encoder.conv1.bias' as float32 or float16", "found float64", "save it as float32"],
-    ),
-}  # fmt: skip
+    "missing key": ({"decoder.fc2.bias": None}, {}, ["expected key 'decoder.fc2.bias'", "found it missing"]),
+    "extra key": ({"encoder.fc3.bias": np.zeros(3, np.float32)}, {}, ["found the extra key 'encoder.fc3.bias'"]),
+    "wrong shape": ({"encoder.fc.bias": np.zeros(255, np.float32)}, {}, ["of shape (256,)", "found (255,)"]),
+    "NaN": ({"encoder.mu.bias": np.array([0, np.nan], np.float32)}, {}, ["expected finite numbers", "train again"]),
+    "integers": ({"encoder.conv1.bias": np.zeros(32, np.int64)}, {}, ["found int64", "save it as float32"]),
+}
 
 
 @pytest.mark.parametrize("arrays, metadata, fragments", REFUSED.values(), ids=REFUSED)
@@ -205,19 +161,10 @@ def test_a_dtype_that_numpy_lacks_is_refused_by_its_key(tmp_path, params):
     assert_one_sentence(message, "expected key 'encoder.fc.bias' as float32 or float16, found BF16")
 
 
-def test_weights_with_another_latent_dim_than_asked_for_are_refused(tmp_path, params):
-    path = save_weights(params, tmp_path / "w.safetensors")
-    message = refusal(path, latent_dim=20)
-    assert_one_sentence(message, str(path), "expected latent_dim 20, found 2", "pass --latent-dim 2")
-
-
 NOT_SAVED = {
     "missing key": ({"decoder.fc2.bias": None}, "'decoder.fc2.bias'"),
-    "no key at all": (dict.fromkeys(VAESpec(Z).shapes), "'encoder.mu.bias'"),
     "extra key": ({"more": np.zeros(1, np.float32)}, "extra key 'more'"),
     "wrong shape": ({"encoder.fc.bias": np.zeros((1, 256))}, "found (1, 256)"),
-    "Z of 257": ({"encoder.mu.bias": np.zeros(257)}, "found (257,)"),
-    "NaN": ({"encoder.mu.bias": np.array([0, np.nan])}, "finite numbers in key 'encoder.mu.bias'"),
     "beyond float16": ({"encoder.mu.bias": np.array([0, 1e5])}, "finite numbers in key 'encoder.mu.bias'"),
 }
 
@@ -228,8 +175,3 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, params, changes, fragme
         save_weights(altered(params, changes), tmp_path / "w.safetensors", dtype="float16")
     assert_one_sentence(str(error.value), str(tmp_path / "w.safetensors"), fragment)
     assert not list(tmp_path.iterdir())
-
-
-def test_only_float32_and_float16_are_written(tmp_path, params):
-    with pytest.raises(ValueError, match="float64"):
-        save_weights(params, tmp_path / "w.safetensors", dtype="float64")

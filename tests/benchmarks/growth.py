@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 import timing
-from vae_common import cli
 from vae_common.config import RunConfig, whole
 from vae_common.errors import UsageError
 
@@ -25,8 +24,8 @@ SIZES = {
     "images per step": (16, 64, 256, 1024),
     "latent dimensions": (2, 8, 32, 128),
     "images in memory": (10_000, 60_000, 200_000, 600_000),
+    "processes": (1, 2, 4),
 }
-PROCESSES = (1, 2, 4)
 SHARED_BATCH = 256
 BASE = {"images per step": 64, "latent dimensions": 20, "images in memory": 10_000}
 
@@ -141,21 +140,17 @@ def run(
     sizes_of = {name: values[:sizes] for name, values in SIZES.items()}
     results, rows, verdicts = {}, [], timing.Verdicts()
     for name, values in sizes_of.items():
-        results[name] = [in_own_process({**BASE, name: size}, steps, clock) for size in values]
+        base = {} if name == "processes" else BASE
+        results[name] = [in_own_process({**base, name: size}, steps, clock) for size in values]
         for size, point in zip(values, results[name], strict=True):
-            per_image = point["seconds"] / (size if name == "images per step" else BASE["images per step"])
-            row = [f"{size:,}", f"{1e3 * point['seconds']:.1f}", f"{1e6 * per_image:.0f}", f"{point['megabytes']:.0f}"]
-            rows.append([name, *row])
-        for key, what, at_most in (("seconds", "time per step", 1.1), ("megabytes", "peak memory", 1.1)):
+            images = {**base, name: size}.get("images per step", SHARED_BATCH)
+            times = f"{1e3 * point['seconds']:.1f}", f"{1e6 * point['seconds'] / images:.0f}"
+            rows.append([name, f"{size:,}", *times, f"{point['megabytes']:.0f}"])
+        for key, what in (("seconds", "time per step"), ("megabytes", "peak memory")) if base else ():
             exponent = slope(values, [point[key] for point in results[name]])
-            bar = 0.15 if (name, key) == ("images in memory", "seconds") else at_most
+            bar = 0.15 if (name, key) == ("images in memory", "seconds") else 1.1
             verdicts.judge(f"{what} grows with {name} to the power", exponent, at_most=bar)
-    name, counts = "processes", PROCESSES[:sizes]
-    sizes_of[name], results[name] = counts, [in_own_process({name: count}, steps, clock) for count in counts]
-    for count, point in zip(counts, results[name], strict=True):
-        times = f"{1e3 * point['seconds']:.1f}", f"{1e6 * point['seconds'] / SHARED_BATCH:.0f}"
-        rows.append([name, str(count), *times, f"{point['megabytes']:.0f}"])
-    ratio = results[name][1]["seconds"] / results[name][0]["seconds"]
+    ratio = results["processes"][1]["seconds"] / results["processes"][0]["seconds"]
     verdicts.judge("time per step of 2 processes over that of 1, with a core for each", ratio, at_most=0.75)
     print("\n" + timing.table(("size changed", "", "ms per step", "us per image", "peak memory, MB"), rows))
     if out is not None:
@@ -163,18 +158,14 @@ def run(
     return verdicts.finish()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0])
-    parser.add_argument("--clock", **timing.CLOCK_FLAG)
-    parser.add_argument("--steps", type=whole(1), help="timed steps of a point (default 8)")
-    parser.add_argument("--sizes", type=whole(2, 4), help="sizes of each kind, from the smallest (default 4)")
-    parser.add_argument("--out", metavar="PNG", help="picture to write")
-    parser.add_argument("--point", help=argparse.SUPPRESS)
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), argv, run, several=True)
+    flags = {
+        "steps": dict(type=whole(1), help="timed steps of a point (default 8)"),
+        "sizes": dict(type=whole(2, 4), help="sizes of each kind, from the smallest (default 4)"),
+        "out": dict(metavar="PNG", help="picture to write"),
+        "point": dict(help=argparse.SUPPRESS),
+    }
+    return timing.main(__doc__, run, argv, several=True, **flags)
 
 
 if __name__ == "__main__":

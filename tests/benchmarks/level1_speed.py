@@ -5,7 +5,6 @@ takes, and how long `--help` takes to answer. The bar is 1 for a single image. I
 scatters with k x k shifted slices, which can be read, and that is its price over convolutions written for speed.
 """
 
-import argparse
 import subprocess
 import sys
 import tracemalloc
@@ -18,7 +17,7 @@ import torch
 import timing
 import vae_lowlevel
 import vae_numpy
-from vae_common import cli, evaluation
+from vae_common import evaluation
 from vae_common.config import RunConfig, whole
 from vae_common.data import ImageSet
 from vae_common.spec import VAESpec
@@ -57,11 +56,9 @@ def peak_memory(images: int) -> float:
     data = ImageSet("noise", "test", x, np.zeros(images, np.int64), ("noise",))
     with patch.object(evaluation, "held_out_inputs", lambda *_: inputs):  # they are made before memory is counted
         tracemalloc.start()
-        try:
-            measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, RunConfig(batch_size=128))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        measured = evaluate_weights(params, vae_numpy.measure, vae_numpy.pixels, data, RunConfig(batch_size=128))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     results = (measured.recon, measured.kl, measured.mu, measured.logvar)
     return (peak - sum(result.nbytes for result in results)) / 1e6
 
@@ -105,15 +102,10 @@ def run(repeats: int = 60, clock: str = "wall", images: int = 60_000) -> int:
     return verdicts.finish()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0])
-    timing.add_flags(parser, repeats=60)
-    parser.add_argument("--images", type=whole(1), help="for the memory (default 60000)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), argv, run)
+    repeats = dict(type=whole(1), metavar="N", help="timed rounds (default 60)")
+    images = dict(type=whole(1), help="for the memory (default 60000)")
+    return timing.main(__doc__, run, argv, repeats=repeats, images=images)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ of which the last has a network of the reference's kind, and once more for about
 grey, and -elbo is on the 10,000 test images, with one sampled z for each. Only training is timed. It takes minutes.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 
@@ -84,15 +83,9 @@ def run(data_dir: str | None = None, clock: str = "wall", reference_epochs: int 
     return verdicts.finish()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0], "data_dir")
-    parser.add_argument("--clock", **timing.CLOCK_FLAG)
-    parser.add_argument("--reference-epochs", type=whole(1), help="of the reference (default 10)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), argv, run)
+    epochs = dict(type=whole(1), help="of the reference (default 10)")
+    return timing.main(__doc__, run, argv, "data_dir", reference_epochs=epochs)
 
 
 if __name__ == "__main__":

@@ -4,31 +4,28 @@ A ratio is taken repeat by repeat between calls that ran next to each other, so 
 not matter; its median is judged, its range is printed. No benchmark is part of the tests' default run.
 """
 
-import argparse
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from vae_common import cli
-from vae_common.config import whole
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-CLOCK_FLAG = dict(
-    choices=CLOCKS,
-    help="cpu leaves out the time that other programs took: for a busy machine, with OMP_NUM_THREADS=1",
-)
-
-
-def add_flags(parser: argparse.ArgumentParser, repeats: int) -> None:
-    text = f"timed rounds (default {repeats})"
-    parser.add_argument("--repeats", type=whole(1), metavar="N", help=text)
-    parser.add_argument("--clock", **CLOCK_FLAG)
+def main(
+    doc: str, run: Callable[..., int | None], argv: list[str] | None, *names: str, several: bool = False, **flags: dict
+) -> int:
+    """The command line of a benchmark: --clock, the settings of these names, and flags of its own."""
+    parser = cli.parser(doc.splitlines()[0], *names)
+    busy = "cpu leaves out the time that other programs took: for a busy machine, with OMP_NUM_THREADS=1"
+    parser.add_argument("--clock", choices=CLOCKS, help=busy)
+    for name, declared in flags.items():
+        parser.add_argument(cli.flag(name), **declared)
+    return cli.run(parser, argv, run, several)
 
 
 def side_by_side(
@@ -75,26 +72,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, the first to the left, the others to the right."""
     cells = [list(map(str, row)) for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligned = [
-        [cell.ljust(widths[0]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)] for row in cells
-    ]
+    aligned = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells)
     return "\n".join("  ".join(row) for row in aligned)
 
 
-@dataclass
 class Verdicts:
     """The bars that a program's numbers are held against."""
 
-    lines: list[str] = field(default_factory=list)
-    failed: int = 0
+    def __init__(self):
+        self.lines: list[str] = []
 
     def judge(self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None) -> None:
         passed = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
         bar = f"<= {at_most:g}" if at_most is not None else f">= {at_least:g}"
         self.lines.append(f"{'PASS' if passed else 'FAIL'}  {what}: {value:.4g}, bar {bar}")
-        self.failed += not passed
 
     def finish(self) -> int:
         """Print the lines; the exit status, 1 where a bar was missed."""
         print("\n" + "\n".join(self.lines))
-        return 1 if self.failed else 0
+        return int(any(line.startswith("FAIL") for line in self.lines))

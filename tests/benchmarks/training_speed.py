@@ -6,7 +6,6 @@ roofline: the matrix products of the spec's layers alone, forward and backward, 
 however the loop is written.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,6 @@ import timing
 import usual_way
 import vae_lowlevel
 from conv_vae import ConvVAE, Decoder, Encoder
-from vae_common import cli
 from vae_common.config import RunConfig, whole
 from vae_common.data import ImageSet, load_dataset
 from vae_common.spec import Layer, VAESpec
@@ -121,16 +119,11 @@ def run(repeats: int = 20, clock: str = "wall", batch_size: int = 128, images: i
     return verdicts.finish()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(__doc__.splitlines()[0])
-    timing.add_flags(parser, repeats=20)
-    parser.add_argument("--batch-size", type=whole(1), help="images per step (default 128)")
-    parser.add_argument("--images", type=whole(1, 12_000), help="images per epoch (default 1536)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(build_parser(), argv, run)
+    repeats = dict(type=whole(1), metavar="N", help="timed rounds (default 20)")
+    batch_size = dict(type=whole(1), help="images per step (default 128)")
+    images = dict(type=whole(1, 12_000), help="images per epoch (default 1536)")
+    return timing.main(__doc__, run, argv, repeats=repeats, batch_size=batch_size, images=images)
 
 
 if __name__ == "__main__":

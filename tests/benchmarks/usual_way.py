@@ -43,12 +43,12 @@ class ConvVAE(nn.Module):
 
 
 class MLPVAE(nn.Module):
-    """784 - 400 - Z - 400 - 784."""
+    """784 - 400 - Z - 400 - 784, with Z = 20."""
 
-    def __init__(self, latent_dim: int = 20):
+    def __init__(self):
         super().__init__()
-        self.fc, self.mu, self.logvar = nn.Linear(784, 400), nn.Linear(400, latent_dim), nn.Linear(400, latent_dim)
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, 400), nn.ReLU(), nn.Linear(400, 784), nn.Sigmoid())
+        self.fc, self.mu, self.logvar = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+        self.decoder = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = F.relu(self.fc(x.flatten(1)))
