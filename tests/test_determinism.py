@@ -32,7 +32,7 @@ def assert_same(one: dict[str, bytes], two: dict[str, bytes]) -> None:
 )
 def test_a_level_trained_twice_writes_the_same_bytes(command, flags, small_digits, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("time.perf_counter", lambda: 0.0)  # the seconds are all that may differ
-    monkeypatch.setattr("vae_common.plots.run_pictures.draw", lambda *args: None)
+    monkeypatch.setattr("vae_common.plots.run_pictures.draw_level_2", lambda *args: None)
     if command is vae_paper:
         monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
     found = []
