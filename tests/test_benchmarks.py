@@ -122,6 +122,7 @@ def test_time_to_quality(benchmark, digits, monkeypatch, capsys):
     assert all(f"PASS  {flags}: -elbo" in out for flags in program.ROUTES)
 
 
+@pytest.mark.slow
 def test_growth(benchmark, monkeypatch, capsys, tmp_path):
     """All but the processes: a point is measured in this one, and its numbers are replaced by known powers."""
     program = benchmark("growth")

@@ -315,6 +315,7 @@ def test_picking_an_image_and_resampling_eps(opened, params, digits):
     assert page("return document.querySelector('#thumbs button').value") == "18"
 
 
+@pytest.mark.slow
 def test_eps_is_standard_normal(opened):
     page = opened(latent_dim=64)
     page("let k = 1; Math.random = () => (k = (k * 48271) % 2147483647) / 2147483647")  # the same numbers each time
@@ -365,6 +366,7 @@ def test_the_network_shows_every_layer_with_its_shape(opened, params):
 # --- other models -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_class_switch_of_a_conditional_model(opened):
     page = opened(model="cvae", latent_dim=3)
     for y in (2, 7):
@@ -392,6 +394,7 @@ def test_an_autoencoder_has_a_code_and_no_posterior_and_a_collapsed_model_is_cal
     assert page("return document.querySelectorAll('.slider.inactive').length") == 6 and page.terms()[1] == 0
 
 
+@pytest.mark.slow
 def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
     page = opened(pretrained=20)
     dims = "return [...document.querySelectorAll(arguments[0])].map((node) => Number(node.id.slice(2)))"
@@ -447,6 +450,7 @@ def test_a_run_without_labels(opened, digits):
         page.click(f"#{id}")
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_are_named(opened):
     """Weights that are finite one by one and overflow float32 together."""
     page = opened(latent_dim=2, name="overflowing")
@@ -544,6 +548,7 @@ def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
     assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
 
 
+@pytest.mark.slow
 def test_switches_of_the_plane(opened):
     page = opened(**SHIPPED)
     page.until_painted()

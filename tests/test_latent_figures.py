@@ -105,8 +105,8 @@ def test_every_picture_draws_and_is_told(model, drawn, tmp_path, capsys):
     ("model", "latent_dim", "names"),
     [
         ("vae", 1, {"manifold", "latent", "interpolation", "aggregate"}),  # there is no plane and no sphere
-        ("vae", 2, {"manifold", "latent", "aggregate"}),  # all of the plane is seen
-        ("cvae", 2, {"class_by_style", "relabelled", "styles", "reconstructions"}),
+        pytest.param("vae", 2, {"manifold", "latent", "aggregate"}, marks=pytest.mark.slow),  # all of the plane is seen
+        pytest.param("cvae", 2, {"class_by_style", "relabelled", "styles", "reconstructions"}, marks=pytest.mark.slow),
     ],
 )
 def test_pictures_of_other_latent_spaces(model, latent_dim, names, drawn, tmp_path):
@@ -122,6 +122,7 @@ def check_words(drawn):
         check_that_words_stay_on_the_canvas(fig)
 
 
+@pytest.mark.slow
 def test_a_plane_has_no_projection(monkeypatch, drawn, tmp_path):
     monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
     draw_run(tmp_path, tiny(2), [], settings())
