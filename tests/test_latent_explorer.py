@@ -125,8 +125,6 @@ def node(tmp_path_factory):
     return call
 
 
-# --- the model in JavaScript against level 1 ----------------------------------------------------------------------
-
 OF_PAGE = """
   const run = given.page, params = e.read_params(run.tensors, run.weights);
   const images = e.read_images(run.images, run.image_count).slice(0, 100);
@@ -242,9 +240,6 @@ def test_binarized_pixels_are_cut_as_the_threshold_cuts_them(node, digits):
         np.testing.assert_array_equal(np.float32(found), binarize(pixels, how))
 
 
-# --- packing ------------------------------------------------------------------------------------------------------
-
-
 @given(arrays(np.uint8, (3, 28, 28), elements=st.sampled_from([0, 0, 0, 1, 255])))
 def test_packed_images_come_back(images):
     packed = b"".join(builder.pack(image) for image in images)
@@ -257,9 +252,6 @@ def test_images_and_weights_of_the_page(shipped_pages, node, digits):
     assert node("return e.read_images(given.text, given.count).map((p) => Array.from(p)).slice(0, 40);",
                 text=data["images"], count=count) == digits.images[:40].reshape(40, 784).tolist()  # fmt: skip
     assert data["labels"] == digits.labels[:count].tolist() and data["class_names"] == list(digits.class_names)
-
-
-# --- what the page holds ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("latent_dim", [2, 20])
@@ -319,8 +311,6 @@ def test_a_collapsed_model_is_marked_and_an_autoencoder_is_not(model, active, pa
     assert data["active"] == [active] * 4
     assert active or (data["kl_per_dim"] == [0] * 4 and data["test"]["kl"] == 0)
 
-
-# --- safety -------------------------------------------------------------------------------------------------------
 
 HOSTILE = (
     *("</script><script>window.pwned = 1</script>", "<!--<script>", "]]>", "<img src=x onerror='window.pwned = 1'>"),
@@ -414,9 +404,6 @@ def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch,
         assert latent_explorer.main([str(folder), *flags]) == 0
     path = folder / "explorer.html"
     assert asked == [path.as_uri()] and str(path) in capsys.readouterr().err
-
-
-# --- design -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -58,9 +58,6 @@ def trained(model: torch.nn.Module, data: ImageSet, epochs: int = 2) -> RunState
     return state
 
 
-# --- gradients ----------------------------------------------------------------------------------------------------
-
-
 def gradients(model: VQVAE, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """z_e, the codes, z_q and the gradients of the model's loss to z_e and of recon alone to a free z_q."""
     kept = []
@@ -93,9 +90,6 @@ def test_codebook_gradient_pulls_each_code_to_its_members():
     np.testing.assert_allclose(model.codebook.grad, expected, rtol=1e-12, atol=1e-15)
 
 
-# --- terms --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_the_codebook_does_not_change_with_the_batch_size(codebook):
     """A batch given twice over: means over the batch, so each number stays (to rounding)."""
@@ -119,9 +113,6 @@ def test_perplexity_of_a_known_assignment():
     codes = torch.tensor([0, 0, 0, 0, 1, 1, 3, 5])
     assert code_shares(codes, 6).tolist() == [0.5, 0.25, 0, 0.125, 0, 0.125]
     assert perplexity(code_shares(codes, 6)).item() == pytest.approx(2**1.75, rel=4 * EPS)
-
-
-# --- the running means are k-means --------------------------------------------------------------------------------
 
 
 def clustered(model: VQVAE, points: np.ndarray, centres: np.ndarray, steps: int) -> np.ndarray:
@@ -160,9 +151,6 @@ def test_running_means_settle_where_k_means_does(seed):
     np.testing.assert_allclose(found, k_means(points, points[: len(corners)], 300), **CLOSE)
 
 
-# --- dead codes ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_dead_codes_and_only_they_are_revived(codebook):
     model = small_vqvae(8, codebook=codebook, decay=1.0, dead_below=0.5)  # decay 1: the means stand still
@@ -196,9 +184,6 @@ def test_measuring_changes_nothing():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.objective(some_images(3), None, torch.zeros(3, 7, 7), 0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-# --- the prior ----------------------------------------------------------------------------------------------------
 
 
 def test_logits_of_a_position_depend_on_earlier_codes_only():
@@ -245,9 +230,6 @@ def test_a_trained_prior_knows_more_than_the_uniform_one_and_leaves_the_vqvae_al
     assert rows[-2]["nats"] < rows[0]["nats"] and rows[-2]["nats"] < 49 * math.log(16)
 
 
-# --- measuring ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_measured_numbers_are_those_of_the_model(few, likelihood):
     torch.manual_seed(0)
@@ -274,9 +256,6 @@ def test_measured_numbers_are_those_of_the_model(few, likelihood):
         report = measured.results()
         assert report["elbo"] == -(report["recon"] + report["kl"]) == measured.row(3, 1.0)["elbo"]
         assert report["elbo_uniform"] == -(report["recon"] + 49 * math.log(16))
-
-
-# --- pictures -----------------------------------------------------------------------------------------------------
 
 
 def test_code_maps_show_each_code_in_its_colour():
