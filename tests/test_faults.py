@@ -410,6 +410,7 @@ REFUSED = (
     ({"latent_dim": "2"}, "latent_dim is '2'"),
     ({"codes": 2**31}, "codes is '2147483648'"),
     ({"beta": float("nan")}, "beta is 'nan'"),
+    ({"beta": 10**400}, "beta is '1000"),
     ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
 )
 

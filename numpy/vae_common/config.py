@@ -7,6 +7,7 @@ is read again.
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -49,7 +50,8 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
     wanted += f" and at most {high:g}" if high < math.inf else ""
 
     def allows(value: object) -> bool:
-        fits = type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+        finite = type(value) in (int, float) and abs(value) <= sys.float_info.max  # an int may be larger
+        fits = finite and low <= value <= high
         return fits and not (above and value == low)
 
     return Kind(float, allows, wanted)
