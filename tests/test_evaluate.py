@@ -1,7 +1,9 @@
 """The evaluation of a run: its bounds against exact answers, impossible figures refused, and the command around it."""
 
+import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -457,3 +459,11 @@ def test_the_picture_holds_the_bounds_and_what_they_gain():
     assert [text.get_text() for text in ax.texts] == ["-100.00", "-98.50 (+1.50)", "-97.00 (+3.00)"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "5", "50"]
     assert ax.get_ylim()[0] < -100.1 and ax.get_xscale() == "log"
+
+
+def test_the_defaults_are_those_that_help_states():
+    stated = dict(re.findall(r"--([a-z-]+) \w+\s[^(]*?\(default\s+(\d+)\)", evaluate.build_parser().format_help()))
+    defaults = inspect.signature(evaluate_run.evaluate_run).parameters
+    assert {name: defaults[name.replace("-", "_")].default for name in ("importance-samples", "votes")} == {
+        name: int(stated[name]) for name in ("importance-samples", "votes")
+    }
