@@ -8,9 +8,10 @@ codes     the parts of the rate, I(x; z) + KL(q(z) || p(z)), and which latent di
 probes    what mu alone says about the classes, beside PCA, pixels and an untrained encoder
 factors   disentanglement, where the true factors of the data are known
 samples   what a classifier makes of samples of the prior, and whether they are copies of training images
+space     continuity and completeness of the latent space
 
 `--doctor` tests what must hold for every VAE instead, for a run or a .py file with an encode and a decode of your own;
-`--against VAE` compares an autoencoder's run with PCA and with the run of a VAE.
+`--against VAE ...` compares an autoencoder's run with PCA, with the run of a VAE, and with further runs of either.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from vae_common import cli
 from vae_common.config import whole
 from vae_common.errors import UsageError
 
-SECTIONS = ("bounds", "codes", "probes", "factors", "samples")
+SECTIONS = ("bounds", "codes", "probes", "factors", "samples", "space")
 MEASURING, EXAMINING = ("device", "importance_samples", "only", "votes"), ("dataset", "binarize", "seed", "images")
 
 
-def run(run: str, doctor: bool = False, against: str | None = None, **typed) -> int | None:
+def run(run: str, doctor: bool = False, against: list[str] | None = None, **typed) -> int | None:
     """Choose what to do from what was typed; refuse the flags that do not apply."""
     if doctor and against is not None:
         raise UsageError("--doctor examines one run, and --against compares two; give one of them.")
@@ -59,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--importance-samples", type=whole(1, 10**6), metavar="K", help="z per image (default 500)")
     add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default all)")
     add("--votes", type=whole(100, 10**6), metavar="V", help="votes of 64 images for the factors (default 320)")
-    add("--against", metavar="VAE", help="compare the autoencoder RUN with PCA and with this run of --model vae")
+    add(
+        "--against", nargs="+", metavar="VAE",
+        help="compare the autoencoder RUN with PCA and with this run of --model vae, and with more of vae or ae",
+    )  # fmt: skip
     cli.add_switch(parser, "doctor", "test what must hold for every VAE, and say what fails")
     add("--images", type=whole(50, 10_000), metavar="N", help="test images for --doctor (default 1000)")
     return parser

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from run_folders import finished_run
 from vae_commands import quadrants_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, load_dataset
+from vae_measures import latent_space
 from vae_measures.held_out import measure
 from vae_measures.linear_code import LinearCode, mse
 from vae_models.quadrant_cvae import QuadrantCVAE, estimates, given_pixels
@@ -46,6 +48,8 @@ def test_pca_of_mnist(mnist_dir):
 
 def test_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "save_figure", lambda figure, path: path)
+    monkeypatch.setattr(latent_space, "LINES", 5)
+    monkeypatch.setattr(latent_space, "POINTS", 40)
     ae, vae = (finished_run(tmp_path / name, model=name, latent_dim=4) for name in ("ae", "vae"))
     before = {path: path.read_bytes() for path in ae.iterdir()}
     assert evaluate.main([str(ae), "--against", str(vae)]) == 0
@@ -54,7 +58,7 @@ def test_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
     train, test = (load_dataset("digits", split).images / np.float32(255) for split in ("train", "test"))
     oracle = PCA(4).fit(train.reshape(150, -1))
     x_hat = oracle.inverse_transform(oracle.transform(test.reshape(50, -1)))
-    found = result.pop("mse")
+    found, space = result.pop("mse"), result.pop("latent_space")
     on = {"dataset": "digits", "binarize": "none", "likelihood": "bernoulli"}
     assert result == {**on, "latent_dim": 4, "vae": str(vae)}
     # float32 sums of 784 terms, and the eigenvectors of float32 data
@@ -68,7 +72,10 @@ def test_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
     assert found["VAE, z = mu"] != found["VAE, sampled z"]
     for name, value in found.items():
         assert f"{name:20} {value:.4f}" in printed
-    for name in ("reconstructions", "samples", "codes-ae", "codes-vae"):
+    assert list(space) == [str(ae), str(vae)]
+    for run, one in space.items():
+        assert re.search(rf"{run} +{one['jump']:.2f} +{one['detour']:.2f} +{one['recognised']['codes']:.1%} ", printed)
+    for name in ("reconstructions", "samples", "codes-ae", "codes-vae", "spaces"):
         assert f"wrote {ae / 'figures' / f'against-{name}.png'}" in printed
     assert all(path.read_bytes() == whole for path, whole in before.items())  # the run itself stays as it was
 

@@ -28,7 +28,7 @@ from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
 from vae_common.weights import load_weights
-from vae_measures import disentanglement, importance_bounds, probes, rate_parts, sample_quality
+from vae_measures import disentanglement, importance_bounds, latent_space, probes, rate_parts, sample_quality
 from vae_measures.held_out import measure
 from vae_measures.rate_parts import EstimateError
 from vae_plots.evaluation import importance_bounds as picture
@@ -187,6 +187,8 @@ def quick(small_digits, monkeypatch):
     monkeypatch.setattr(disentanglement, "TREES", 1)
     monkeypatch.setattr(disentanglement.report, "__defaults__", (200, 100))
     monkeypatch.setattr(sample_quality, "EPOCHS", 1)
+    monkeypatch.setattr(latent_space, "LINES", 5)
+    monkeypatch.setattr(latent_space, "POINTS", 40)
 
 
 def evaluation_of(run: Path) -> dict:
@@ -270,8 +272,10 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert f"{trained['MIG']:11.3f}{untrained['MIG']:11.3f}" in printed
     assert np.shape(trained["information"]) == np.shape(untrained["information"]) == (16, 2)
 
-    assert found.pop("sample_quality")["count"] == 50 and not found
-    for head in ("bounds  ", "codes  ", "probes  ", "factors ", "samples "):
+    assert found.pop("sample_quality")["count"] == 50
+    space = found.pop("latent_space")
+    assert f"over the mean    {space['jump']:6.2f} ({space['jump_error']:.2f})" in printed and not found
+    for head in ("bounds  ", "codes  ", "probes  ", "factors ", "samples ", "space "):
         line = next(line for line in printed.splitlines() if line.startswith(head))
         assert "grey pixels" in line
     for name in ("importance-bounds", "factors", "sample-classes", "nearest"):
@@ -300,11 +304,11 @@ def test_the_bounds_say_of_what(settings, constant, small_digits, tmp_path, caps
 @pytest.mark.parametrize(
     ("settings", "without", "with_"),
     [
-        (dict(model="ae"), {"bounds", "codes", "samples"}, {"probes", "factors"}),
-        (dict(model="cvae"), {"probes", "factors"}, {"bounds", "codes", "samples"}),
-        (dict(model="vqvae", codes=16), {"bounds", "codes", "probes", "factors"}, {"samples"}),
+        (dict(model="ae"), {"bounds", "codes", "samples"}, {"probes", "factors", "space"}),
+        (dict(model="cvae"), {"probes", "factors", "space"}, {"bounds", "codes", "samples"}),
+        (dict(model="vqvae", codes=16), {"bounds", "codes", "probes", "factors", "space"}, {"samples"}),
         (dict(architecture="mlp", binarize="dynamic"), set(), {"bounds", "codes", "probes"}),
-        (dict(architecture="linear", likelihood="gaussian"), set(), {"bounds", "codes", "samples"}),
+        (dict(architecture="linear", likelihood="gaussian"), set(), {"bounds", "codes", "samples", "space"}),
     ],
     ids=["ae", "cvae", "vqvae", "mlp", "linear"],
 )

@@ -200,6 +200,16 @@ def flip_one_bit(path: Path) -> None:
     path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 3))
 
 
+def test_a_finished_run_that_is_resumed_stays_as_it_is(trained, small_digits, tmp_path, capsys):
+    """Nothing is trained, and what evaluate.py added to evaluation.json is kept."""
+    run = shutil.copytree(trained(*SMALL), tmp_path / "run")
+    found = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps({**found, "nll": 1.5, "recon": 0}))
+    assert vae_paper.main(["--resume", str(run)]) == 0
+    assert json.loads((run / "evaluation.json").read_text()) == {**found, "nll": 1.5}
+    assert_same_run(run, trained(*SMALL), but="evaluation.json")
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 

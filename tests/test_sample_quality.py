@@ -178,7 +178,7 @@ def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classi
     found = {}
     for name, decode in (("good", copies), ("poor", ones)):
         looked.clear()
-        figures, shown = sq.report(a_model(decode, data=test), train, "none", 0)
+        figures, shown = sq.report(a_model(decode, data=test), train, sq.classifier_of(train, "none", 0), "none", 0)
         found[name] = dict(figures)
         (samples, _), (of_train, _), (noise, _), (of_test, _) = looked
         seen = {key: one for key, (_, one) in zip(("samples", "train", "noise", "test"), looked, strict=True)}
@@ -232,7 +232,9 @@ def test_how_often_the_class_asked_for_is_recognised(bars, classifier, monkeypat
         right.extend(z[:, 0] > 0)
         return one_of_each[np.where(z[:, 0] > 0, y, (y + 1) % 10)]
 
-    figures, _ = sq.report(a_model(decode, conditional=True, data=test), train, "none", 0)
+    figures, _ = sq.report(
+        a_model(decode, conditional=True, data=test), train, sq.classifier_of(train, "none", 0), "none", 0
+    )
     assert figures["recognised_as_asked"] == np.mean(right) and 0.3 < np.mean(right) < 0.7
     assert f"recognised as the class asked for         {np.mean(right):9.1%}" in sq.table(figures)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from vae_common.data import BINARIZE, DATASETS
 from vae_common.spec import MAX_LATENT_DIM
+from vae_common.weights import SHIPPED, trained_on
 
 # --- kinds of values ----------------------------------------------------------------------------------------------
 
@@ -83,11 +84,15 @@ def setting(default: Any, kind: Kind, commands: tuple[str, ...], help: str, meta
 class RunConfig:
     """The settings of one run. What is None is not set, or follows from the others: see `settled`."""
 
-    dataset: str = setting("digits", one_of(*DATASETS), EVERY, "data set (default digits: drawn here, no download)")
+    dataset: str | None = setting(
+        None, one_of(*DATASETS), EVERY, "data set (default digits: drawn here, no download; or that of shipped weights)"
+    )
     data_dir: str | None = setting(
         None, TEXT, EVERY, "where data lies or is put (default: the user's cache folder)", "DIR"
     )
-    weights: str | None = setting(None, TEXT, LEVELS, "a weights.safetensors to start from", "FILE")
+    weights: str | None = setting(
+        None, TEXT, LEVELS, f"a weights.safetensors to start from, or shipped weights: {', '.join(SHIPPED)}", "FILE"
+    )
     latent_dim: int | None = setting(None, whole(1, MAX_LATENT_DIM), EVERY, "latent dimensions (default 20)", "Z")
     batch_size: int = setting(64, whole(1, 10**6), EVERY, "images per step (default 64)", "B")
     epochs: int = setting(10, whole(1, 10**6), TRAINING, "passes over the images (default 10)", "N")
@@ -135,6 +140,10 @@ class RunConfig:
         False, SWITCH, PAPER, "fuse the objective with torch.compile, which takes a minute; for GPUs"
     )
     resume: str | None = setting(None, TEXT, PAPER, "go on with an interrupted run, exactly as it would have", "RUN")
+
+    def __post_init__(self):
+        if self.dataset is None:
+            object.__setattr__(self, "dataset", trained_on(self.weights) or "digits")
 
     def settled(self) -> "RunConfig":
         """The same with what follows from other settings filled in."""

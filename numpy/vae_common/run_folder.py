@@ -124,6 +124,14 @@ def write_metrics(path: Path, rows: Sequence[dict]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def read_evaluation(folder: Path) -> dict:
+    """What evaluation.json of a run holds; nothing where there is none that can be read."""
+    try:
+        return dict(json.loads(read_whole(folder / "evaluation.json")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 # --- one writer at a time -----------------------------------------------------------------------------------------
 
 _held: dict[Path, FolderLock] = {}  # of the command that is running

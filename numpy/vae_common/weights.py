@@ -14,6 +14,7 @@ from vae_common.spec import MAX_LATENT_DIM, VAESpec
 
 FORMAT, VERSION = "conv-vae", "1"
 PRETRAINED = Path(__file__).parent / "pretrained"
+SHIPPED = {path.stem: path for path in sorted(PRETRAINED.glob("*.safetensors"))}  # by name: digits-z2, mnist-z20, ...
 
 
 def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str = "float32") -> Path:
@@ -35,11 +36,12 @@ def save_weights(params: Mapping[str, np.ndarray], path: str | Path, dtype: str 
 def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, np.ndarray]:
     """Read a weights file into {name: float32 array} in the spec's order; `latent_dim` asks for that Z.
 
+    path: a file, or a name in SHIPPED.
     Raises WeightsError, one sentence naming the file and the remedy, for: a missing file, a directory, something
     that is not safetensors, a truncated file, another format or version, a missing or extra key, a wrong shape,
     a dtype other than float32 or float16, a non-finite value, a Z other than `latent_dim`.
     """
-    path = Path(path)
+    path = SHIPPED.get(str(path), Path(path))
     metadata, tensors = read_safetensors(path)
     found = {key: metadata.get(key) for key in ("format", "version")}
     if found != {"format": FORMAT, "version": VERSION}:
@@ -58,21 +60,27 @@ def load_weights(path: str | Path, latent_dim: int | None = None) -> dict[str, n
 
 
 def chosen_weights(path: str | None, latent_dim: int | None) -> tuple[dict, dict | None]:
-    """The parameters at `path`, or the shipped ones of that Z (default 20); and parameters with Z = 2, for the picture
-    of the latent plane, if there are any.
+    """The parameters at `path`, a file or a name in SHIPPED, by default the digits' of that Z (default 20); and
+    parameters with Z = 2 for the same data, for the picture of the latent plane, if there are any.
 
     Raises WeightsError as `load_weights` does, UsageError for a Z that is not shipped.
     """
-    if path is not None:
-        params = load_weights(path, latent_dim)
-        return params, params if latent_dim_of(params) == 2 else None
-    if latent_dim not in (None, 2, 20):
-        raise UsageError(
-            f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; train others with level 2 or 3 "
-            "and name them with --weights."
-        )
-    plane = load_weights(PRETRAINED / "digits-z2.safetensors")
-    return plane if latent_dim == 2 else load_weights(PRETRAINED / "digits-z20.safetensors"), plane
+    if path is None:
+        path = f"digits-z{latent_dim or 20}"
+        if path not in SHIPPED:
+            raise UsageError(
+                f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; train others with level 2 or 3 "
+                "and name them with --weights."
+            )
+    params = load_weights(path, latent_dim)
+    if latent_dim_of(params) == 2:
+        return params, params
+    return params, load_weights(f"{trained_on(path)}-z2") if path in SHIPPED else None
+
+
+def trained_on(weights: str | None) -> str | None:
+    """The data set that shipped weights were trained on, by their name; None for other weights."""
+    return weights.rpartition("-")[0] if weights in SHIPPED else None
 
 
 def latent_dim_of(params: Mapping[str, np.ndarray]) -> int:

@@ -1,5 +1,6 @@
-"""Compare an autoencoder with PCA and a VAE: squared errors, and what each makes of z ~ N(0, I)."""
+"""Compare an autoencoder with PCA and VAEs: squared errors, what each makes of z ~ N(0, I), and their latent spaces."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vae_common.config import RunConfig
@@ -9,43 +10,59 @@ from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
 from vae_common.run_folder import write_json
+from vae_measures import latent_space
 from vae_measures.held_out import measure
 from vae_measures.linear_code import LinearCode, errors
-from vae_plots.comparison import draw_comparison
+from vae_measures.sample_quality import classifier_of
+from vae_plots.comparison import draw_comparison, draw_spaces
 from vae_training.run_files import read_run
 
 
-def compare_codes(run: str, against: str, data_dir: str | None = None) -> None:
-    """Carry out paper/evaluate.py RUN --against VAE: two finished runs of the same data and Z, RUN an autoencoder's.
+def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None) -> None:
+    """Carry out paper/evaluate.py RUN --against VAE ...: finished runs of the same data and Z, RUN an autoencoder's.
 
-    Prints the squared error per pixel of each on the test split, and writes against.json and pictures into RUN.
+    Prints the squared error per pixel of RUN and of the first VAE on the test split, and for every run continuity and
+    completeness; writes against.json and pictures into RUN.
     """
-    (config, ae, _), (vae_config, vae, _) = (read_run(folder) for folder in (run, against))
-    refuse_unlike(run, config, against, vae_config)
+    runs = {folder: read_run(folder)[:2] for folder in (run, *against)}
+    refuse_unlike({folder: config for folder, (config, _) in runs.items()})
+    config, _ = runs[run]
     data_dir = data_dir or config.data_dir
     train, test = (load_dataset(config.dataset, split, data_dir) for split in ("train", "test"))
     x_train = binarize(train.images, config.binarize, generator(config.seed, "binarize"))
     pca = LinearCode.fit(x_train, config.latent_dim)
-    ae, vae = (measure(model, test, config.binarize, config.seed) for model in (ae, vae))  # the same x for both
+    measured = {  # the same x for all
+        folder: measure(model, test, config.binarize, config.seed) for folder, (_, model) in runs.items()
+    }
+    ae, vae = measured[run], measured[against[0]]
     found = errors(ae, vae, pca)
-    print("\n" + table(found, test, config, vae_config) + "\n")
-    write_json(Path(run) / "against.json", {**ae.on, "latent_dim": config.latent_dim, "vae": against, "mse": found})
+    print("\n" + table(found, test, config, runs[against[0]][0]) + "\n")
+    classifier = classifier_of(train, config.binarize, config.seed)
+    titles = {folder: model.title for folder, (_, model) in runs.items()}
+    space = {folder: latent_space.report(one, classifier, config.seed) for folder, one in measured.items()}
+    print(table_of_spaces(space, titles) + "\n")
+    settings = {"latent_dim": config.latent_dim, "vae": against[0]}
+    write_json(Path(run) / "against.json", {**ae.on, **settings, "mse": found, "latent_space": space})
     draw_comparison(Path(run), ae, vae, pca, config.seed)
+    draw_spaces(Path(run), {"AE": ae, "VAE": vae}, [(titles[folder], one) for folder, one in space.items()], classifier)
 
 
-def refuse_unlike(run: str, config: RunConfig, against: str, vae_config: RunConfig) -> None:
-    """Raise UsageError unless the two runs are an AE and a VAE that can be compared."""
-    for folder, found, model in ((run, config.model, "ae"), (against, vae_config.model, "vae")):
-        if found != model:
+def refuse_unlike(configs: dict[str, RunConfig]) -> None:
+    """Raise UsageError unless the first run is an AE, the second a VAE, and all can be compared; by run folder."""
+    (run, config), *others = configs.items()
+    wanted = [(run, ("ae",)), (others[0][0], ("vae",)), *((folder, ("ae", "vae")) for folder, _ in others[1:])]
+    for folder, models in wanted:
+        if configs[folder].model not in models:
             raise UsageError(
-                f"{folder}: expected a run of --model {model}, found --model {found}; RUN is "
-                "of --model ae, and --against names one of --model vae."
+                f"{folder}: expected a run of --model {' or '.join(models)}, found --model {configs[folder].model}; "
+                "RUN is of --model ae, and --against names one of --model vae first."
             )
-    for name in ("dataset", "binarize", "latent_dim"):
-        one, other = getattr(config, name), getattr(vae_config, name)
-        if one != other:
-            flag = flag_of(name)
-            raise UsageError(f"{against}: expected {flag} {one}, as in {run}, found {other}; compare like runs.")
+    for folder, other in others:
+        for name in ("dataset", "binarize", "latent_dim"):
+            one, another = getattr(config, name), getattr(other, name)
+            if one != another:
+                flag = flag_of(name)
+                raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {another}; compare like runs.")
 
 
 def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config: RunConfig) -> str:
@@ -59,3 +76,16 @@ def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config
     return "\n".join(
         lines + [f"  {name:20} {value:.4f}" for name, value in sorted(found.items(), key=lambda item: -item[1])]
     )
+
+
+def table_of_spaces(found: dict[str, dict], titles: dict[str, str]) -> str:
+    """Continuity and completeness of each run as lines of text."""
+    width = max(map(len, found)) + 2
+    lines = [
+        "continuity (an even change of the image has 1 and 1) and completeness (the share recognised with confidence)",
+        f"  {'':{width}}{'jump':>7}{'detour':>8}{'codes':>8}{'midway':>8}{'fitted':>8}{'N(0, I)':>9}",
+    ]
+    for folder, one in found.items():
+        shares = "".join(f"{one['recognised'][name]:8.1%}" for name in ("codes", "midway", "fitted", "prior"))
+        lines.append(f"  {folder:{width}}{one['jump']:7.2f}{one['detour']:8.2f}{shares}   {titles[folder]}")
+    return "\n".join(lines)

@@ -4,7 +4,6 @@ A figure outside its bounds is no result but a mistake: it is reported as an err
 is 1.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +19,11 @@ from vae_common.config import RunConfig
 from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor, load_dataset
 from vae_common.errors import UsageError
 from vae_common.evaluation import PIXELS, Evaluation, chunks
-from vae_common.files import read_whole
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
-from vae_common.run_folder import write_json
+from vae_common.run_folder import read_evaluation, write_json
 from vae_measures import disentanglement as scores
-from vae_measures import probes, sample_quality
+from vae_measures import latent_space, probes, sample_quality
 from vae_measures.held_out import measure, posterior_means
 from vae_measures.importance_bounds import ROUNDING, check_bounds, error_of, measured_bounds
 from vae_measures.rate_parts import EstimateError, decompose, refuse_impossible
@@ -54,6 +52,11 @@ class Run:
     def train(self) -> ImageSet:
         """The training split, loaded when a section first asks for it."""
         return load_dataset(self.config.dataset, "train", self.config.data_dir)
+
+    @cached_property
+    def classifier(self) -> sample_quality.Classifier:
+        """What recognises decoded images, trained when a section first asks for it."""
+        return sample_quality.classifier_of(self.train, self.config.binarize, self.config.seed, self.device)
 
     @property
     def on(self) -> str:
@@ -189,7 +192,7 @@ def dimensions(measured: Evaluation) -> str:
     return "\n".join(lines)
 
 
-# --- probes, factors, samples -------------------------------------------------------------------------------------
+# --- probes, factors, samples, space ------------------------------------------------------------------------------
 
 
 def probed(run: Run) -> tuple[str, dict]:
@@ -218,7 +221,7 @@ def factors(run: Run) -> tuple[str, dict]:
 def samples(run: Run) -> tuple[str, dict]:
     """What a classifier makes of samples of the prior, and whether they are copies."""
     config, names = run.config, run.measured.data.class_names
-    found, arrays = sample_quality.report(run.measured, run.train, config.binarize, config.seed, run.device)
+    found, arrays = sample_quality.report(run.measured, run.train, run.classifier, config.binarize, config.seed)
     copies = arrays["copies"]
     lines = [f"samples  {found['count']:,} samples of the prior; {run.on}", sample_quality.table(found)]
     if copies.suspicious:
@@ -238,13 +241,23 @@ def samples(run: Run) -> tuple[str, dict]:
     return "\n".join(lines), {"sample_quality": found}
 
 
-SECTIONS = {"bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples}
+def space(run: Run) -> tuple[str, dict]:
+    """How continuous the latent space is, and how complete."""
+    found = latent_space.report(run.measured, run.classifier, run.config.seed)
+    lines = [f"space    continuity and completeness; {run.on}", latent_space.table(found, run.model.has_prior)]
+    return "\n".join(lines), {"latent_space": found}
+
+
+SECTIONS = {
+    "bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples, "space": space
+}  # fmt: skip
 KEYS = {
     "bounds": ("nll", "nll_error", "importance_samples", "importance_bounds"),
     "codes": ("information",),
     "probes": ("probes",),
     "factors": ("disentanglement",),
     "samples": ("sample_quality",),
+    "space": ("latent_space",),
 }
 
 
@@ -261,7 +274,7 @@ def left_out(name: str, run: Run) -> str | None:
         return (
             f"the codes of a {model.title} are not drawn from a density; its elbo, with the learned prior, is a bound"
         )
-    if name in ("probes", "factors") and not model.codes_are_vectors:
+    if name in ("probes", "factors", "space") and not model.codes_are_vectors:
         return f"the encoder of --model {run.config.model} does not give an image alone a vector"
     return None
 
@@ -349,10 +362,7 @@ def report(subject: Run, sections: Mapping) -> int:
 
 def earlier(folder: Path, chosen: Iterable[str]) -> dict:
     """What evaluation.json already holds of other sections, and of training."""
-    try:
-        found = dict(json.loads(read_whole(folder / "evaluation.json")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    found = read_evaluation(folder)
     for key in (key for name in chosen for key in KEYS[name]):
         found.pop(key, None)
     return found

@@ -13,7 +13,15 @@ from vae_common import cli
 from vae_common.config import RunConfig, flag
 from vae_common.data import ImageSet, load_dataset
 from vae_common.errors import UsageError
-from vae_common.run_folder import hold_run_folder, make_run_folder, note_threads, read_config, write_json, write_metrics
+from vae_common.run_folder import (
+    hold_run_folder,
+    make_run_folder,
+    note_threads,
+    read_config,
+    read_evaluation,
+    write_json,
+    write_metrics,
+)
 from vae_common.weights import latent_dim_of, load_weights
 from vae_measures.held_out import label_worth, measure
 from vae_models.conditional_vae import label_lines
@@ -192,7 +200,7 @@ def finish(model: nn.Module, measured, rows: list[dict], config: RunConfig, fold
         report = label_worth(model, measured.data, config.binarize, config.seed)
         print(label_lines(report, model.classes) + "\n")
         results.update(report)
-    write_json(folder / "evaluation.json", results)
+    write_json(folder / "evaluation.json", {**read_evaluation(folder), **results})  # a run resumed keeps evaluate's
     draw_run(folder, measured, rows, config)
     if follows_spec(model) or model.conditional:
         print(f"to explore it in a browser: python paper/latent_explorer.py {shlex.quote(str(folder))}")

@@ -109,6 +109,7 @@ def model_data(model: ConvVAE, half: dict[str, np.ndarray], measured: Evaluation
         "model": config.model,
         "title": model.title,
         "dataset": data.name,
+        "shown": "sample" if data.split == "samples" else "test image",
         "trained": f"trained for {counted(config.epochs, 'epoch')} on {data.name}",
         "latent_dim": latent_dim,
         "likelihood": config.likelihood,

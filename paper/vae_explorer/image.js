@@ -1,6 +1,6 @@
 // --- 2: an image, its posterior, one sample of it --------------------------------------------------------------------
 
-/** Encode test image n, or, where n is null, pixels of one's own. */
+/** Encode embedded image n, or, where n is null, pixels of one's own. */
 function use_image(n, pixels = images[n].slice()) {
   Object.assign(state, { image: n, pixels });
   if (run.classes && n !== null) show_class("image-class", (state.y_image = run.labels[n]));
@@ -39,7 +39,7 @@ function draw_image() {
 
 function draw_pad() {
   const canvas = element("pad"), label = label_of(state.image);
-  const what = state.image === null ? "your drawing" : label === null ? "test image" : `test image, ${a_class(label)}`;
+  const what = state.image === null ? "your drawing" : label === null ? run.shown : `${run.shown}, ${a_class(label)}`;
   const keys = "Draw with the pointer, or move with the arrow keys and paint with the space bar.";
   draw_pixels(canvas, state.posterior.x, `x: ${what}. ${keys}`);
   if (document.activeElement !== canvas || !state.keyboard) return;
@@ -211,7 +211,7 @@ function show_thumbs(first) {
     const canvas = make("canvas", { className: "pixels" });
     draw_pixels(canvas, image_of(images[n], false));
     const button = make("button", { type: "button", value: String(n) }, canvas);
-    describe(button, `Test image ${n}${run.labels ? `, ${a_class(run.labels[n])}` : ""}`);
+    describe(button, `${capital(run.shown)} ${n}${run.labels ? `, ${a_class(run.labels[n])}` : ""}`);
     press([button], () => n === state.image);
     button.addEventListener("click", () => use_image(n));
     return button;

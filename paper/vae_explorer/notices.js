@@ -15,16 +15,16 @@ function write_notices() {
   const idle = run.active.some((used) => !used);
   if (is_ae()) {
     notice("notice-plane", "The codes fill no particular shape: nothing draws them to the origin or to a scale of 1. Go to a gap between two clusters and see what the decoder makes of a place that no training image had.", "space");
-    notice("notice-encode", "Each image gets one point and no spread. Draw something that is no digit: it gets a point too, and comes back as something that is.", "elbo");
+    notice("notice-encode", "Each image gets one point and no spread. Draw something unlike the training images: it gets a point too, and comes back as something like them.", "elbo");
   } else if (run.classes) {
-    notice("notice-plane", "The classes lie over one another: the label is given, so z need not say it, and holds the style. Keep the point and change the class: slant and thickness stay.", "label");
-    notice("notice-encode", "Give the encoder a wrong class for the picked image: recon rises, for the model is asked to explain the image as a digit it is not. Resample eps: the picture hardly changes inside the ellipse.", "label", "noise");
+    notice("notice-plane", "The classes lie over one another: the label is given, so z need not say it, and holds the style. Keep the point and change the class: the style stays.", "label");
+    notice("notice-encode", "Give the encoder a wrong class for the picked image: recon rises, for the model is asked to explain the image as something it is not. Resample eps: the picture hardly changes inside the ellipse.", "label", "noise");
   } else {
     notice("notice-plane", "The encoder never saw a label, yet classes gather, and between two of them the image changes without a break. Outside the prior\u2019s circles the decoder was hardly ever asked." + (idle ? " Move a slider marked inactive: hardly anything changes." : ""), "space", ...(idle ? ["collapse"] : []));
-    notice("notice-encode", "The ellipses are one and two sigma of q(z|x). Resample eps: the point jumps inside them, and the picture hardly changes; that is how precisely z is known. kl is what the code costs, recon what it leaves unsaid. Then draw something that is no digit.", ...(run.samples > 1 ? ["weights"] : []), "elbo", "noise");
+    notice("notice-encode", "The ellipses are one and two sigma of q(z|x). Resample eps: the point jumps inside them, and the picture hardly changes; that is how precisely z is known. kl is what the code costs, recon what it leaves unsaid. Then draw something unlike the training images.", ...(run.samples > 1 ? ["weights"] : []), "elbo", "noise");
   }
   notice("notice-between", "Halfway between two classes look for an image that is neither. In many dimensions the straight line dips towards the origin, where few samples of the prior lie; slerp keeps its distance. Does it show?", "path");
-  notice("notice-network", "Each convolution halves the side, 28, 14, 7, and has more maps to say what is there: the first still shows strokes and edges, the second no picture any more. A ReLU answers many places with 0. The decoder goes back the same way.", "convolution");
+  notice("notice-network", "Each convolution halves the side, 28, 14, 7, and has more maps to say what is there: the first still shows shapes and edges, the second no picture any more. A ReLU answers many places with 0. The decoder goes back the same way.", "convolution");
 }
 
 /** "What is wrong here": shown when no dimension, or hardly any, carries something. */
@@ -43,11 +43,14 @@ function write_collapse() {
 function write_texts() {
   const Z = run.latent_dim, terms = run.test;
   const reached = is_ae() ? `recon ${number(terms.recon)} nats` : `\u2212elbo ${number(terms.recon + terms.kl)} nats`;
-  element("kicker").textContent = [run.title, `Z = ${Z}`, run.dataset, `${reached} per test image`].join("  \u00b7  ");
+  element("kicker").textContent = [run.title, `Z = ${Z}`, run.dataset, `${reached} per ${run.shown}`].join("  \u00b7  ");
   element("lead").textContent = `This ${is_ae() ? "autoencoder" : "variational autoencoder"} holds an image of 784 pixels in ${Z === 1 ? "1 number" : `${Z} numbers`}. Drag the point: the decoder draws what it makes of that place.`;
   element("plane-caption").textContent =
     (Z === 1 ? "The latent line: mu runs to the right, classes stand above one another." : Z === 2 ? "The latent plane." : `Two of ${Z} dimensions; beneath, the others stay where their sliders are.`) +
-    ` Dots are the ${is_ae() ? "codes" : "posterior means"} of ${images.length.toLocaleString("en")} test images; beneath them, what the decoder draws at each place.`;
+    ` Dots are the ${is_ae() ? "codes" : "posterior means"} of ${images.length.toLocaleString("en")} ${run.shown}s; beneath them, what the decoder draws at each place.`;
+  for (const node of document.querySelectorAll(".shown")) {
+    node.textContent = node.textContent.replace("test image", run.shown).replace("Test image", capital(run.shown));
+  }
   element("encode-title").textContent = is_ae() ? "From an image to its code" : "From an image to its posterior";
   element("encode-intro").textContent = is_ae()
     ? "The encoder turns an image into one point z; the decoder turns it back."
@@ -57,8 +60,9 @@ function write_texts() {
   element("reconstruction-caption").textContent = run.likelihood === "gaussian" ? "sigmoid(x_logits): the mean of a Gaussian for each pixel." : "sigmoid(x_logits): for each pixel the probability of ink.";
   element("about").textContent =
     `${run.title}, ${Object.values(params).reduce((sum, value) => sum + value.length, 0).toLocaleString("en")} parameters, ${run.trained}. ` +
-    `Measured on ${terms.images.toLocaleString("en")} test images: recon ${number(terms.recon)}${is_ae() ? "" : `, kl ${number(terms.kl)}, elbo ${number(-terms.recon - terms.kl)}`} nats per image. ` +
-    "The page holds the weights as float16 and computes everything itself; it sends nothing and fetches nothing. Its model is numpy/vae_numpy.py told again in JavaScript.";
+    `Measured on ${terms.images.toLocaleString("en")} ${run.shown}s: recon ${number(terms.recon)}${is_ae() ? "" : `, kl ${number(terms.kl)}, elbo ${number(-terms.recon - terms.kl)}`} nats per image. ` +
+    "The page holds the weights as float16 and computes everything itself; it sends nothing and fetches nothing. Its model is numpy/vae_numpy.py told again in JavaScript." +
+    (run.shown === "sample" ? ` The samples are what the model draws from its prior: ${run.dataset} was not at hand.` : "");
 }
 
 /** Milliseconds of one decode here, the median of 15, once the page has settled. */

@@ -26,6 +26,7 @@ function point_text(z) {
 const class_name = (label) => run.class_names[label] ?? String(label);
 const label_of = (n) => (run.labels && n !== null ? run.labels[n] : null);
 const a_class = (label, unlabelled) => (label === null ? unlabelled : `a ${class_name(label)}`);
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const range = (count) => Array.from({ length: count }, (_, k) => k);
 

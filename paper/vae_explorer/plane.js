@@ -90,12 +90,14 @@ function dots_of(size, ratio) {
   canvas.width = canvas.height = Math.round(size * ratio);
   const context = canvas.getContext("2d"), radius = size > 420 ? 2.7 : 2.1;
   context.scale(ratio, ratio);
+  Object.assign(context, { strokeStyle: theme.surface, lineWidth: 1.4 });
   const place = (n) => [0, 1].map((axis) => to_pixel(coordinate(mu_of(n), n, axis), axis, size));
   for (const n of range(images.length)) {
     const label = label_of(n);
     context.globalAlpha = state.alone !== null && label !== state.alone ? 0.1 : 0.82;
     context.fillStyle = label === null ? theme.accent : class_colour(label);
     circle(context, ...place(n), radius);
+    context.stroke(); // an edge in the colour of the ground, so that dots show on a bright image too
     context.fill();
   }
   context.globalAlpha = 1;

@@ -20,8 +20,8 @@ function draw_point() {
   element("z-text").textContent = `z = ${point_text(state.z)}` + (broken ? ": the logits are not finite" : "");
   const [n, distance] = nearest_image(state.z);
   const name = a_class(label_of(n), `no. ${n}`);
-  draw_pixels(element("nearest"), image_of(images[n], false), `Nearest test image, ${name}`);
-  element("nearest-text").textContent = `Nearest test image: ${name}, its mu ${number(distance)} away`;
+  draw_pixels(element("nearest"), image_of(images[n], false), `Nearest ${run.shown}, ${name}`);
+  element("nearest-text").textContent = `Nearest ${run.shown}: ${name}, its mu ${number(distance)} away`;
   const keys = "Arrow keys move it, with Shift further, Home returns to the origin.";
   describe(element("latent-plane"), `Latent plane, the point is at z = ${point_text(state.z)}. ${keys}`);
   for (const { dim, input, output } of state.sliders) {

@@ -207,28 +207,35 @@ def as_seen(images: np.ndarray, binarization: str, rng: np.random.Generator) -> 
     return np.concatenate([(255 * part).astype(np.uint8) for part in parts])
 
 
+def classifier_of(train: ImageSet, binarization: str, seed: int, device="cpu") -> Classifier:
+    """The classifier of a run, trained on the run's own data."""
+    images = as_seen(train.images, binarization, generator(seed, "binarize"))
+    return train_classifier(images, train.labels, len(train.class_names), seed, device)
+
+
+def as_data(means: np.ndarray, binarization: str, rng: np.random.Generator) -> np.ndarray:
+    """Means of p(x|z) -> uint8 pixels as in the data: drawn from p(x|z) where those are 0 or 1, else the means."""
+    pixels = means if binarization == "none" else rng.random(means.shape) < means
+    return (255 * pixels + 0.5 * (binarization == "none")).astype(np.uint8)
+
+
 def prior_samples(
     measured, count: int, binarization: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 samples (count, 1, 28, 28) of an evaluated model, and the labels (count,) asked of a conditional one.
 
-    The pixels are as in the data: drawn from p(x|z) where those are 0 or 1, else the means of p(x|z).
+    The pixels are those of `as_data`.
     """
     labels = measured.data.labels[rng.integers(len(measured.data), size=count)]
-    parts = []
-    for chunk in chunks(count, 500):
-        means = measured.prior_samples(rng, labels[chunk])
-        pixels = means if binarization == "none" else rng.random(means.shape) < means
-        parts.append((255 * pixels + 0.5 * (binarization == "none")).astype(np.uint8))
+    parts = [as_data(measured.prior_samples(rng, labels[chunk]), binarization, rng) for chunk in chunks(count, 500)]
     return np.concatenate(parts), labels if measured.conditional else None
 
 
-def report(measured, train: ImageSet, binarization: str, seed: int, device="cpu") -> tuple[dict, dict]:
+def report(measured, train: ImageSet, classifier: Classifier, binarization: str, seed: int) -> tuple[dict, dict]:
     """The figures of samples of a model evaluated on the test split, and the arrays that pictures take."""
     rng, test, classes = generator(seed, "evaluation", 3), measured.data, len(train.class_names)
     train_images = as_seen(train.images, binarization, generator(seed, "binarize"))
     test_images = as_seen(test.images, binarization, generator(seed, "evaluation"))
-    classifier = train_classifier(train_images, train.labels, classes, seed, device)
     count = min(SAMPLES, len(test))
     samples, asked = prior_samples(measured, count, binarization, rng)
     noise = as_seen(rng.integers(0, 256, samples.shape, dtype=np.uint8), binarization, rng)
