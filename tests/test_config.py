@@ -52,6 +52,12 @@ def test_the_defaults_are_those_that_the_help_tells():
     assert found["rate_distortion", "epochs"] == "3" and found["quadrants", "samples"] == "50"
 
 
+def test_the_data_are_those_of_shipped_weights_unless_they_are_named():
+    assert RunConfig().dataset == RunConfig(weights="some/file").dataset == "digits"
+    assert RunConfig(weights="mnist-z20").dataset == "mnist"
+    assert RunConfig(weights="mnist-z20", dataset="digits").dataset == "digits"
+
+
 def test_what_follows_from_other_settings():
     def settled(**typed):
         config = RunConfig(**typed).settled()

@@ -21,6 +21,8 @@ from run_folders import finished_run
 from vae_commands import explore_run
 from vae_common import latent_paths
 from vae_common.data import ImageSet, binarize
+from vae_common.errors import DatasetError
+from vae_common.randomness import generator
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
 from vae_common.weights_shown import layer_by_layer
@@ -252,6 +254,25 @@ def test_images_and_weights_of_the_page(shipped_pages, node, digits):
     assert node("return e.read_images(given.text, given.count).map((p) => Array.from(p)).slice(0, 40);",
                 text=data["images"], count=count) == digits.images[:40].reshape(40, 784).tolist()  # fmt: skip
     assert data["labels"] == digits.labels[:count].tolist() and data["class_names"] == list(digits.class_names)
+
+
+def test_a_shipped_model_without_its_data_shows_what_it_draws_itself(monkeypatch, tmp_path, capsys):
+    def refuse(*args):
+        raise DatasetError("no data here.")
+
+    monkeypatch.setattr(explore_run, "load_dataset", refuse)
+    monkeypatch.chdir(tmp_path)
+    data = write_page("--pretrained", folder=tmp_path / "runs/pretrained-z2").data
+    assert (
+        "note: the page shows images that the model drew itself, for want of digits: no data" in capsys.readouterr().out
+    )
+    config, model, _ = explore_run.shipped("digits", 2)
+    images = explore_run.drawn_by(model, config).images
+    z = generator(0, "figures").standard_normal((1000, 2), dtype=np.float32)
+    means = vae_numpy.pixels(load_weights("digits-z2"), z)
+    assert np.abs(images - 255 * means).max() <= 0.5 + 1e-3  # rounded, of float32
+    assert base64.b64decode(data["images"]).startswith(b"".join(map(builder.pack, images[:100])))
+    assert (data["shown"], data["labels"], data["class_names"]) == ("sample", None, [])
 
 
 @pytest.mark.parametrize("latent_dim", [2, 20])

@@ -13,7 +13,15 @@ from safetensors.numpy import save as to_safetensors
 from messages import assert_one_sentence
 from vae_common.errors import UsageError, WeightsError
 from vae_common.spec import VAESpec
-from vae_common.weights import PRETRAINED, chosen_weights, load_weights, save_weights, write_safetensors
+from vae_common.weights import (
+    PRETRAINED,
+    SHIPPED,
+    chosen_weights,
+    load_weights,
+    save_weights,
+    trained_on,
+    write_safetensors,
+)
 
 Z = 2
 METADATA = {"format": "conv-vae", "version": "1", "latent_dim": str(Z)}
@@ -87,6 +95,11 @@ def test_which_weights_level_1_measures(tmp_path, params):
         expected = load_weights(PRETRAINED / f"digits-z{shipped}.safetensors")
         assert np.array_equal(chosen["encoder.mu.weight"], expected["encoder.mu.weight"])
         assert plane["encoder.mu.bias"].shape == (2,)
+    for name, path in SHIPPED.items():
+        given, plane = chosen_weights(name, None)
+        assert np.array_equal(given["encoder.fc.weight"], load_weights(path)["encoder.fc.weight"])
+        expected = load_weights(f"{trained_on(name)}-z2")["decoder.fc1.bias"]
+        assert np.array_equal(plane["decoder.fc1.bias"], expected)
     with pytest.raises(UsageError) as error:
         chosen_weights(None, 7)
     assert_one_sentence(str(error.value), "--latent-dim 7: weights are shipped for 2 and 20", "--weights")
