@@ -1,5 +1,6 @@
 """What every test rests on: the real NumPy, the project installed, and data that costs no download."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,10 @@ def pytest_configure(config):
             "(python -m pip install -e '.[test]') and see that the folder numpy/ holds no __init__.py.",
             returncode=2,
         )
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what has been imported stays: the garbage collector need not walk through it again and again
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,9 @@ def subject(model):
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    """The bounds from 10 draws of z: quicker, and no less exact."""
+    """The bounds from 10 draws of z, and 2 images integrated: quicker, and no less exact."""
     monkeypatch.setattr(invariants, "DRAWS", 10)
+    monkeypatch.setattr(invariants, "QUADRATURE_IMAGES", 2)
 
 
 def failed(findings):
@@ -63,7 +64,7 @@ def failed(findings):
 
 
 @pytest.mark.parametrize("latent_dim", [2, 20])
-def test_the_shipped_models_pass_every_invariant(latent_dim, x):
+def test_the_shipped_models_pass_every_invariant(latent_dim, x, few_draws):
     weights = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
     findings = examine(subject_of_model(with_weights(ConvVAE(VAESpec(latent_dim)), weights)), x)
     assert [(finding.name, finding.status) for finding in findings] == [(name, "ok") for name in INVARIANTS]
@@ -75,7 +76,7 @@ def some_seeds(few: int, many: int):
     return pytest.mark.parametrize("seed", [*range(few), *slow])
 
 
-@some_seeds(3, 20)
+@some_seeds(1, 20)
 def test_a_correct_model_never_fails_by_chance(seed, subject, x, few_draws):
     """All that is sampled is allowed 5 standard errors; 20 seeds at 3 would show."""
     assert failed(examine(subject, x, seed)) == []
@@ -260,7 +261,14 @@ def test_every_invariant_has_a_broken_model():
     assert {expected for _, expected, _ in BROKEN.values()} == set(INVARIANTS)
 
 
-@pytest.mark.parametrize("defect", ["std = exp(logvar)", "sigmoid in decode", "forward decodes mu", "KL without 1/2"])
+@pytest.mark.parametrize(
+    "defect",
+    [
+        "std = exp(logvar)",
+        "forward decodes mu",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("sigmoid in decode", "KL without 1/2")),
+    ],
+)
 def test_nothing_else_is_accused(defect, subject, x, few_draws):
     broken, expected, _ = BROKEN[defect]
     findings = examine(broken(subject), x)

@@ -353,7 +353,7 @@ def fuzz_answers(numbers: range, folder: Path, monkeypatch, capsys) -> list[floa
 
 @needs_alarm
 def test_a_sample_of_hostile_answers(monkeypatch, tmp_path, capsys):
-    fuzz_answers(range(4), tmp_path, monkeypatch, capsys)
+    fuzz_answers(range(0, 8, 2), tmp_path, monkeypatch, capsys)  # to exercise 03, which needs no torch
 
 
 @needs_alarm

@@ -127,7 +127,7 @@ def node(tmp_path_factory):
 
 OF_PAGE = """
   const run = given.page, params = e.read_params(run.tensors, run.weights);
-  const images = e.read_images(run.images, run.image_count).slice(0, 100);
+  const images = e.read_images(run.images, run.image_count).slice(0, 20);
   const Z = run.latent_dim;
 """
 LOGITS = 1e-4  # the page's promise; float32 sums of up to 3,136 terms of logits near 30 differ by about 2e-5
@@ -135,9 +135,9 @@ LOGITS = 1e-4  # the page's promise; float32 sums of up to 3,136 terms of logits
 
 @needs_node
 @pytest.mark.parametrize("latent_dim", [2, 20])
-def test_the_forward_pass_agrees_with_level_1_on_100_test_images(latent_dim, shipped_pages, node, digits):
+def test_the_forward_pass_agrees_with_level_1_on_20_test_images(latent_dim, shipped_pages, node, digits):
     page = shipped_pages[latent_dim]
-    eps = np.random.default_rng(0).standard_normal((100, latent_dim), dtype=np.float32)
+    eps = np.random.default_rng(0).standard_normal((20, latent_dim), dtype=np.float32)
     found = node(
         OF_PAGE + """return images.map((pixels, n) => {
           const x = e.image_of(pixels, false), eps = e.array([Z], given.eps[n]);
@@ -149,9 +149,9 @@ def test_the_forward_pass_agrees_with_level_1_on_100_test_images(latent_dim, shi
         page=page.data, eps=eps.tolist(),
     )  # fmt: skip
     x_logits, mu, logvar, terms = (np.array(part) for part in zip(*found, strict=True))
-    x = binarize(digits.images[:100], "none")
+    x = binarize(digits.images[:20], "none")
     expected = vae_numpy.forward(load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors"), x, eps)
-    np.testing.assert_allclose(x_logits.reshape(100, 1, 28, 28), expected[0], rtol=0, atol=LOGITS)
+    np.testing.assert_allclose(x_logits.reshape(20, 1, 28, 28), expected[0], rtol=0, atol=LOGITS)
     np.testing.assert_allclose(mu, expected[1], rtol=0, atol=2e-5)  # sums of 3,136 float32 terms of size 1
     np.testing.assert_allclose(logvar, expected[2], rtol=0, atol=2e-5)
     recon, kl = vae_numpy.elbo_terms(x, *expected)
