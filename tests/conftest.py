@@ -57,6 +57,32 @@ def small_digits(monkeypatch, few_drawn):
     monkeypatch.setattr("vae_common.data._load_drawn", few_drawn)
 
 
+@pytest.fixture
+def without_pictures(small_digits, monkeypatch):
+    """Level 3 trains on few digits and draws nothing."""
+    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
+
+
+@pytest.fixture
+def told(capsys):
+    """Call told(command, argv): the one line in which the command says why it ends with status 2."""
+
+    def call(command, argv: list[str]) -> str:
+        capsys.readouterr()
+        status, said = command(argv), capsys.readouterr().err
+        assert status == 2 and len(said.splitlines()) == 1 and "Traceback" not in said, said
+        return said
+
+    return call
+
+
+@pytest.fixture
+def not_laid_out(monkeypatch):
+    """Figures are made as they are, but for the layout, which takes longest; saving one would still do it."""
+    for module in ("style", "charts"):
+        monkeypatch.setattr(f"vae_common.plots.{module}.settle", lambda figure: figure)
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder with real MNIST that VAE_DATA_DIR names."""

@@ -4,7 +4,7 @@ torchrun can start it. `fork` does for it what torchrun does, a hundred times as
 the processes share a store, are told who they are by their environment, and end together; after a death they are
 started again where that is allowed.
 
-    python few_processes.py fork COUNT RESTARTS train OUT few MODEL ...
+    python few_processes.py fork COUNT RESTARTS train OUT few MODEL ... then fork COUNT RESTARTS ...
     python few_processes.py fork COUNT RESTARTS command SIGKILL STEP --out RUN ...
 """
 
@@ -170,4 +170,6 @@ def run(what: str, *argv: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(*sys.argv[1:]))
+    words = [*sys.argv[1:], "then"]
+    first, others = words[: words.index("then")], words[words.index("then") + 1 : -1]
+    sys.exit(run(*first) or (run(*others) if others else 0))

@@ -164,8 +164,9 @@ def test_the_pictures_of_a_run_are_drawn_again_of_the_same_numbers(runs, small_d
 # --- bfloat16 -----------------------------------------------------------------------------------------------------
 
 
-def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(small_digits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
+def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
+    without_pictures, monkeypatch, tmp_path, capsys
+):
     found = {}
     for name, instructions in {"plain": [], "left out": [], "amp": ["avx512_bf16"]}.items():
         has = dict.fromkeys(instructions, True)

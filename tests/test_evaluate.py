@@ -175,7 +175,7 @@ def a_run(folder: Path, **settings) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
+def no_pictures(not_laid_out, monkeypatch):
     """Drawing takes longer than measuring: one test does it."""
     monkeypatch.setattr(evaluate_run, "save_figure", lambda figure, path: path)
 
@@ -376,24 +376,20 @@ def test_an_impossible_estimate_is_an_error_and_no_number(
         ("metrics.jsonl", '"digits"', '"mnist"', "are not those of the run"),
     ],
 )
-def test_a_wrong_run_is_refused_in_one_line(name, old, new, said, small_digits, tmp_path, capsys):
+def test_a_wrong_run_is_refused_in_one_line(name, old, new, said, small_digits, tmp_path, told):
     run = a_run(tmp_path / "run", latent_dim=2)
     text = (run / name).read_text()
     assert old in text
     (run / name).write_text(text.replace(old, new))
-    capsys.readouterr()
-    assert evaluate.main([str(run), "--only", "bounds", "--importance-samples", "2"]) == 2
-    error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1
+    assert said in told(evaluate.main, [str(run), "--only", "bounds", "--importance-samples", "2"])
     assert not (run / "evaluation.json").exists()
 
 
-def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, monkeypatch, capsys):
+def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, monkeypatch, told):
     run = a_run(tmp_path / "run", latent_dim=2)
     other = digits.factors[:50], 255 - digits.images[:50]
     monkeypatch.setattr("vae_common.data._load_drawn", lambda *args: other)
-    assert evaluate.main([str(run)]) == 2
-    assert "the weights or the data are not those of the run" in capsys.readouterr().err
+    assert "the weights or the data are not those of the run" in told(evaluate.main, [str(run)])
 
 
 @pytest.mark.parametrize(
@@ -418,7 +414,7 @@ def test_what_has_no_part_in_it_is_refused_in_one_sentence(argv, said, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_unlike_runs_are_not_compared(small_digits, tmp_path, capsys):
+def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):
     settings = {"ae": dict(model="ae"), "vae": {}, "binary": dict(binarize="threshold"), "wide": dict(latent_dim=3)}
     ae, vae, binary, wide = (
         str(finished_run(tmp_path / name, **{"latent_dim": 2, **one})) for name, one in settings.items()
@@ -430,10 +426,7 @@ def test_unlike_runs_are_not_compared(small_digits, tmp_path, capsys):
         (ae, wide, "expected --latent-dim 2, as in"),
         (ae, "nothing", "expected the settings of a run"),
     ):
-        capsys.readouterr()
-        assert evaluate.main([run, "--against", against]) == 2
-        error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1
+        assert said in told(evaluate.main, [run, "--against", against])
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def mosaic(fig) -> np.ndarray:
 
 def visible_texts(fig) -> list[Text]:
     """All but the labels of ticks outside the view."""
-    style.settle(fig)
+    fig.draw_without_rendering()
     hidden = set()
     for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())

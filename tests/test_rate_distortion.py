@@ -220,7 +220,7 @@ def entry(beta, rate, distortion, information) -> dict:
 ENDS = {split: {"images": 1000, "without_z": 200.0, "floor": 45.0, "entropy": 51.9} for split in ("train", "test")}
 
 
-def test_the_picture_holds_the_points_the_slopes_and_the_bounds():
+def test_the_picture_holds_the_points_the_slopes_and_the_bounds(not_laid_out):
     figure = rate_distortion_plane([entry(None, 20.0, 75.0, 6.0)], ENDS, "a title")
     assert "this run" in [text.get_text() for text in figure.axes[0].texts]
     models = [entry(0.1, 40.0, 60.0, 6.5), entry(1.0, 20.0, 75.0, 6.0), entry(10.0, 2.0, 160.0, 1.5)]
@@ -260,7 +260,7 @@ def swept(few_drawn, tmp_path_factory):
 
 
 @pytest.fixture
-def no_pictures(monkeypatch):
+def no_pictures(not_laid_out, monkeypatch):
     """Drawing takes longer than measuring: `swept` does it."""
     monkeypatch.setattr(rate_distortion_runs, "save_figure", lambda figure, path: path)
     monkeypatch.setattr(evaluate_run, "save_figure", lambda figure, path: path)
@@ -344,15 +344,12 @@ def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swep
     assert len((out / "beta-2" / "metrics.jsonl").read_text().splitlines()) == 2  # train and test, of one epoch
 
 
-def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, capsys):
+def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, told):
     run = finished_run(tmp_path / "run", latent_dim=2)
     monkeypatch.setattr(
         rate_parts, "log_densities", lambda *args: (log_densities(*args)[0], log_densities(*args)[1] - 20.0)
     )
-    capsys.readouterr()
-    assert rate_distortion.main([str(run), "--samples", "50"]) == 2
-    error = capsys.readouterr().err
-    assert "I(x; z) was estimated as" in error and len(error.splitlines()) == 1
+    assert "I(x; z) was estimated as" in told(rate_distortion.main, [str(run), "--samples", "50"])
     assert not (run / "rate_distortion.json").exists()
 
 
@@ -374,13 +371,10 @@ def test_what_cannot_be_done_is_said_in_one_line(flags, reason, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_that_have_no_place_in_the_plane(tmp_path, capsys):
+def test_runs_that_have_no_place_in_the_plane(tmp_path, told):
     for settings in (dict(model="ae"), dict(architecture="linear", likelihood="gaussian")):
         run = finished_run(tmp_path / "-".join(settings), latent_dim=2, **settings)
-        capsys.readouterr()
-        assert rate_distortion.main([str(run)]) == 2
-        error = capsys.readouterr().err
-        assert "the plane is for --model vae" in error and len(error.splitlines()) == 1
+        assert "the plane is for --model vae" in told(rate_distortion.main, [str(run)])
 
 
 @pytest.mark.parametrize(
@@ -391,10 +385,7 @@ def test_runs_that_have_no_place_in_the_plane(tmp_path, capsys):
         ("results.json", '{"models": [{"beta": 7.0}]}', "its betas are others than those of config.json"),
     ],
 )
-def test_a_sweep_that_is_none_is_not_resumed(file, text, wanted, tmp_path, capsys):
+def test_a_sweep_that_is_none_is_not_resumed(file, text, wanted, tmp_path, told):
     folder = make_run_folder(SweepConfig(sweep=(1.0,), out=str(tmp_path / "sweep")).settled(), "rate_distortion")
     (folder / file).write_text(text)
-    capsys.readouterr()
-    assert rate_distortion.main(["--resume", str(folder)]) == 2
-    error = capsys.readouterr().err
-    assert wanted in error and len(error.splitlines()) == 1
+    assert wanted in told(rate_distortion.main, ["--resume", str(folder)])
