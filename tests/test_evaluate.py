@@ -193,6 +193,12 @@ def evaluation_of(run: Path) -> dict:
     return json.loads((run / "evaluation.json").read_text())
 
 
+def row_of(head: str, printed: str) -> list[float]:
+    """The numbers with a decimal point in the line of a table that begins so."""
+    line = next(line for line in printed.splitlines() if line.strip().startswith(head))
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+
+
 def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, digits, monkeypatch, tmp_path, capsys):
     """Each key against its definition written out with level 1; of the scores, whom they are given to judge.
 
@@ -235,7 +241,23 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert error == pytest.approx(L[50].std() / 50**0.5, rel=1e-3)
     assert f"nll     {nll:9.2f} ({error:.2f})" in printed
 
+    errors = {
+        K: [bound.std() / 50**0.5, (bound - L[1]).mean(), (bound - L[1]).std() / 50**0.5] for K, bound in L.items()
+    }
+    for K, (error, *gain) in errors.items():
+        assert row_of(f"L_{K} ", printed) == pytest.approx([L[K].mean(), error, *(gain if K > 1 else [])], abs=0.0051)
+
     codes = found.pop("information")
+    rows = {"I(x; z)": "information", "KL(q(z) || p(z))": "aggregate_kl", "total correlation": "total_correlation"}
+    for head, part in rows.items():
+        expected = [codes[split][part][number] for split in ("test", "train") for number in ("value", "error")]
+        assert row_of(head, printed) == pytest.approx(expected, abs=0.0051)
+    assert row_of("rate R", printed) == pytest.approx([codes[split]["rate"] for split in ("test", "train")], abs=0.0051)
+    first, second = np.argsort(-kl_per_dim)
+    shown = [line.split()[:4] for line in printed.split("variance of mu\n")[1].splitlines()[:2]]
+    each = np.stack([range(2), kl_per_dim, np.exp(logvar / 2).mean(axis=0), mu.var(axis=0)], axis=1)
+    np.testing.assert_allclose(np.array(shown, float), each[[first, second]], rtol=0, atol=0.00051)
+
     assert codes.pop("posterior_std") == pytest.approx(np.exp(logvar / 2).mean(axis=0), rel=1e-5)
     assert codes.pop("mu_variance") == pytest.approx(mu.var(axis=0), rel=1e-4)
     for split, images in (("train", x_train), ("test", x)):

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 import latent_figures
 import vae_lowlevel
@@ -33,7 +32,6 @@ from vae_common.errors import DatasetError, UsageError
 from vae_common.files import FolderLock
 from vae_common.run_folder import make_run_folder, read_config
 from vae_common.spec import VAESpec
-from vae_common.weights import save_weights
 from vae_plots.snapshots import read_snapshots
 from vae_training import trainer
 from vae_training.checkpoints import load_checkpoint, save_checkpoint
@@ -389,52 +387,6 @@ def test_the_size_that_is_read_has_room_for_what_is_written():
     config = RunConfig(model="vqvae", codes=65536, codebook="gradient").settled()
     model = build_prior(config, build_model(config))
     assert 4 * 3 * sum(4 * value.numel() for value in model.state_dict().values()) < files.MOST
-
-
-# --- settings of another version ----------------------------------------------------------------------------------
-
-
-REFUSED = (
-    ({"format": 2}, "a newer version of this project wrote it"),
-    ({"format": "1"}, "a newer version of this project wrote it"),
-    ({"likelihood": None}, "likelihood is 'None'"),
-    ({"latent_dim": "2"}, "latent_dim is '2'"),
-    ({"codes": 2**31}, "codes is '2147483648'"),
-    ({"beta": float("nan")}, "beta is 'nan'"),
-    ({"beta": 10**400}, "beta is '1000"),
-    ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
-)
-
-
-def test_settings_that_cannot_be_used_are_refused(finished, told):
-    config = json.loads((finished / "config.json").read_text())
-    assert config["format"] == 1 and config["torch"] == torch.__version__
-    assert config["threads"] == torch.get_num_threads()
-    for change, reason in REFUSED:
-        (finished / "config.json").write_text(json.dumps(config | change))
-        assert reason in told(vae_paper.main, ["--resume", str(finished)])
-
-
-def test_each_setting_is_needed(finished):
-    config = json.loads((finished / "config.json").read_text())
-    for name in RunConfig.settings("paper"):
-        (finished / "config.json").write_text(json.dumps({key: config[key] for key in config if key != name}))
-        with pytest.raises(UsageError, match=f"it lacks {name}"):
-            read_config(finished)
-
-
-# --- the same bytes -----------------------------------------------------------------------------------------------
-
-
-def test_the_same_arrays_make_the_same_file(tmp_path):
-    """The library writes metadata in an order of chance: of three names, six orders."""
-    params = VAESpec(2).init_params(0)
-    files = {save_weights(params, tmp_path / "weights").read_bytes() for _ in range(8)}
-    assert len(files) == 1
-    with safe_open(tmp_path / "weights", framework="numpy") as file:
-        assert file.metadata() == {"format": "conv-vae", "latent_dim": "2", "version": "1"}
-        for name, value in params.items():
-            np.testing.assert_array_equal(file.get_tensor(name), value)
 
 
 # --- a death at any moment ----------------------------------------------------------------------------------------

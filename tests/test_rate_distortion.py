@@ -238,6 +238,20 @@ def test_the_picture_holds_the_points_the_slopes_and_the_bounds(not_laid_out):
     assert tops == pytest.approx([40, 20, 2])  # I(x; z) and KL(q(z) || p(z)) on one another are R
 
 
+def test_the_tables_hold_what_was_measured():
+    models = [entry(None, 20.0, 75.0, 6.0), entry(4.0, 2.5, 160.0, 1.5)]
+    for model in models:
+        model["total_correlation"] = {"value": 0.5, "error": 0.25}
+    rows = [line.replace("+-", "").split() for line in rate_distortion_runs.table(models).splitlines()[2:]]
+    assert rows == [
+        ["-", *["20.00", "75.00", "20.00", "78.00", "98.00", "3", "6.00", "0.10", "14.00", "0.10", "0.50", "0.25"]],
+        ["4", *["2.50", "160.00", "2.50", "163.00", "165.50", "3", "1.50", "0.10", "1.00", "0.10", "0.50", "0.25"]],
+    ]
+    known = rate_distortion_runs.known(ENDS, SweepConfig().settled())
+    for words in ("train, N = 1,000", "D = 200.00 at R = 0", "D >= 45.00", "<= ln N = 6.91", "R + D >= H = 51.90"):
+        assert words in known
+
+
 SWEEP = ["--epochs", "1", "--batch-size", "32", "--latent-dim", "3", "--samples", "100", "--sweep"]
 
 
