@@ -1,5 +1,6 @@
 """What every test rests on: the real NumPy, the project installed, and data that costs no download."""
 
+import functools
 import gc
 import os
 from pathlib import Path
@@ -61,6 +62,25 @@ def small_digits(monkeypatch, few_drawn):
 def without_pictures(small_digits, monkeypatch):
     """Level 3 trains on few digits and draws nothing."""
     monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    import vae_paper
+
+    @functools.cache
+    def train(*flags: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        assert vae_paper.main([*flags, "--out", str(folder)]) == 0
+        return folder
+
+    return train
+
+
+@pytest.fixture
+def trained(without_pictures, trained_once):
+    """A function of flags: the folder of the run of level 3 with them that nothing stopped, not to be written to."""
+    return trained_once
 
 
 @pytest.fixture

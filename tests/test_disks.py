@@ -18,7 +18,6 @@ import vae_numpy
 import vae_paper
 from synthetic_mnist import write_mnist
 from test_resume import assert_same_run
-from vae_commands import train_run
 from vae_common import digits as drawn_digits
 from vae_common.data import load_dataset
 from vae_plots.run import PICTURES
@@ -70,10 +69,9 @@ FLAGS = ["--architecture", "mlp", "--latent-dim", "2", "--epochs", "2", "--batch
 
 
 @pytest.fixture
-def whole(without_pictures, tmp_path) -> Path:
+def whole(trained) -> Path:
     """The run that always had room; without pictures, which are tested apart."""
-    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "whole")]) == 0
-    return tmp_path / "whole"
+    return trained(*FLAGS)
 
 
 def train_with_room_for(size: int, disk: Disk, whole: Path, capsys) -> bool:
@@ -127,21 +125,12 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("kept") / "run"
-
-
 @pytest.fixture
-def finished(kept, small_digits, monkeypatch) -> Path:
+def finished(trained, monkeypatch) -> Path:
     """A run that has ended, trained once and not to be written to; pictures are two where there are any."""
     monkeypatch.setitem(PICTURES, "vae", PICTURES["vae"][:2])
     monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
-    if not kept.exists():
-        with monkeypatch.context() as patched:
-            patched.setattr(train_run, "draw_run", lambda *args: None)
-            assert vae_paper.main(["--latent-dim", "2", "--epochs", "1", "--out", str(kept)]) == 0
-    return kept
+    return trained("--latent-dim", "2", "--epochs", "1")
 
 
 @pytest.fixture

@@ -414,28 +414,6 @@ def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, m
     assert "the weights or the data are not those of the run" in told(evaluate.main, [str(run)])
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("mine.py", "mine.py: a .py file can only be examined; give --doctor with it"),
-        ("RUN --doctor --against VAE", "--doctor examines one run, and --against compares two; give one of them"),
-        ("RUN --doctor --only bounds", "--only has no meaning with --doctor"),
-        ("AE --against VAE --votes 200", "--votes has no meaning with --against"),
-        ("AE --against VAE --images 60", "--images has no meaning with a run, whose own settings hold"),
-        ("RUN --dataset sprites", "--dataset has no meaning with a run, whose own settings hold"),
-        ("RUN --votes 99", "expected an integer from 100 to 1000000, got '99'"),
-        ("RUN --only everything", "invalid choice: 'everything'"),
-        ("RUN --device tpu", "--device: expected cpu"),
-    ],
-)
-def test_what_has_no_part_in_it_is_refused_in_one_sentence(argv, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert evaluate.main(argv.split()) == 2
-    error = capsys.readouterr().err
-    assert said in error.splitlines()[-1] and "Traceback" not in error
-    assert not list(tmp_path.iterdir())
-
-
 def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):
     settings = {"ae": dict(model="ae"), "vae": {}, "binary": dict(binarize="threshold"), "wide": dict(latent_dim=3)}
     ae, vae, binary, wide = (

@@ -343,17 +343,9 @@ def test_every_flipped_bit_of_an_archive_is_noticed_or_changes_nothing():
 FLAGS = ["--epochs", "1", "--architecture", "mlp", "--latent-dim", "2"]
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("kept") / "run"
-
-
 @pytest.fixture
-def finished(without_pictures, kept, tmp_path) -> Path:
-    """A run that has ended: a copy of one that is trained once."""
-    if not kept.exists():
-        assert vae_paper.main([*FLAGS, "--out", str(kept)]) == 0
-    return shutil.copytree(kept, tmp_path / "run")
+def finished(trained, tmp_path) -> Path:
+    return shutil.copytree(trained(*FLAGS), tmp_path / "run")
 
 
 READS = {

@@ -379,21 +379,6 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence(settings, change, reaso
     assert not (folder / "explorer.html").exists() and not list(folder.glob("*.tmp"))
 
 
-@pytest.mark.parametrize(
-    ("argv", "reason"),
-    [
-        (["nowhere"], "name a run folder"),
-        ([], "either a run folder or --pretrained"),
-        (["--pretrained", "--latent-dim", "7"], "shipped for 2 and 20"),
-        (["nowhere", "--latent-dim", "2"], "a run has its own"),
-    ],
-)
-def test_mistyped_commands_end_in_one_line(argv, reason, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert latent_explorer.main(argv) == 2
-    assert reason in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
-
-
 def test_open_asks_the_browser_for_the_file(small_digits, tmp_path, monkeypatch, capsys):
     folder, asked = finished_run(tmp_path / "a run", latent_dim=2), []
     monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url))  # None: there is no browser

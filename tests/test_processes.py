@@ -93,10 +93,9 @@ LOST = "error: a process of this run died, no longer answers or was told to end;
 
 
 @pytest.fixture
-def whole(without_pictures, tmp_path):
+def whole(trained):
     """The folder of a run in a single process, never interrupted."""
-    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "whole")]) == 0
-    return tmp_path / "whole"
+    return trained(*FLAGS)
 
 
 def assert_same_run(folder: Path, whole: Path) -> None:
@@ -274,12 +273,6 @@ def test_a_compiled_objective_takes_the_same_steps(name):
     for one, other in zip(found["gradients"], expected["gradients"], strict=True):
         assert furthest(one, other) < 1e-9
     assert furthest(found["state"], expected["state"]) < 1e-9
-
-
-@pytest.mark.parametrize("flags", [["--anneal", "linear"], ["--free-bits", "1"], ["--model", "vqvae"]])
-def test_compile_is_refused_where_it_fails(flags, capsys):
-    assert vae_paper.main(["--compile", *flags]) == 2
-    assert "--compile takes an objective that is the same at every step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

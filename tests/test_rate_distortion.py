@@ -367,24 +367,6 @@ def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monke
     assert not (run / "rate_distortion.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "reason"),
-    [
-        ([], "name a finished RUN to place in the plane"),
-        (["nothing", "--lr", "0.1"], "--lr cannot be given with RUN"),
-        (["--resume", "nothing"], "config.json: expected the settings of a run"),
-        (["--resume", "nothing", "--epochs", "5"], "--epochs cannot be given with --resume"),
-        (["--sweep", "1", "0"], "expected a finite number above 0, got '0'"),
-    ],
-)
-def test_what_cannot_be_done_is_said_in_one_line(flags, reason, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert rate_distortion.main(flags) == 2
-    error = capsys.readouterr().err
-    assert reason in error.splitlines()[-1] and "Traceback" not in error
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_runs_that_have_no_place_in_the_plane(tmp_path, told):
     for settings in (dict(model="ae"), dict(architecture="linear", likelihood="gaussian")):
         run = finished_run(tmp_path / "-".join(settings), latent_dim=2, **settings)

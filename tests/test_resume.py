@@ -1,7 +1,6 @@
 """A resumed run is the run that was never interrupted, number by number."""
 
 import errno
-import functools
 import json
 import os
 import shutil
@@ -24,24 +23,6 @@ from vae_training import trainer
 from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
 from vae_training.factory import build_model
 from vae_training.trainer import RunState
-
-
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory):
-    @functools.cache
-    def train(*flags: str) -> Path:
-        folder = tmp_path_factory.mktemp("whole") / "run"
-        assert vae_paper.main([*flags, "--out", str(folder)]) == 0
-        return folder
-
-    return train
-
-
-@pytest.fixture
-def trained(without_pictures, trained_once):
-    """A function of flags: the folder of the run with them that nothing stopped, not to be written to."""
-    return trained_once
-
 
 FLAGS = ["--epochs", "2", "--batch-size", "32", "--binarize", "dynamic"]  # of 5 steps each
 SMALL = [*FLAGS, "--architecture", "mlp", "--latent-dim", "2"]
@@ -211,35 +192,32 @@ def test_resume_keeps_the_settings_of_the_run(finished, told):
         assert f"{flag.split()[0]} cannot be given with --resume" in said
 
 
-def test_resume_without_what_a_run_needs_is_refused(finished, told):
-    assert "config.json: expected the settings of a run" in told(
-        vae_paper.main, ["--resume", str(finished / "nothing")]
-    )
+@pytest.fixture
+def resuming(told):
+    return lambda run: told(vae_paper.main, ["--resume", str(run)])
+
+
+def test_resume_without_what_a_run_needs_is_refused(finished, resuming):
+    assert "config.json: expected the settings of a run" in resuming(finished / "nothing")
     (finished / "checkpoint.safetensors").unlink()
-    assert "checkpoint.safetensors: expected the checkpoint of this run" in told(
-        vae_paper.main, ["--resume", str(finished)]
-    )
+    assert "checkpoint.safetensors: expected the checkpoint of this run" in resuming(finished)
 
 
-def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, told):
+def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, resuming):
     (finished / "checkpoint.safetensors").rename(finished / "checkpoint.pt")
     weights = finished / "weights.safetensors"
     begin = f"{finished / 'checkpoint.pt'}: an earlier version wrote it, which this one cannot read; begin the run anew"
-    assert f"{begin}, from what it learned with --weights {weights}.\n" in told(
-        vae_paper.main, ["--resume", str(finished)]
-    )
+    assert f"{begin}, from what it learned with --weights {weights}.\n" in resuming(finished)
     weights.unlink()
     (finished / "metrics.jsonl").unlink()
-    assert f"{begin}.\n" in told(vae_paper.main, ["--resume", str(finished)])
+    assert f"{begin}.\n" in resuming(finished)
 
 
-def test_the_checkpoint_of_another_model_is_refused(finished, told):
+def test_the_checkpoint_of_another_model_is_refused(finished, resuming):
     convolutional = RunConfig(latent_dim=2).settled()
     save_checkpoint(RunState.start(build_model(convolutional), convolutional), finished / "checkpoint.safetensors")
     previous(finished / "checkpoint.safetensors").unlink()
-    assert "found none that can be read (Error(s) in loading state_dict" in told(
-        vae_paper.main, ["--resume", str(finished)]
-    )
+    assert "found none that can be read (Error(s) in loading state_dict" in resuming(finished)
 
 
 def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
