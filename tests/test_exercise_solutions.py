@@ -35,7 +35,7 @@ if str(EXERCISES) not in sys.path:
 from checks.judging import Verdict, function_of, imports, judge, parts  # noqa: E402
 
 NAMES = sorted(path.stem for path in (EXERCISES / "checks").glob("ex*.py"))
-SECONDS = 20  # what a learner's code is given too; a mutant may loop for ever
+SECONDS = 20  # of the processor, where a learner's code is given as many of the clock; a mutant may loop for ever
 MUTANTS_OF_THE_SAMPLE = 4
 
 
@@ -108,10 +108,10 @@ def verdict(name: str, text: str, seed: int = 0, check: object = None) -> Verdic
     def stop(*_):
         raise TimeIsUp
 
-    alarm = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    alarm = hasattr(signal, "SIGPROF") and threading.current_thread() is threading.main_thread()
     if alarm:
-        before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # and once a second, if a later part loops too
+        before = signal.signal(signal.SIGPROF, stop)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS, 1)  # and once a second, if a later part loops too
     path = EXERCISES / "my_work" / f"{name}.py"
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -126,8 +126,8 @@ def verdict(name: str, text: str, seed: int = 0, check: object = None) -> Verdic
     finally:
         sys.modules.pop(name, None)
         if alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
 
 
 # --- starters, solutions, known mistakes --------------------------------------------------------------------------
