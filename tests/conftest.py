@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def pytest_configure(config):
             "(python -m pip install -e '.[test]') and see that the folder numpy/ holds no __init__.py.",
             returncode=2,
         )
+    # A shell lets what it starts in the background ignore Ctrl-C, which tests send to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
