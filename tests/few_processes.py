@@ -4,7 +4,7 @@ torchrun can start it. `fork` does for it what torchrun does, a hundred times as
 the processes share a store, are told who they are by their environment, and end together; after a death they are
 started again where that is allowed.
 
-    python few_processes.py fork COUNT RESTARTS train OUT few MODEL ...
+    python few_processes.py fork COUNT RESTARTS train OUT few MODEL ... then fork COUNT RESTARTS ...
     python few_processes.py fork COUNT RESTARTS command SIGKILL STEP --out RUN ...
 """
 
@@ -111,7 +111,9 @@ def command(what: str, step: str, *argv: str) -> int:
 
     data_module._load_drawn = lambda name, split, folder: (digits.factors[parts[split]], digits.images[parts[split]])
     importlib.import_module("vae_commands.train_run").draw_run = lambda *args: None
-    trainer.train_step, processes.TIMEOUT = train_step, timedelta(seconds=20)
+    trainer.train_step = train_step
+    if what == "SIGSTOP":
+        processes.TIMEOUT = timedelta(seconds=20)  # those that die are missed at once
     return vae_paper.main(list(argv))
 
 
@@ -170,4 +172,6 @@ def run(what: str, *argv: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(*sys.argv[1:]))
+    words = [*sys.argv[1:], "then"]
+    first, others = words[: words.index("then")], words[words.index("then") + 1 : -1]
+    sys.exit(run(*first) or (run(*others) if others else 0))

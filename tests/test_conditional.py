@@ -166,7 +166,10 @@ def test_a_run_reports_what_the_label_is_worth(digits, tmp_path, monkeypatch, ca
     report = label_worth(model, data, "none", seed=0)
     assert {name: evaluation[name] for name in report} == pytest.approx(report)
     assert (report["label_images"], report["label_samples"]) == (20, 10)
-    assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"log p(x|y) {report['log_p_x_given_y']:8.2f}\n  log p(x)   {report['log_p_x']:8.2f}\n" in out
+    assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in out
+    assert f"by the largest p(x|y): {report['label_accuracy']:.1%}" in out
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ import vae_numpy
 import vae_paper
 from synthetic_mnist import write_mnist
 from test_resume import assert_same_run
-from vae_commands import train_run
 from vae_common import digits as drawn_digits
 from vae_common.data import load_dataset
 from vae_plots.run import PICTURES
@@ -64,15 +62,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def told(run: Callable[[], int], reason: str, capsys) -> str:
-    """The one sentence with which the command ends."""
-    capsys.readouterr()
-    assert run() == 2
-    said = capsys.readouterr().err
-    assert reason in said and len(said.splitlines()) == 1, said
-    return said
-
-
 # --- a full disk --------------------------------------------------------------------------------------------------
 
 FULL = "No space left on device"
@@ -80,11 +69,9 @@ FLAGS = ["--architecture", "mlp", "--latent-dim", "2", "--epochs", "2", "--batch
 
 
 @pytest.fixture
-def whole(small_digits, monkeypatch, tmp_path) -> Path:
+def whole(trained) -> Path:
     """The run that always had room; without pictures, which are tested apart."""
-    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
-    assert vae_paper.main([*FLAGS, "--out", str(tmp_path / "whole")]) == 0
-    return tmp_path / "whole"
+    return trained(*FLAGS)
 
 
 def train_with_room_for(size: int, disk: Disk, whole: Path, capsys) -> bool:
@@ -138,21 +125,12 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("kept") / "run"
-
-
 @pytest.fixture
-def finished(kept, small_digits, monkeypatch) -> Path:
+def finished(trained, monkeypatch) -> Path:
     """A run that has ended, trained once and not to be written to; pictures are two where there are any."""
     monkeypatch.setitem(PICTURES, "vae", PICTURES["vae"][:2])
     monkeypatch.setattr("vae_plots.run.draw_training", lambda *args: None)
-    if not kept.exists():
-        with monkeypatch.context() as patched:
-            patched.setattr(train_run, "draw_run", lambda *args: None)
-            assert vae_paper.main(["--latent-dim", "2", "--epochs", "1", "--out", str(kept)]) == 0
-    return kept
+    return trained("--latent-dim", "2", "--epochs", "1")
 
 
 @pytest.fixture
@@ -160,31 +138,29 @@ def run_on_disk(disk, finished) -> Path:
     return shutil.copytree(finished, disk.path / "run")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_is_told_and_what_was_there_stays(name, disk, run_on_disk, capsys):
-    before = files_of(disk.path)
-    disk.fill()
-    told(lambda: COMMANDS[name](str(run_on_disk)), FULL, capsys)
-    assert files_of(disk.path) == before
-    disk.change(f"size={64 * MIB}")
-    if name.startswith("evaluate"):
-        assert COMMANDS[name](str(run_on_disk)) == 0
-
-
-# --- a disk that cannot be written --------------------------------------------------------------------------------
-
 READ_ONLY = "Read-only file system"
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name.startswith("vae_paper") else pytest.mark.slow) for name in COMMANDS]
+    ("name", "reason"),
+    [
+        *((name, FULL) for name in COMMANDS),
+        *((name, READ_ONLY) for name in COMMANDS if name.startswith("vae_paper")),
+        *(pytest.param(name, READ_ONLY, marks=pytest.mark.slow) for name in COMMANDS if not name.startswith("vae_p")),
+    ],
 )
-def test_a_run_on_a_disk_that_cannot_be_written(name, disk, run_on_disk, capsys):
+def test_a_disk_that_takes_nothing_is_told_and_what_was_there_stays(name, reason, disk, run_on_disk, told):
     before = files_of(disk.path)
-    disk.change("ro")
-    said = told(lambda: COMMANDS[name](str(run_on_disk)), READ_ONLY, capsys)
-    assert str(disk.path) in said
+    disk.fill() if reason == FULL else disk.change("ro")
+    said = told(COMMANDS[name], str(run_on_disk))
+    assert reason in said and str(disk.path) in said
     assert files_of(disk.path) == before
+    if reason == FULL and name.startswith("evaluate"):
+        disk.change(f"size={64 * MIB}")
+        assert COMMANDS[name](str(run_on_disk)) == 0
+
+
+# --- a disk that cannot be written --------------------------------------------------------------------------------
 
 
 def test_drawn_data_is_drawn_each_time_where_it_cannot_be_kept(disk, monkeypatch, capsys):
@@ -211,10 +187,10 @@ def test_real_data_on_a_disk_that_cannot_be_written_is_read_and_none_is_put_ther
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(finished, tmp_path, capsys):
+def test_a_folder_without_permission(finished, tmp_path, told):
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run").chmod(0o555)
     for argv in (["--resume", str(tmp_path / "run")], ["--epochs", "1", "--out", str(tmp_path / "run" / "again")]):
-        told(lambda argv=argv: vae_paper.main(argv), "Permission denied", capsys)
+        assert "Permission denied" in told(vae_paper.main, argv)
     (tmp_path / "run").chmod(0o755)
     assert {*files_of(tmp_path / "run")} == {*files_of(finished)}

@@ -127,19 +127,6 @@ def test_the_command_says_it_in_words(flags, words, capsys):
     assert words in out and ("last of an epoch" in out) == ("128" in flags.split())
 
 
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (["--recon-batch", "sum"], "add --batch-size"),
-        (["--variance", "1"], "add --likelihood gaussian"),
-        (["--recon", "none"], "invalid choice"),
-    ],
-)
-def test_the_command_refuses_in_one_line(argv, words, capsys):
-    assert command.main(argv) == 2
-    assert words in capsys.readouterr().err.splitlines()[-1]
-
-
 def test_the_table_is_computed(capsys):
     assert command.main(["--table"]) == 0
     rows = capsys.readouterr().out.splitlines()

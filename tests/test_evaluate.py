@@ -175,7 +175,7 @@ def a_run(folder: Path, **settings) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
+def no_pictures(not_laid_out, monkeypatch):
     """Drawing takes longer than measuring: one test does it."""
     monkeypatch.setattr(evaluate_run, "save_figure", lambda figure, path: path)
 
@@ -193,6 +193,23 @@ def quick(small_digits, monkeypatch):
 
 def evaluation_of(run: Path) -> dict:
     return json.loads((run / "evaluation.json").read_text())
+
+
+def row_of(head: str, printed: str) -> list[float]:
+    """The numbers with a decimal point in the line of a table that begins so."""
+    line = next(line for line in printed.splitlines() if line.strip().startswith(head))
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+
+
+def test_each_part_of_the_rate_has_its_row_and_each_split_its_column(few, small_digits, monkeypatch):
+    made_up = [
+        rate_parts.Decomposition(n, 9, n, *(rate_parts.Estimate(n + k, k / 4) for k in range(5))) for n in (7, 50)
+    ]
+    monkeypatch.setattr(evaluate_run, "decompose", lambda *args: made_up.pop(0))
+    text, _ = evaluate_run.codes(measured_few(few))
+    assert row_of("rate R", text) == [7, 50]
+    for k, head in enumerate(("I(x; z)", "KL(q(z) || p(z))", "total correlation")):
+        assert row_of(head, text) == [7 + k, k / 4, 50 + k, k / 4]
 
 
 def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, digits, monkeypatch, tmp_path, capsys):
@@ -237,7 +254,18 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert error == pytest.approx(L[50].std() / 50**0.5, rel=1e-3)
     assert f"nll     {nll:9.2f} ({error:.2f})" in printed
 
+    errors = {
+        K: [bound.std() / 50**0.5, (bound - L[1]).mean(), (bound - L[1]).std() / 50**0.5] for K, bound in L.items()
+    }
+    for K, (error, *gain) in errors.items():
+        assert row_of(f"L_{K} ", printed) == pytest.approx([L[K].mean(), error, *(gain if K > 1 else [])], abs=0.0051)
+
     codes = found.pop("information")
+    first, second = np.argsort(-kl_per_dim)
+    shown = [line.split()[:4] for line in printed.split("variance of mu\n")[1].splitlines()[:2]]
+    each = np.stack([range(2), kl_per_dim, np.exp(logvar / 2).mean(axis=0), mu.var(axis=0)], axis=1)
+    np.testing.assert_allclose(np.array(shown, float), each[[first, second]], rtol=0, atol=0.00051)
+
     assert codes.pop("posterior_std") == pytest.approx(np.exp(logvar / 2).mean(axis=0), rel=1e-5)
     assert codes.pop("mu_variance") == pytest.approx(mu.var(axis=0), rel=1e-4)
     for split, images in (("train", x_train), ("test", x)):
@@ -380,49 +408,23 @@ def test_an_impossible_estimate_is_an_error_and_no_number(
         ("metrics.jsonl", '"digits"', '"mnist"', "are not those of the run"),
     ],
 )
-def test_a_wrong_run_is_refused_in_one_line(name, old, new, said, small_digits, tmp_path, capsys):
+def test_a_wrong_run_is_refused_in_one_line(name, old, new, said, small_digits, tmp_path, told):
     run = a_run(tmp_path / "run", latent_dim=2)
     text = (run / name).read_text()
     assert old in text
     (run / name).write_text(text.replace(old, new))
-    capsys.readouterr()
-    assert evaluate.main([str(run), "--only", "bounds", "--importance-samples", "2"]) == 2
-    error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1
+    assert said in told(evaluate.main, [str(run), "--only", "bounds", "--importance-samples", "2"])
     assert not (run / "evaluation.json").exists()
 
 
-def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, monkeypatch, capsys):
+def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, monkeypatch, told):
     run = a_run(tmp_path / "run", latent_dim=2)
     other = digits.factors[:50], 255 - digits.images[:50]
     monkeypatch.setattr("vae_common.data._load_drawn", lambda *args: other)
-    assert evaluate.main([str(run)]) == 2
-    assert "the weights or the data are not those of the run" in capsys.readouterr().err
+    assert "the weights or the data are not those of the run" in told(evaluate.main, [str(run)])
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("mine.py", "mine.py: a .py file can only be examined; give --doctor with it"),
-        ("RUN --doctor --against VAE", "--doctor examines one run, and --against compares two; give one of them"),
-        ("RUN --doctor --only bounds", "--only has no meaning with --doctor"),
-        ("AE --against VAE --votes 200", "--votes has no meaning with --against"),
-        ("AE --against VAE --images 60", "--images has no meaning with a run, whose own settings hold"),
-        ("RUN --dataset sprites", "--dataset has no meaning with a run, whose own settings hold"),
-        ("RUN --votes 99", "expected an integer from 100 to 1000000, got '99'"),
-        ("RUN --only everything", "invalid choice: 'everything'"),
-        ("RUN --device tpu", "--device: expected cpu"),
-    ],
-)
-def test_what_has_no_part_in_it_is_refused_in_one_sentence(argv, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert evaluate.main(argv.split()) == 2
-    error = capsys.readouterr().err
-    assert said in error.splitlines()[-1] and "Traceback" not in error
-    assert not list(tmp_path.iterdir())
-
-
-def test_unlike_runs_are_not_compared(small_digits, tmp_path, capsys):
+def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):
     settings = {"ae": dict(model="ae"), "vae": {}, "binary": dict(binarize="threshold"), "wide": dict(latent_dim=3)}
     ae, vae, binary, wide = (
         str(finished_run(tmp_path / name, **{"latent_dim": 2, **one})) for name, one in settings.items()
@@ -434,10 +436,7 @@ def test_unlike_runs_are_not_compared(small_digits, tmp_path, capsys):
         (ae, wide, "expected --latent-dim 2, as in"),
         (ae, "nothing", "expected the settings of a run"),
     ):
-        capsys.readouterr()
-        assert evaluate.main([run, "--against", against]) == 2
-        error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1
+        assert said in told(evaluate.main, [run, "--against", against])
 
 
 @pytest.mark.slow

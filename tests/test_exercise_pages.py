@@ -81,7 +81,7 @@ def run_shell(lines: str) -> str:
     for line in lines.splitlines():
         words = line.split("#")[0].split()
         assert words[0] == "python", f"{line}: only python commands can be run"
-        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=600)
         printed += done.stdout + done.stderr
     return printed
 

@@ -363,6 +363,92 @@ def test_the_network_shows_every_layer_with_its_shape(opened, params):
     assert len(layers) == 9 and min(drawn) >= 3  # more than one colour and the opaque alpha
 
 
+# --- keys, labels, layout -----------------------------------------------------------------------------------------
+
+
+def test_the_plane_and_the_pad_answer_to_keys(opened):
+    page = opened(**SHIPPED)
+    half = page("return explorer.space.half")
+    page.click("#origin-z")
+    page("document.getElementById('latent-plane').focus()")
+    page.keys(webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_UP)
+    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, 0.02 * half], rtol=1e-6)
+    page.keys(webdriver.Keys.ARROW_DOWN, held=webdriver.Keys.SHIFT)
+    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, -0.08 * half], rtol=1e-6)
+    page.keys(*[webdriver.Keys.ARROW_LEFT] * 24, held=webdriver.Keys.SHIFT)
+    assert page.array("explorer.state.z")[0] == pytest.approx(-half)  # the edge holds
+    page.until("document.getElementById('live').textContent.includes('z = ')")  # said aloud
+    page.keys(webdriver.Keys.HOME)
+    assert not page.array("explorer.state.z").any()
+    page.click("#clear")
+    page("document.getElementById('pad').focus()")
+    page.keys(webdriver.Keys.ARROW_LEFT, webdriver.Keys.ARROW_UP, webdriver.Keys.SPACE)
+    pixels = page.array("explorer.state.pixels").reshape(28, 28)
+    assert pixels[13, 13] == 255 and 5 <= np.count_nonzero(pixels) <= 9
+
+
+def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened):
+    page = opened(**SHIPPED)
+    expected = page(
+        """const stops = (node) => node.getClientRects().length && !(node.type === "radio" && !node.checked);
+        return [...document.querySelectorAll("a, button, select, input, [tabindex], summary")].filter(stops)
+          .map((node) => node.id || node.textContent || node.value)"""
+    )
+    page("scrollTo(0, 0); document.querySelector('.skip').focus()")
+    reached, hidden = [expected[0]], []
+    for _ in expected[1:]:
+        page.keys(webdriver.Keys.TAB)
+        name, shown = page(
+            """const node = document.activeElement, look = getComputedStyle(node.closest("label.chip") ?? node);
+            const outlined = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) >= 2;
+            return [node.id || node.textContent || node.value, outlined]"""
+        )
+        reached.append(name)
+        hidden += [] if shown else [name]
+    assert reached == expected and not hidden
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark"), ((320, 640), "light")])
+def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
+    page = opened(**SHIPPED, size=size, scheme=scheme)
+    page("scrollTo(0, 0)")
+    page.until_painted()
+    wide = page(
+        """const width = document.documentElement.clientWidth;
+        const shown = (node) => node.getClientRects().length && node.getBoundingClientRect().right > width + 0.5;
+        const nodes = [...document.querySelectorAll("body *:not(.visually-hidden)")];
+        return nodes.filter(shown).map((node) => node.outerHTML)"""
+    )
+    assert wide == [] and page("return document.documentElement.scrollWidth") <= size[0]
+    small = page(
+        """const small = (node) => node.getClientRects().length && node.getBoundingClientRect().height < 24;
+        const nodes = [...document.querySelectorAll("button, select, label.chip")];
+        return nodes.filter(small).map((node) => node.outerHTML)"""
+    )
+    assert small == []  # WCAG 2.2: a target of at least 24 pixels
+    red = int(re.search(r"\d+", page("return getComputedStyle(document.body).backgroundColor"))[0])
+    assert (red > 200) == (scheme == "light")
+    corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
+    page.until(f"({corner} > 200) === {str(scheme == 'light').lower()}")  # what was drawn is drawn again
+    ends = "return ['decoded', 'latent-plane'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
+    assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
+
+
+@pytest.mark.slow
+def test_switches_of_the_plane(opened):
+    page = opened(**SHIPPED)
+    page.until_painted()
+    ink = "return document.getElementById('latent-plane').toDataURL()"
+    switches, seen = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")], [page(ink)]
+    for switch in switches * 2:
+        page.click(switch)
+        seen.append(page(ink))
+    assert len(set(seen[:4])) == 4 and seen[-1] == seen[0]
+    for alone in (3, None):
+        page.click("#legend button:nth-of-type(4)")
+        assert page("return explorer.state.alone") == alone and (page(ink) == seen[0]) is (alone is None)
+
+
 # --- other models -------------------------------------------------------------------------------------------------
 
 
@@ -417,8 +503,11 @@ def test_many_dimensions_have_sliders_ordered_by_kl_and_any_plane(opened):
 # --- hostile and odd runs -----------------------------------------------------------------------------------------
 
 
+HOSTILE_PAGE = dict(model="cvae", latent_dim=2, name="hostile", size=PHONE)
+
+
 def test_markup_in_names_is_shown_and_does_not_run(opened, digits):
-    page = opened(model="cvae", latent_dim=2, data=hostile(digits), name="hostile", size=PHONE)
+    page = opened(**HOSTILE_PAGE, data=hostile(digits))
     shown = page.texts("#legend button")
     assert set(shown) <= set(HOSTILE) and len(shown) > 5 and HOSTILE[0] in shown
     page.click("#legend button")
@@ -428,85 +517,8 @@ def test_markup_in_names_is_shown_and_does_not_run(opened, digits):
     assert page("return document.documentElement.scrollWidth") <= PHONE[0]
 
 
-@pytest.mark.parametrize("latent_dim", [1, 64])
-def test_one_and_many_dimensions(latent_dim, opened):
-    page = opened(latent_dim=latent_dim, size=PHONE)
-    page.until("explorer.space.manifold")
-    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
-    assert np.isfinite(page.array("explorer.state.z")).all()
-    page.click("#resample")
-    page.show_network()
-    for size in (PHONE, DESKTOP):
-        page.look(size)
-        page.settle()
-        assert page("return document.documentElement.scrollWidth") <= size[0]
-
-
-def test_a_run_without_labels(opened, digits):
-    page = opened(latent_dim=2, data=first(40, digits, labels=False), name="no labels")
-    assert not page.find("#legend").is_displayed()
-    assert "Nearest test image: no. " in page.text("nearest-text")
-    for id in ("next-image", "another-0", "use-1", "random-z"):
-        page.click(f"#{id}")
-
-
-@pytest.mark.slow
-def test_numbers_that_are_not_finite_are_named(opened):
-    """Weights that are finite one by one and overflow float32 together."""
-    page = opened(latent_dim=2, name="overflowing")
-    page("explorer.params['decoder.fc1.bias'].fill(3e38); explorer.params['decoder.fc2.weight'].fill(10)")
-    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
-    page.click("#next-image")
-    assert "not finite" in page.text("z-text") and "not finite" in page.text("terms")
-
-
-# --- keys, labels, layout -----------------------------------------------------------------------------------------
-
-
-def test_the_plane_and_the_pad_answer_to_keys(opened):
-    page = opened(**SHIPPED)
-    half = page("return explorer.space.half")
-    page.click("#origin-z")
-    page("document.getElementById('latent-plane').focus()")
-    page.keys(webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_UP)
-    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, 0.02 * half], rtol=1e-6)
-    page.keys(webdriver.Keys.ARROW_DOWN, held=webdriver.Keys.SHIFT)
-    np.testing.assert_allclose(page.array("explorer.state.z"), [0.04 * half, -0.08 * half], rtol=1e-6)
-    page.keys(*[webdriver.Keys.ARROW_LEFT] * 24, held=webdriver.Keys.SHIFT)
-    assert page.array("explorer.state.z")[0] == pytest.approx(-half)  # the edge holds
-    page.until("document.getElementById('live').textContent.includes('z = ')")  # said aloud
-    page.keys(webdriver.Keys.HOME)
-    assert not page.array("explorer.state.z").any()
-    page.click("#clear")
-    page("document.getElementById('pad').focus()")
-    page.keys(webdriver.Keys.ARROW_LEFT, webdriver.Keys.ARROW_UP, webdriver.Keys.SPACE)
-    pixels = page.array("explorer.state.pixels").reshape(28, 28)
-    assert pixels[13, 13] == 255 and 5 <= np.count_nonzero(pixels) <= 9
-
-
-def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened):
-    page = opened(**SHIPPED)
-    expected = page(
-        """const stops = (node) => node.getClientRects().length && !(node.type === "radio" && !node.checked);
-        return [...document.querySelectorAll("a, button, select, input, [tabindex], summary")].filter(stops)
-          .map((node) => node.id || node.textContent || node.value)"""
-    )
-    page("scrollTo(0, 0); document.querySelector('.skip').focus()")
-    reached, hidden = [expected[0]], []
-    for _ in expected[1:]:
-        page.keys(webdriver.Keys.TAB)
-        name, shown = page(
-            """const node = document.activeElement, look = getComputedStyle(node.closest("label.chip") ?? node);
-            const outlined = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) >= 2;
-            return [node.id || node.textContent || node.value, outlined]"""
-        )
-        reached.append(name)
-        hidden += [] if shown else [name]
-    assert reached == expected and not hidden
-
-
-def test_every_control_and_picture_has_a_name(opened):
-    page = opened(model="cvae", latent_dim=3)
+def test_every_control_and_picture_has_a_name(opened, digits):
+    page = opened(**HOSTILE_PAGE, data=hostile(digits))
     page.show_network()
     nameless = page(
         """const labelled = (node) => [...(node.labels ?? [])].some((label) => label.textContent.trim());
@@ -521,43 +533,29 @@ def test_every_control_and_picture_has_a_name(opened):
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
-    page = opened(**SHIPPED, size=size, scheme=scheme)
-    page("scrollTo(0, 0)")
-    page.until_painted()
-    wide = page(
-        """const width = document.documentElement.clientWidth;
-        const shown = (node) => node.getClientRects().length && node.getBoundingClientRect().right > width + 0.5;
-        const nodes = [...document.querySelectorAll("body *:not(.visually-hidden)")];
-        return nodes.filter(shown).map((node) => node.outerHTML)"""
-    )
-    assert wide == [] and page("return document.documentElement.scrollWidth") <= size[0]
-    small = page(
-        """const small = (node) => node.getClientRects().length && node.getBoundingClientRect().height < 24;
-        const nodes = [...document.querySelectorAll("button, select, label.chip")];
-        return nodes.filter(small).map((node) => node.outerHTML)"""
-    )
-    assert small == []  # WCAG 2.2: a target of at least 24 pixels
-    red = int(re.search(r"\d+", page("return getComputedStyle(document.body).backgroundColor"))[0])
-    assert (red > 200) == (scheme == "light")
-    corner = "document.getElementById('decoded').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
-    page.until(f"({corner} > 200) === {str(scheme == 'light').lower()}")  # what was drawn is drawn again
-    ends = "return ['decoded', 'latent-plane'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
-    assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
+@pytest.mark.parametrize("latent_dim", [1, 64])
+def test_one_and_many_dimensions_and_a_run_without_labels(latent_dim, opened, digits):
+    labelled = latent_dim > 1
+    page = opened(latent_dim=latent_dim, data=first(40, digits, labelled), name=f"{latent_dim}", size=PHONE)
+    page.until("explorer.space.manifold")
+    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
+    assert np.isfinite(page.array("explorer.state.z")).all()
+    assert page.find("#legend").is_displayed() == labelled
+    assert labelled or "Nearest test image: no. " in page.text("nearest-text")
+    for id in ("resample", "next-image", "another-0", "use-1", "random-z"):
+        page.click(f"#{id}")
+    page.show_network()
+    for size in (PHONE, DESKTOP):
+        page.look(size)
+        page.settle()
+        assert page("return document.documentElement.scrollWidth") <= size[0]
 
 
 @pytest.mark.slow
-def test_switches_of_the_plane(opened):
-    page = opened(**SHIPPED)
-    page.until_painted()
-    ink = "return document.getElementById('latent-plane').toDataURL()"
-    switches, seen = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")], [page(ink)]
-    for switch in switches * 2:
-        page.click(switch)
-        seen.append(page(ink))
-    assert len(set(seen[:4])) == 4 and seen[-1] == seen[0]
-    for alone in (3, None):
-        page.click("#legend button:nth-of-type(4)")
-        assert page("return explorer.state.alone") == alone and (page(ink) == seen[0]) is (alone is None)
+def test_numbers_that_are_not_finite_are_named(opened):
+    """Weights that are finite one by one and overflow float32 together."""
+    page = opened(latent_dim=2, name="overflowing")
+    page("explorer.params['decoder.fc1.bias'].fill(3e38); explorer.params['decoder.fc2.weight'].fill(10)")
+    page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
+    page.click("#next-image")
+    assert "not finite" in page.text("z-text") and "not finite" in page.text("terms")

@@ -230,20 +230,12 @@ needs_alarm = pytest.mark.skipif(os.name == "nt", reason="a hang is ended by SIG
 
 
 @needs_alarm
+@pytest.mark.parametrize("count", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sample_of_damaged_files(kind, run, monkeypatch, tmp_path):
-    refused, valid = fuzz(kind, SAMPLE, run, tmp_path, monkeypatch)
-    assert refused + valid == SAMPLE
-
-
-@needs_alarm
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files(kind, run, monkeypatch, tmp_path, capsys):
-    refused, valid = fuzz(kind, ALL, run, tmp_path, monkeypatch)
-    with capsys.disabled():
-        print(f"\n{kind}: {ALL} damaged inputs, {refused} refused in one sentence, {valid} still read or replaced")
-    assert refused + valid == ALL
+def test_damaged_files(kind, count, run, monkeypatch, tmp_path):
+    refused, valid = fuzz(kind, count, run, tmp_path, monkeypatch)
+    print(f"\n{kind}: {count} damaged inputs, {refused} refused in one sentence, {valid} still read or replaced")
+    assert refused + valid == count
 
 
 # --- answers to exercises -----------------------------------------------------------------------------------------
@@ -351,17 +343,11 @@ def fuzz_answers(numbers: range, folder: Path, monkeypatch, capsys) -> list[floa
     return took
 
 
-@needs_alarm
-def test_a_sample_of_hostile_answers(monkeypatch, tmp_path, capsys):
-    fuzz_answers(range(4), tmp_path, monkeypatch, capsys)
-
-
-@needs_alarm
-@pytest.mark.slow
-def test_hostile_answers(monkeypatch, tmp_path, capsys):
-    took = fuzz_answers(range(ALL), tmp_path, monkeypatch, capsys)
-    with capsys.disabled():
-        print(f"\nanswers: {ALL} hostile ones, none passed, each told in a paragraph, in {max(took):.1f} s at the most")
+@needs_alarm  # the sample: answers to exercise 03, which needs no torch
+@pytest.mark.parametrize("numbers", [range(0, 8, 2), pytest.param(range(ALL), marks=pytest.mark.slow)])
+def test_hostile_answers(numbers, monkeypatch, tmp_path, capsys):
+    took = fuzz_answers(numbers, tmp_path, monkeypatch, capsys)
+    print(f"\n{len(took)} hostile answers, none passed, each told in a paragraph, in {max(took):.1f} s at the most")
     assert max(took) < SECONDS
 
 

@@ -99,6 +99,12 @@ def test_what_is_asked_of_every_model_is_answered(name, digits):
     assert row["recon"] == results["recon"] == pytest.approx(measured.recon.mean(), rel=1e-6)
     assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
     assert "20 images, grey pixels" in measured.summary() and measured.collapse()
+    for term, places in dict(recon=2, kl=2, elbo=2, elbo_uniform=2, mse=5, perplexity=1).items():
+        assert term not in results or f"{results[term]:.{places}f}" in measured.summary(), term
+    if "mse" in row:
+        x_hat = measured.decode(measured.codes if "codes" in row else measured.mu)
+        assert row["mse"] == results["mse"] == pytest.approx(((x_hat - measured.x) ** 2).mean(), rel=1e-5)
+    assert "codes" not in row or (row["codes"], results["kl_uniform"]) == (16, 49 * math.log(16))
     if model.has_posterior:
         assert measured.mu.shape == measured.logvar.shape == (20, Z)
         np.testing.assert_allclose(measured.kl_per_dim.sum(), measured.kl.mean(), rtol=1e-5)

@@ -1,7 +1,6 @@
 """A resumed run is the run that was never interrupted, number by number."""
 
 import errno
-import functools
 import json
 import os
 import shutil
@@ -24,29 +23,6 @@ from vae_training import trainer
 from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
 from vae_training.factory import build_model
 from vae_training.trainer import RunState
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
-
-
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory):
-    @functools.cache
-    def train(*flags: str) -> Path:
-        folder = tmp_path_factory.mktemp("whole") / "run"
-        assert vae_paper.main([*flags, "--out", str(folder)]) == 0
-        return folder
-
-    return train
-
-
-@pytest.fixture
-def trained(small_digits, trained_once):
-    """A function of flags: the folder of the run with them that nothing stopped, not to be written to."""
-    return trained_once
-
 
 FLAGS = ["--epochs", "2", "--batch-size", "32", "--binarize", "dynamic"]  # of 5 steps each
 SMALL = [*FLAGS, "--architecture", "mlp", "--latent-dim", "2"]
@@ -213,52 +189,50 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(trained, small_digits, tm
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
-def told(argv: list[str], capsys) -> str:
-    """The one sentence with which the command ends."""
-    capsys.readouterr()
-    assert vae_paper.main(argv) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    return said
-
-
 @pytest.fixture
 def finished(trained, tmp_path) -> Path:
     """A run of one epoch, so that it has no earlier checkpoint."""
     return shutil.copytree(trained(*SMALL, "--epochs", "1"), tmp_path / "run")
 
 
-def test_resume_keeps_the_settings_of_the_run(finished, capsys):
+def test_resume_keeps_the_settings_of_the_run(finished, told):
     """10 and 0 are the defaults: typed, they are no less a wish."""
     for flag in ("--lr 1e-4", "--epochs 4", "--epochs 10", "--seed 0", "--out elsewhere", "--overwrite"):
-        said = told(["--resume", str(finished), *flag.split()], capsys)
+        said = told(vae_paper.main, ["--resume", str(finished), *flag.split()])
         assert f"{flag.split()[0]} cannot be given with --resume" in said
 
 
-def test_resume_without_what_a_run_needs_is_refused(finished, capsys):
-    assert "config.json: expected the settings of a run" in told(["--resume", str(finished / "nothing")], capsys)
+@pytest.fixture
+def resuming(told):
+    return lambda run: told(vae_paper.main, ["--resume", str(run)])
+
+
+def test_resume_without_what_a_run_needs_is_refused(finished, resuming):
+    assert "config.json: expected the settings of a run" in resuming(finished / "nothing")
     (finished / "checkpoint.safetensors").unlink()
-    assert "checkpoint.safetensors: expected the checkpoint of this run" in told(["--resume", str(finished)], capsys)
+    assert "checkpoint.safetensors: expected the checkpoint of this run" in resuming(finished)
 
 
-def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, capsys):
+def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, resuming):
     (finished / "checkpoint.safetensors").rename(finished / "checkpoint.pt")
     weights = finished / "weights.safetensors"
     begin = f"{finished / 'checkpoint.pt'}: an earlier version wrote it, which this one cannot read; begin the run anew"
-    assert f"{begin}, from what it learned with --weights {weights}.\n" in told(["--resume", str(finished)], capsys)
+    assert f"{begin}, from what it learned with --weights {weights}.\n" in resuming(finished)
     weights.unlink()
     (finished / "metrics.jsonl").unlink()
-    assert f"{begin}.\n" in told(["--resume", str(finished)], capsys)
+    assert f"{begin}.\n" in resuming(finished)
 
 
-def test_the_checkpoint_of_another_model_is_refused(finished, capsys):
+def test_the_checkpoint_of_another_model_is_refused(finished, resuming):
     convolutional = RunConfig(latent_dim=2).settled()
     save_checkpoint(RunState.start(build_model(convolutional), convolutional), finished / "checkpoint.safetensors")
     previous(finished / "checkpoint.safetensors").unlink()
-    assert "found none that can be read (Error(s) in loading state_dict" in told(["--resume", str(finished)], capsys)
+    assert "found none that can be read (Error(s) in loading state_dict" in resuming(finished)
 
 
-def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_digits, monkeypatch, tmp_path, capsys):
+def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    without_pictures, monkeypatch, tmp_path, told
+):
     original = trainer.train_step
 
     def train_step(state, *args):
@@ -268,7 +242,7 @@ def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(small_
         return original(state, *args)
 
     monkeypatch.setattr(trainer, "train_step", train_step)
-    said = told([*SMALL, "--out", str(tmp_path / "run")], capsys)
+    said = told(vae_paper.main, [*SMALL, "--out", str(tmp_path / "run")])
     assert "recon became nan at step 7; try a smaller --lr than 0.002" in said
     _, arrays = read_safetensors(tmp_path / "run" / "checkpoint.safetensors")
     assert step_of(tmp_path / "run" / "checkpoint.safetensors") == 5
@@ -407,7 +381,7 @@ def test_a_disk_that_refuses_leaves_a_whole_checkpoint(call, number, tmp_path, m
     assert_same_state(load_checkpoint(tiny_state(), path), tiny_state(1))
 
 
-def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(trained, monkeypatch, tmp_path, capsys):
+def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(trained, monkeypatch, tmp_path, told):
     original, run = train_run.save_checkpoint, tmp_path / "run"
     with monkeypatch.context() as patched:
 
@@ -417,7 +391,7 @@ def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(trained, mo
             original(state, path)
 
         patched.setattr(train_run, "save_checkpoint", save)
-        said = told([*SMALL, "--out", str(run)], capsys)
+        said = told(vae_paper.main, [*SMALL, "--out", str(run)])
     assert "No space left on device" in said and "checkpoint" in said
     assert not list(run.glob(".*.tmp")) and step_of(run / "checkpoint.safetensors") == 5
     assert vae_paper.main(["--resume", str(run)]) == 0

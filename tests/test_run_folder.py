@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 
 import numpy as np
@@ -171,12 +172,18 @@ def test_a_run_of_before_calls_the_architecture_trunk(tmp_path):
     [
         ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
         ({"format": 2}, "a newer version of this project wrote it"),
+        ({"format": "1"}, "a newer version of this project wrote it"),
+        ({"likelihood": None}, "likelihood is 'None'"),
+        ({"latent_dim": "2"}, "latent_dim is '2'"),
+        ({"codes": 2**31}, "codes is '2147483648'"),
+        ({"beta": math.nan}, "beta is 'nan'"),
+        ({"beta": 10**400}, "beta is '1000"),
         ({"epochs": True}, "epochs is 'True'"),
         ({"lr": "0.1"}, "lr is '0.1'"),
         ({"amp": 1}, "amp is '1'"),
         ({"dataset": "imagenet"}, "dataset is 'imagenet'"),
         ({"latent_dim": None}, "latent_dim is None"),
-        ({"without": "architecture"}, "it lacks architecture"),
+        *(({"without": name}, f"it lacks {name}") for name in RunConfig.settings("paper")),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path, change, reason):

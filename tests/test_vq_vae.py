@@ -269,7 +269,7 @@ def test_code_maps_show_each_code_in_its_colour():
     assert np.array_equal(picture[60:, :28], np.stack([x_hat[0, 0]] * 3, axis=-1))
 
 
-def test_every_picture_is_drawn_with_and_without_a_prior(few, tmp_path, monkeypatch):
+def test_every_picture_is_drawn_with_and_without_a_prior(few, tmp_path, monkeypatch, not_laid_out):
     torch.manual_seed(0)
     vqvae, drawn = VQVAE(16, 3), {}
     prior = CodePrior(vqvae, width=16, blocks=1)

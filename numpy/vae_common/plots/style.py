@@ -119,7 +119,7 @@ def tile_centres(count: int, size: int, gap: int) -> np.ndarray:
 
 def fit_mosaic(fig: Figure, panel: float = 0) -> Figure:
     """Give the mosaic the height that makes its pixels square, and the axes beneath it `panel` inches."""
-    fig.draw_without_rendering()
+    settle(fig)
     boxes = [ax.get_position() for ax in fig.axes]
     height, width = fig.axes[0].images[0].get_size()
     wanted = [boxes[0].width * fig.get_figwidth() * height / width] + [panel] * (len(boxes) - 1)
@@ -129,8 +129,10 @@ def fit_mosaic(fig: Figure, panel: float = 0) -> Figure:
 
 
 def settle(fig: Figure) -> Figure:
-    """Lay the figure out now, while the style holds: ticks are made at the first drawing."""
-    fig.draw_without_rendering()
+    """Lay the figure out now, while the style holds: ticks are made when they are first measured."""
+    fig.get_layout_engine().execute(fig)
+    for ax in fig.axes:
+        ax.apply_aspect()
     return fig
 
 
