@@ -25,7 +25,7 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     completeness; writes against.json and pictures into RUN.
     """
     runs = {folder: read_run(folder)[:2] for folder in (run, *against)}
-    refuse_unlike({folder: config for folder, (config, _) in runs.items()})
+    refuse_unlike([(folder, runs[folder][0]) for folder in (run, *against)])
     config, _ = runs[run]
     data_dir = data_dir or config.data_dir
     train, test = (load_dataset(config.dataset, split, data_dir) for split in ("train", "test"))
@@ -47,22 +47,22 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     draw_spaces(Path(run), {"AE": ae, "VAE": vae}, [(titles[folder], one) for folder, one in space.items()], classifier)
 
 
-def refuse_unlike(configs: dict[str, RunConfig]) -> None:
-    """Raise UsageError unless the first run is an AE, the second a VAE, and all can be compared; by run folder."""
-    (run, config), *others = configs.items()
-    wanted = [(run, ("ae",)), (others[0][0], ("vae",)), *((folder, ("ae", "vae")) for folder, _ in others[1:])]
-    for folder, models in wanted:
-        if configs[folder].model not in models:
+def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:
+    """Raise UsageError unless the first run is an AE's, the second a VAE's, and all can be compared."""
+    kinds = [("ae",), ("vae",), *(("ae", "vae") for _ in runs[2:])]
+    (run, config), *others = runs
+    for (folder, found), models in zip(runs, kinds, strict=True):
+        if found.model not in models:
             raise UsageError(
-                f"{folder}: expected a run of --model {' or '.join(models)}, found --model {configs[folder].model}; "
-                "RUN is of --model ae, and --against names one of --model vae first."
+                f"{folder}: expected a run of --model {' or '.join(models)}, found --model {found.model}; RUN is of "
+                "--model ae, and --against names one of --model vae first."
             )
-    for folder, other in others:
+    for folder, found in others:
         for name in ("dataset", "binarize", "latent_dim"):
-            one, another = getattr(config, name), getattr(other, name)
-            if one != another:
+            one, other = getattr(config, name), getattr(found, name)
+            if one != other:
                 flag = flag_of(name)
-                raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {another}; compare like runs.")
+                raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {other}; compare like runs.")
 
 
 def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config: RunConfig) -> str:
