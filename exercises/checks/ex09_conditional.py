@@ -116,11 +116,7 @@ def part_encode(work, rng):
     def mistakes(exact, params, x, y, classes=10):
         model, hot = model_of(params, classes), hot_of(y, classes)
         maps = hot[:, :, None, None].expand(-1, -1, 28, 28)
-        corner, first, number = (
-            torch.zeros_like(maps),
-            hot_of(0 * y + y[0], classes)[:, :, None, None],
-            y[:, None, None, None],
-        )
+        corner, number = torch.zeros_like(maps), y[:, None, None, None]
         corner[:, :, 0, 0] = hot
         wrong = {
             "The label is missing: it is forgotten, and nothing will crash.": (encoded(model, x, 0 * maps),),
@@ -134,7 +130,7 @@ def part_encode(work, rng):
             "A map is 1 at every position, for the convolution to see it wherever it looks; yours is 1 at one place.": (
                 encoded(model, x, corner),
             ),
-            "All images have the label of the first one.": (encoded(model, x, first.expand(maps.shape)),),
+            "All images have the label of the first one.": (encoded(model, x, maps[:1].expand(maps.shape)),),
             "Labels count from 0.": (encoded(model, x, maps.roll(1, 1)), encoded(model, x, maps.roll(-1, 1))),
             "mu and logvar have changed places.": (exact[::-1],),
             "A ReLU too many: mu and logvar may have either sign.": ([np.maximum(value, 0) for value in exact],),
@@ -169,7 +165,7 @@ def part_decode(work, rng):
                 decoded(model, z, number),
                 decoded(model, z, number * hot),
             ),
-            "All images have the label of the first one.": decoded(model, z, hot_of(0 * y + y[0], classes)),
+            "All images have the label of the first one.": decoded(model, z, hot[:1].expand(hot.shape)),
             "Labels count from 0.": (decoded(model, z, hot.roll(1, 1)), decoded(model, z, hot.roll(-1, 1))),
             "These are probabilities; logits are asked for, without the sigmoid.": 1 / (1 + np.exp(-exact)),
             "The last layer has no ReLU: a logit may be negative, and has to be for a black pixel.": (
@@ -182,14 +178,15 @@ def part_decode(work, rng):
     agree_on_cases("decode", decode, right, cases, mistakes, "the-maths")
 
 
+def with_noise(rng, params, x, y, **classes):
+    """The arguments of the objective, from those of encode."""
+    eps = rng.standard_normal((len(x), len(params["encoder.mu.bias"])), np.float32)
+    return dict(params=params, x=x, y=y, eps=torch.from_numpy(eps), **classes)
+
+
 def part_objective(work, rng):
     """objective: recon, kl and the loss"""
     names = ("recon", "kl", "loss")
-
-    def with_noise(case):
-        x, y = case["x"], case["y"]
-        eps = torch.from_numpy(rng.standard_normal((len(x), len(case["params"]["encoder.mu.bias"])), np.float32))
-        return dict(params=case["params"], x=x, y=y, eps=eps) | {key: case[key] for key in ("classes",) if key in case}
 
     def right(params, x, y, eps, classes=10):
         with torch.no_grad():
@@ -244,35 +241,33 @@ def part_objective(work, rng):
         each = "One number for each image, (B,); the mean comes in the loss alone."
         return [{each: recon.mean(), **of_recon}, {each: kl.mean(), **of_kl}, of_loss]
 
-    cases = [with_noise(case) for case in model_cases(rng)]
+    cases = [with_noise(rng, **case) for case in model_cases(rng)]
     agree_on_each(names, "objective", work.objective, right, cases, mistakes, "the-maths", (1, 0, 2))
 
 
 def part_gradients(work, rng):
     """objective: its gradient reaches every weight"""
-    case = next(iter(model_cases(rng)))
-    params, x, y = case["params"], case["x"], case["y"]
-    eps = torch.from_numpy(rng.standard_normal((len(x), len(params["encoder.mu.bias"])), np.float32))
-    model, given = (
-        model_of(params, 10),
-        Params({name: value.clone().requires_grad_() for name, value in params.items()}),
-    )
-    model.objective(x, y, eps, 0)["loss"].backward()
-    loss = values_of(("recon", "kl", "loss"), "objective", work.objective(given, x, y, eps))[2]
+    params, *given = with_noise(rng, **next(model_cases(rng))).values()
+    own = Params({name: value.clone().requires_grad_() for name, value in params.items()})
+    model = model_of(params, 10)
+    model.objective(*given, 0)["loss"].backward()
+    loss = values_of(("recon", "kl", "loss"), "objective", work.objective(own, *given))[2]
     if not getattr(loss, "requires_grad", False):
         raise Mismatch(
             "The loss of objective has no gradient.",
             "a tensor whose backward() reaches the weights",
             mistake="A detach(), an item(), a no_grad or a step through NumPy on the way.",
         )
-    loss.backward()
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        raise Mismatch(f"backward() of objective's loss failed: {error}", mistake="An operation in place.") from error
     for name, weight in model.named_parameters():
-        grad = given[name].grad
-        if weight.numel() > 10**5 and grad is not None:
-            continue  # that of the layer's bias tells as much
+        grad = own[name].grad
         if grad is None:
             raise Mismatch(f"No gradient of the loss reaches {name}.", mistake="A detach() or no_grad on the way.")
-        agree(f"the gradient of objective's loss by {name}", grad, weight.grad)
+        if grad.numel() < 10**5:  # that of a large layer's bias tells as much
+            agree(f"the gradient of objective's loss by {name}", grad, weight.grad)
 
 
 # --- log p(x), the gain, the guess --------------------------------------------------------------------------------
