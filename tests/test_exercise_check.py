@@ -400,6 +400,12 @@ def test_the_table_knows_what_passed_and_what_changed_since(check, work, quick, 
     assert table().splitlines()[-1] == "All of them passed." and "[ ]" not in table()
 
 
+def test_what_one_can_do_is_written_in_the_exercise_that_earns_it(check):
+    functions = ("neighbours_agree", "elbo", "gaussian_kl", "reparameterize", "effective_beta", "objective")
+    for number, function in zip(check.LEARNT.values(), functions, strict=True):
+        assert f"def {function}(" in (EXERCISES / "starter" / f"{check.exercises()[number]}.py").read_text()
+
+
 def test_hints_come_one_after_another_and_are_remembered(check, work, capsys):
     hints = importlib.import_module(f"checks.{NAME}").HINTS
     for count in [*range(1, len(hints) + 1), len(hints)]:
