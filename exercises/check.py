@@ -2,6 +2,8 @@
 
 Your files lie in exercises/my_work, which git ignores. `check.py hint 03` says more each time; `check.py solution 03`
 shows a solution once you have checked a try of your own. The exit status of a check is 0 only when it passed.
+
+In a notebook `%load_ext check` brings the cell magic `%%answer 03`, which saves its cell as your file and checks it.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import re
 import secrets
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +31,14 @@ except ImportError as error:
 WORK = HERE / "my_work"
 COMMANDS = ("start", "hint", "solution")
 SHOWN = 20  # lines of what the learner's code printed
+LEARNT = {  # what the course is about, and the exercise in which one does it
+    "read a latent space": "01",
+    "derive the ELBO, and compute it": "04",
+    "write the KL in closed form": "04",
+    "reparameterize": "05",
+    "choose beta, and know what it costs": "06",
+    "implement a conditional VAE": "09",
+}
 
 
 # --- what there is, and how far the learner is --------------------------------------------------------------------
@@ -49,11 +60,11 @@ def page(name: str) -> Path:
 
 
 def read_progress() -> dict[str, dict]:
-    """number -> {tries, hints: those given, at: the function that failed, right: those that did not, passed: a hash}.
+    """number -> {tries, hints: those given, at: the function that failed, right: those that did not, passed, cell}.
 
-    The hash is that of the work that passed. What is damaged counts as none.
+    The last two are hashes, of the work that passed and of what a notebook's cell wrote. Damage counts as nothing.
     """
-    kinds = dict(tries=int, hints=list, at=str, right=list, passed=str)
+    kinds = dict(tries=int, hints=list, at=str, right=list, passed=str, cell=str)
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
@@ -69,6 +80,10 @@ def note(number: str, **entry) -> None:
     progress[number] = {key: value for key, value in known.items() if value is not None}
     text = json.dumps(progress, indent=1) + "\n"
     write_atomically(WORK / ".progress.json", lambda file: file.write(text.encode()))
+
+
+def starter_of(name: str) -> bytes:
+    return (HERE / "starter" / f"{name}.py").read_bytes()
 
 
 def digest(path: Path) -> str:
@@ -96,19 +111,49 @@ def show_table() -> int:
         if following is None and now != "passed":
             command = "start " if now == "not started" else ""
             following = f"next: read exercises/{page(name).name}, then python exercises/check.py {command}{number}"
+    print("\nwhat you can do now:")
+    for what, number in LEARNT.items():
+        passed = state(number, exercises()[number], progress) == "passed"
+        print(f"  [{'x' if passed else ' '}] {what:<38}exercise {number}")
     print(f"\n{following or 'All of them passed.'}")
     return 0
 
 
 def start(number: str, name: str, overwrite: bool) -> int:
-    work, starter = WORK / f"{name}.py", HERE / "starter" / f"{name}.py"
-    if work.exists() and not overwrite:
+    """Write the starter, and the page as a notebook; of the two whatever is missing, or with `overwrite` both."""
+    work, notebook = WORK / f"{name}.py", WORK / f"{name}.ipynb"
+    can_write_notebooks = find_spec("nbformat") is not None
+    if not overwrite and work.exists() and (notebook.exists() or not can_write_notebooks):
         raise UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
-    write_atomically(work, lambda file: file.write(starter.read_bytes()))
-    if number in read_progress():
-        note(number, passed=None, at=None, right=None)
-    print(f"wrote {shown(work)}; write your answer there, then: python exercises/check.py {number}")
+    if overwrite or not work.exists():
+        write_atomically(work, lambda file: file.write(starter_of(name)))
+        if number in read_progress():
+            note(number, passed=None, at=None, right=None)
+        print(f"wrote {shown(work)}; write your answer there, then: python exercises/check.py {number}")
+    if not can_write_notebooks:
+        print("for the page as a notebook: python -m pip install -e '.[notebook]', then this command again")
+    elif overwrite or not notebook.exists():
+        import as_notebook
+
+        answer = work.read_text("utf-8", errors="replace")
+        made = as_notebook.of_page(page(name).name, page(name).read_text("utf-8"), answer)
+        write_atomically(notebook, lambda file: file.write(as_notebook.nbformat.writes(made).encode()))
+        print(f"wrote {shown(notebook)}, the page with a cell for your answer")
     return 0
+
+
+def save(number: str, name: str, text: str, overwrite: bool) -> None:
+    """Save what a notebook's cell holds as the work, unless that was changed elsewhere since the cell last did."""
+    work = WORK / f"{name}.py"
+    now = work.read_bytes() if work.exists() else starter_of(name)
+    harmless = now.split() in (starter_of(name).split(), text.encode().split())
+    if not (overwrite or harmless or digest(work) == read_progress().get(number, {}).get("cell")):
+        raise UsageError(
+            f"{shown(work)} was changed outside of this cell: copy what you want to keep of it into the cell, then "
+            f"begin the cell with %%answer {number} --overwrite, once."
+        )
+    write_atomically(work, lambda file: file.write(text.encode()))
+    note(number, cell=digest(work))
 
 
 def hint(number: str, name: str) -> int:
@@ -237,6 +282,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     return cli.run(build_parser(), argv, run)
+
+
+def load_ipython_extension(ipython) -> None:
+    """What `%load_ext check` calls in a notebook."""
+    ipython.register_magic_function(answer, "cell")
+
+
+def answer(line: str, cell: str) -> None:
+    """The cell magic `%%answer NUMBER`: save the cell as the answer to that exercise, and check it."""
+
+    def save_and_check(what: str | None, number: str | None, overwrite: bool = False, **typed) -> int:
+        if what in (None, *COMMANDS) or number is not None:
+            raise UsageError("it takes the number of one exercise: %%answer 03.")
+        save(what, exercises()[what], cell, overwrite)
+        return run(what, **typed)
+
+    parser = build_parser()
+    parser.prog = "%%answer"
+    cli.run(parser, line.split(), save_and_check)
 
 
 if __name__ == "__main__":

@@ -320,6 +320,48 @@ def test_start_never_overwrites_unasked(check, work, capsys):
     assert (work / f"{NAME}.py").read_text() == STARTER
 
 
+def test_start_writes_what_is_missing_of_the_starter_and_the_notebook(check, work, capsys, monkeypatch):
+    mine, notebook = work / f"{NAME}.py", work / f"{NAME}.ipynb"
+    monkeypatch.setattr(check, "find_spec", lambda name: None)  # nbformat is not installed
+    assert check.main(["start", NUMBER]) == 0
+    assert "for the page as a notebook: python -m pip install -e '.[notebook]'" in capsys.readouterr().out
+    assert mine.is_file() and not notebook.exists()
+    mine.write_text("mine = 1\n")
+    assert check.main(["start", NUMBER]) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(check, "WORK", work)
+    assert check.main(["start", NUMBER]) == 0
+    assert mine.read_text() == "mine = 1\n" and "%%answer 03\\nmine = 1" in notebook.read_text().replace(
+        '",\n    "', ""
+    )
+    notebook.write_text("worked in")
+    assert check.main(["start", NUMBER]) == 2
+    mine.unlink()
+    assert check.main(["start", NUMBER]) == 0
+    assert mine.read_text() == STARTER and notebook.read_text() == "worked in"
+    assert check.main(["start", NUMBER, "--overwrite"]) == 0
+    assert "%%answer 03" in notebook.read_text()
+
+
+def test_a_notebooks_cell_is_saved_as_the_answer_and_checked(check, work, quick, capsys):
+    def answer(line: str, cell: str) -> str:
+        assert check.answer(line, cell) is None  # a notebook would show whatever came back
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    mine = work / f"{NAME}.py"
+    assert "[fail] 03" in answer("03", "# wrong\n") and mine.read_text() == "# wrong\n"
+    assert "[pass] 03" in answer("3 --seed 5", "# right\n") and mine.read_text() == "# right\n"
+    mine.write_text("# of another editor")
+    assert "error: " in (told := answer("03", "# right\n")) and "--overwrite" in told and "[" not in told
+    assert mine.read_text() == "# of another editor"
+    assert "[pass] 03" in answer("03 --overwrite", "# right\n") and mine.read_text() == "# right\n"
+    check.main(["start", NUMBER, "--overwrite"])
+    assert "[pass] 03" in answer("03", "# right\n")
+    for line in ("", "start 03", "start", "03 04", "99"):
+        assert "error: " in answer(line, "# wrong") and mine.read_text() == "# right\n"
+
+
 def test_a_check_without_work_says_how_to_begin(check, work, capsys):
     assert check.main([NUMBER]) == 1
     assert f"check.py start {NUMBER}" in capsys.readouterr().out
@@ -354,10 +396,19 @@ def test_the_table_knows_what_passed_and_what_changed_since(check, work, quick, 
     mine.write_text("# wrong again")
     assert check.main([NUMBER]) == 1
     assert line().endswith("changed since it passed")
+    assert "[x]" not in table() and table().count("[ ]") == len(check.LEARNT) == 6
     for number, name in check.exercises().items():
         (work / f"{name}.py").write_text("# right")
         assert check.main([number]) == 0
-    assert table().splitlines()[-1] == "All of them passed."
+        ticked = [line.strip()[:3] for line in table().splitlines() if line.endswith(f"exercise {number}")]
+        assert set(ticked) <= {"[x]"} and len(ticked) == list(check.LEARNT.values()).count(number)
+    assert table().splitlines()[-1] == "All of them passed." and "[ ]" not in table()
+
+
+def test_what_one_can_do_is_written_in_the_exercise_that_earns_it(check):
+    functions = ("neighbours_agree", "elbo", "gaussian_kl", "reparameterize", "effective_beta", "objective")
+    for number, function in zip(check.LEARNT.values(), functions, strict=True):
+        assert f"def {function}(" in (EXERCISES / "starter" / f"{check.exercises()[number]}.py").read_text()
 
 
 def test_hints_come_one_after_another_and_are_remembered(check, work, capsys):

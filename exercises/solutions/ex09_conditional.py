@@ -1,24 +1,42 @@
 """Exercise 9: a VAE that is told the label, and what the label is worth. See exercises/09_conditional.md."""
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 
-def label_maps(x, y, classes=10):
-    """x (B, C, H, W), y (B,) in 0 .. classes-1 -> (B, C + classes, H, W): x, then one map for each class, 0 or 1."""
-    B, _, H, W = x.shape
-    maps = np.zeros((B, classes, H, W), x.dtype)
-    maps[np.arange(B), y] = 1
-    return np.concatenate([x, maps], axis=1)
+def encode(params, x, y, classes=10):
+    """x (B, 1, 28, 28) in [0, 1], y (B,) in 0 .. classes-1 -> mu, logvar (B, Z) of q(z|x, y).
+
+    params: name -> tensor, with the names and shapes of README.md, but encoder.conv1.weight (32, 1 + classes, 3, 3).
+    """
+    maps = F.one_hot(y, classes).to(x)[:, :, None, None].expand(-1, -1, 28, 28)
+    h = torch.cat([x, maps], dim=1)
+    h = F.relu(F.conv2d(h, params["encoder.conv1.weight"], params["encoder.conv1.bias"], stride=2, padding=1))
+    h = F.relu(F.conv2d(h, params["encoder.conv2.weight"], params["encoder.conv2.bias"], stride=2, padding=1))
+    h = F.relu(F.linear(h.flatten(1), params["encoder.fc.weight"], params["encoder.fc.bias"]))
+    mu = F.linear(h, params["encoder.mu.weight"], params["encoder.mu.bias"])
+    return mu, F.linear(h, params["encoder.logvar.weight"], params["encoder.logvar.bias"])
 
 
-def label_beside(z, y, classes=10):
-    """z (B, Z), y (B,) in 0 .. classes-1 -> (B, Z + classes): z, then one number for each class, 0 or 1."""
-    return np.concatenate([z, np.eye(classes, dtype=z.dtype)[y]], axis=1)
+def decode(params, z, y, classes=10):
+    """z (B, Z), y (B,) -> x_logits (B, 1, 28, 28) of p(x|z, y); decoder.fc1.weight is (256, Z + classes)."""
+    h = torch.cat([z, F.one_hot(y, classes).to(z)], dim=1)
+    h = F.relu(F.linear(h, params["decoder.fc1.weight"], params["decoder.fc1.bias"]))
+    h = F.relu(F.linear(h, params["decoder.fc2.weight"], params["decoder.fc2.bias"])).reshape(-1, 64, 7, 7)
+    up = dict(stride=2, padding=1, output_padding=1)
+    h = F.relu(F.conv_transpose2d(h, params["decoder.deconv1.weight"], params["decoder.deconv1.bias"], **up))
+    return F.conv_transpose2d(h, params["decoder.deconv2.weight"], params["decoder.deconv2.bias"], **up)
 
 
-def class_by_style(decode, z, classes=10):
-    """decode: z (M, Z), y (M,) -> (M, ...); z (N, Z) -> (N, classes, ...): row n has style z_n, column k class k."""
-    return np.stack([decode(z, np.full(len(z), label)) for label in range(classes)], axis=1)
+def objective(params, x, y, eps, classes=10):
+    """x (B, 1, 28, 28), y (B,), eps (B, Z) -> recon (B,), kl (B,), and loss: their sum, a mean over the batch."""
+    mu, logvar = encode(params, x, y, classes)
+    z = mu + torch.exp(0.5 * logvar) * eps
+    x_logits = decode(params, z, y, classes)
+    recon = F.binary_cross_entropy_with_logits(x_logits, x, reduction="none").sum(dim=(1, 2, 3))
+    kl = 0.5 * (mu**2 + torch.exp(logvar) - 1 - logvar).sum(dim=1)
+    return recon, kl, (recon + kl).mean()
 
 
 def log_p_x(log_p):

@@ -1,20 +1,25 @@
 """Exercise 9: a VAE that is told the label, and what the label is worth. See exercises/09_conditional.md."""
 
 import numpy as np  # noqa: F401
+import torch  # noqa: F401
+import torch.nn.functional as F  # noqa: F401
 
 
-def label_maps(x, y, classes=10):
-    """x (B, C, H, W), y (B,) in 0 .. classes-1 -> (B, C + classes, H, W): x, then one map for each class, 0 or 1."""
+def encode(params, x, y, classes=10):
+    """x (B, 1, 28, 28) in [0, 1], y (B,) in 0 .. classes-1 -> mu, logvar (B, Z) of q(z|x, y).
+
+    params: name -> tensor, with the names and shapes of README.md, but encoder.conv1.weight (32, 1 + classes, 3, 3).
+    """
     raise NotImplementedError
 
 
-def label_beside(z, y, classes=10):
-    """z (B, Z), y (B,) in 0 .. classes-1 -> (B, Z + classes): z, then one number for each class, 0 or 1."""
+def decode(params, z, y, classes=10):
+    """z (B, Z), y (B,) -> x_logits (B, 1, 28, 28) of p(x|z, y); decoder.fc1.weight is (256, Z + classes)."""
     raise NotImplementedError
 
 
-def class_by_style(decode, z, classes=10):
-    """decode: z (M, Z), y (M,) -> (M, ...); z (N, Z) -> (N, classes, ...): row n has style z_n, column k class k."""
+def objective(params, x, y, eps, classes=10):
+    """x (B, 1, 28, 28), y (B,), eps (B, Z) -> recon (B,), kl (B,), and loss: their sum, a mean over the batch."""
     raise NotImplementedError
 
 

@@ -1,35 +1,61 @@
 """Answers to exercise 9 whose verdict is known; see test_exercise_solutions.py."""
 
-MAPS = """    maps = np.zeros((B, classes, H, W), x.dtype)
-    maps[np.arange(B), y] = 1
-"""
-BESIDE = "np.concatenate([z, np.eye(classes, dtype=z.dtype)[y]], axis=1)"
-GRID = "np.stack([decode(z, np.full(len(z), label)) for label in range(classes)], axis=1)"
 MARGINAL = "highest[:, 0] + np.log(np.exp(log_p - highest).mean(axis=1))"
 GAIN = "log_p[np.arange(len(y)), y] - log_p_x(log_p)"
 POSTERIOR = "np.exp(log_p - log_p_x(log_p)[:, None]) / log_p.shape[1]"
 COST = "0.5 * (p * (mu - mean) ** 2 / var).sum(axis=(1, 2))"
-NUMBER = "    maps = np.broadcast_to(y[:, None, None, None].astype(x.dtype), (B, 1, H, W))\n"
+
+HOT = "F.one_hot(y, classes).to(x)[:, :, None, None].expand(-1, -1, 28, 28)"
+IN = "torch.cat([x, maps], dim=1)"
+BESIDE = "torch.cat([z, F.one_hot(y, classes).to(z)], dim=1)"
+LAST = 'return F.conv_transpose2d(h, params["decoder.deconv2.weight"], params["decoder.deconv2.bias"], **up)'
+MU = 'mu = F.linear(h, params["encoder.mu.weight"], params["encoder.mu.bias"])'
+LOGVAR = 'F.linear(h, params["encoder.logvar.weight"], params["encoder.logvar.bias"])'
+Z = "z = mu + torch.exp(0.5 * logvar) * eps"
+BCE = 'F.binary_cross_entropy_with_logits(x_logits, x, reduction="none").sum(dim=(1, 2, 3))'
+KL = "0.5 * (mu**2 + torch.exp(logvar) - 1 - logvar).sum(dim=1)"
+LOSS = "(recon + kl).mean()"
 
 WRONG = (
-    (MAPS, NUMBER, "not twice"),
-    (MAPS, f"    classes = y.max() + 1\n{MAPS}", "lacks the last class"),
-    ("np.concatenate([x, maps], axis=1)", "np.concatenate([maps, x], axis=1)", "x is first"),
-    ("maps[np.arange(B), y] = 1", "maps[np.arange(B), y, 0, 0] = 1", "every position"),
-    ("maps[np.arange(B), y] = 1", "maps[:, y] = 1", "expected"),
-    ("np.concatenate([x, maps], axis=1)", "x", "forgotten"),
-    (BESIDE, "z", "nothing is conditional"),
-    (BESIDE, "np.concatenate([z, y[:, None].astype(z.dtype)], axis=1)", "one number"),
-    (BESIDE, BESIDE.replace("z, np.eye(classes, dtype=z.dtype)[y]", "np.eye(classes)[y], z"), "z is first"),
-    (GRID, GRID.replace("axis=1", "axis=0"), "other way round"),
-    (GRID, GRID.replace("label))", "label + 1))"), "from 0"),
-    (
-        f"return {GRID}",
-        "flat = decode(np.repeat(z, classes, axis=0), np.repeat(np.arange(classes), len(z)))\n"
-        "    return flat.reshape(len(z), classes, *flat.shape[1:])",
-        "np.tile",
-    ),
-    (GRID, GRID.replace("np.full(len(z), label)", "np.eye(classes)[[label] * len(z)]"), "whole labels"),
+    (HOT, f"0 * {HOT}", "forgotten"),
+    (IN, "x", "forgotten"),
+    (HOT, "y.to(x)[:, None, None, None].expand(-1, 1, 28, 28)", "not twice"),
+    (HOT, "y.to(x)[:, None, None, None].expand(-1, classes, 28, 28)", "not twice"),
+    (HOT, f"{HOT} * y[:, None, None, None]", "not twice"),
+    (IN, "torch.cat([maps, x], dim=1)", "x is first"),
+    (HOT, "F.pad(F.one_hot(y, classes).to(x)[:, :, None, None], (0, 27, 0, 27))", "every position"),
+    (HOT, HOT.replace("(y, ", "(y[:1].expand(len(y)), "), "label of the first"),
+    (HOT, HOT.replace("(y, ", "((y + 1) % classes, "), "count from 0"),
+    (HOT, HOT.replace("(y, classes)", "(y)"), "expected input"),
+    (f"return mu, {LOGVAR}", f"return {LOGVAR}, mu", "changed places"),
+    (MU, MU.replace("mu = F", "mu = F.relu(F") + ")", "either sign"),
+    (BESIDE, "z", "forgotten"),
+    (BESIDE, f"{BESIDE} * torch.cat([torch.ones_like(z), torch.zeros(classes).expand(len(z), -1)], 1)", "conditional"),
+    (BESIDE, "torch.cat([z, y[:, None].to(z)], dim=1)", "not twice"),
+    (BESIDE, "torch.cat([z, y[:, None].to(z).expand(-1, classes)], dim=1)", "not twice"),
+    (BESIDE, "torch.cat([F.one_hot(y, classes).to(z), z], dim=1)", "z is first"),
+    (LAST, f"{LAST}.sigmoid()", "probabilities"),
+    (LAST, f"{LAST}.relu()", "no ReLU"),
+    (Z, "z = mu + torch.exp(logvar) * eps", "the variance"),
+    (Z, "z = mu", "noise is not used"),
+    (Z, "z = mu + eps", "not scaled"),
+    (Z, "z = mu + torch.exp(0.5 * logvar) * eps[:, :1]", "share one"),
+    (BCE, BCE.replace("sum", "mean"), "mean over the pixels"),
+    (BCE, "F.binary_cross_entropy_with_logits(x_logits, x)", "mean over the pixels"),
+    (BCE, BCE.replace("(x_logits,", "(x_logits.sigmoid(),"), "sigmoid too many"),
+    (BCE, "((x - x_logits.sigmoid()) ** 2).sum(dim=(1, 2, 3))", "squared error"),
+    (BCE, f"{BCE}.mean()", "comes in the loss"),
+    (KL, KL.replace("0.5 * ", ""), "1/2 is missing"),
+    (KL, KL.replace("0.5", "-0.5"), "sign of the KL"),
+    (KL, KL.replace(" - 1", ""), "constant -1"),
+    (KL, KL.replace("sum", "mean"), "not their mean"),
+    (KL, "0.5 * (mu**2 + torch.exp(2 * logvar) - 1 - 2 * logvar).sum(dim=1)", "not log std"),
+    (LOSS, "(recon - kl).mean()", "negative of the elbo"),
+    (LOSS, "(recon + kl).sum()", "sum over the batch"),
+    (LOSS, "(recon / 784 + kl).mean()", "beta of 784"),
+    (LOSS, "recon.mean()", "KL is missing"),
+    (LOSS, f"{LOSS}.detach()", "no gradient"),
+    (Z, f"{Z.replace('mu +', 'mu.detach() +')}", "gradient of objective's loss by"),
     (MARGINAL, "np.log(np.exp(log_p).mean(axis=1))", "exp(-1000) is 0"),
     (MARGINAL, MARGINAL.replace("mean", "sum"), "log of the sum"),
     (MARGINAL, MARGINAL.replace("mean(axis=1))", "sum(axis=1) / 10)"), "ten classes alone"),
@@ -59,16 +85,13 @@ EQUIVALENT = {
 }
 
 ALSO_RIGHT = (
+    (HOT, "torch.eye(classes)[y].to(x)[:, :, None, None] * torch.ones_like(x)"),
     (
-        MAPS,
-        "    import torch\n\n    hot = torch.nn.functional.one_hot(torch.from_numpy(y), classes)[:, :, None, None]\n"
-        "    maps = hot.expand(-1, -1, H, W).numpy()\n",
+        KL,
+        "torch.distributions.kl_divergence(torch.distributions.Normal(mu, (logvar / 2).exp()), "
+        "torch.distributions.Normal(0 * mu, 1 + 0 * mu)).sum(dim=1)",
     ),
-    (
-        f"return {GRID}",
-        "flat = decode(np.repeat(z, classes, axis=0), np.tile(np.arange(classes), len(z)))\n"
-        "    return flat.reshape(len(z), classes, *flat.shape[1:])",
-    ),
+    (BCE, "(F.softplus(x_logits) - x_logits * x).flatten(1).sum(dim=1)"),
     (MARGINAL, "np.logaddexp.reduce(log_p, axis=1) - np.log(log_p.shape[1])"),
     (POSTERIOR, "(lambda e: e / e.sum(axis=1, keepdims=True))(np.exp(log_p - log_p.max(axis=1)[:, None]))"),
     (COST, "0.5 * (((p * mu**2).sum(axis=1) - mean[:, 0]**2) / var).sum(axis=1)"),
