@@ -168,7 +168,8 @@ def read_config(folder: str | Path, level: str = "paper", kind: type[Config] = R
             raise ValueError(f"it is a run of level {str(found.get('level'))[:40]!r}")
         if type(found.get("format", 1)) is not int or not 1 <= found.get("format", 1) <= FORMAT:
             raise ValueError("a newer version of this project wrote it")
-        settings = {name: _setting_in(found, name, how) for name, how in kind.settings(level).items()}
+        declared = {name: how for name, how in kind.settings(level).items() if name in found or not how.get("new")}
+        settings = {name: _setting_in(found, name, how) for name, how in declared.items()}
     except (OSError, ValueError, RecursionError) as error:
         wanted = "the settings of a run that this version of the project wrote"
         raise unreadable(path, wanted, error) from error
@@ -176,7 +177,7 @@ def read_config(folder: str | Path, level: str = "paper", kind: type[Config] = R
     for name in settings:
         if getattr(config, name) != getattr(config.settled(), name):  # a run has them settled
             raise unreadable(path, "the settings of a run", ValueError(f"{name} is {getattr(config, name)}"))
-    return config, {name: value for name, value in found.items() if name not in settings}
+    return config.settled(), {name: value for name, value in found.items() if name not in settings}
 
 
 def _setting_in(found: Mapping[str, Any], name: str, declared: Mapping[str, Any]) -> Any:
@@ -188,7 +189,7 @@ def _setting_in(found: Mapping[str, Any], name: str, declared: Mapping[str, Any]
     values = value if declared.get("nargs") and isinstance(value, list) else [value]
     if not all(map(declared["kind"].allows, values)) and not (value is None and declared["default"] is None):
         raise ValueError(f"{name} is {str(value)[:40]!r}")
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def unreadable(path: Path, wanted: str, error: Exception) -> UsageError:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vae_common.config import RunConfig
 from vae_common.config import flag as flag_of
-from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.data import ImageSet, binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
@@ -22,8 +22,7 @@ def compare_codes(run: str, against: str, data_dir: str | None = None) -> None:
     """
     (config, ae, _), (vae_config, vae, _) = (read_run(folder) for folder in (run, against))
     refuse_unlike(run, config, against, vae_config)
-    data_dir = data_dir or config.data_dir
-    train, test = (load_dataset(config.dataset, split, data_dir) for split in ("train", "test"))
+    train, test = (config.load(split, data_dir) for split in ("train", "test"))
     x_train = binarize(train.images, config.binarize, generator(config.seed, "binarize"))
     pca = LinearCode.fit(x_train, config.latent_dim)
     ae, vae = (measure(model, test, config.binarize, config.seed) for model in (ae, vae))  # the same x for both

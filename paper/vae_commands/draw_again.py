@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from vae_common.data import load_dataset
 from vae_measures.held_out import measure
 from vae_plots.run import draw_run
 from vae_plots.snapshots import animate as animate_snapshots
@@ -14,5 +13,5 @@ def draw_again(run: str, data_dir: str | None = None, animate: bool = False) -> 
     config, model, rows = read_run(run)
     if animate:
         print(f"wrote {animate_snapshots(Path(run), config.epochs)}")
-    data = load_dataset(config.dataset, "test", data_dir or config.data_dir)
+    data = config.load("test", data_dir)
     draw_run(Path(run), measure(model, data, config.binarize, config.seed), rows, config)

@@ -17,7 +17,7 @@ from torch import nn
 
 from vae_common import cli
 from vae_common.config import RunConfig
-from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor, load_dataset
+from vae_common.data import DRAWN, ImageSet, binarize, entropy_floor
 from vae_common.errors import UsageError
 from vae_common.evaluation import PIXELS, Evaluation, chunks
 from vae_common.files import read_whole
@@ -52,8 +52,8 @@ class Run:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training split, loaded when a section first asks for it."""
-        return load_dataset(self.config.dataset, "train", self.config.data_dir)
+        """The images that the run was trained on, loaded when a section first asks for them."""
+        return self.config.load("train").hold_out(self.config.validation)[0]
 
     @property
     def on(self) -> str:
@@ -305,7 +305,7 @@ def evaluate_run(
         on = processes.own_device(cli.torch_device(device))
         config, model, rows = read_run(run)
         config = replace(config, data_dir=data_dir or config.data_dir)
-        test = processes.writer_first(lambda: load_dataset(config.dataset, "test", config.data_dir))
+        test = processes.writer_first(lambda: config.load("test"))
         model.to(on, torch.float32).eval()
         measured = measure(model, test, config.binarize, config.seed)
         subject = Run(Path(run), config, model, measured, importance_samples, votes, on)

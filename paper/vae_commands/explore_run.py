@@ -6,7 +6,6 @@ from pathlib import Path
 
 from conv_vae import ConvVAE
 from vae_common.config import RunConfig
-from vae_common.data import load_dataset
 from vae_common.errors import UsageError
 from vae_common.files import write_atomically
 from vae_common.weights import PRETRAINED, load_weights
@@ -27,7 +26,7 @@ def explore_run(
     else:
         (config, model, _), folder = read_run(run), Path(run)
     refuse_other_models(model, str(folder))  # before the data is read
-    data = load_dataset(config.dataset, "test", data_dir or config.data_dir)
+    data = config.load("test", data_dir)
     page = explorer_page(model, data, config, str(folder)).encode()
     path = write_atomically(folder / "explorer.html", lambda file: file.write(page))
     print(f"wrote {path}, {len(page) / 1e6:.1f} MB; open it in a browser, no server or network is needed")

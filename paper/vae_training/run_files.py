@@ -77,4 +77,4 @@ def _is_row(row: object) -> bool:
     terms = [row[name] for name in ("recon", "kl", "elbo", "loss", "seconds") if name in row]
     finite = all(type(value) in (int, float) and abs(value) < float("inf") for value in terms)
     whole = {"recon", "dataset", "binarize", "likelihood"} <= set(row)
-    return row.get("split") in ("train", "test") and whole and finite
+    return row.get("split") in ("train", "validation", "test") and whole and finite
