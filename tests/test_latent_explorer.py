@@ -18,8 +18,8 @@ from hypothesis.extra.numpy import arrays
 import latent_explorer
 import vae_numpy
 from run_folders import finished_run
-from vae_commands import explore_run
 from vae_common import latent_paths
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
 from vae_common.spec import VAESpec
 from vae_common.weights import PRETRAINED, load_weights
@@ -73,7 +73,7 @@ def page_of(small_digits, tmp_path):
     def build(data: ImageSet | None = None, folder: str = "run", **settings) -> Page:
         with pytest.MonkeyPatch.context() as patch:
             if data is not None:
-                patch.setattr(explore_run, "load_dataset", lambda *args: data)
+                patch.setattr(RunConfig, "load", lambda *args: data)
             return write_page(finished_run(tmp_path / folder, **settings))
 
     return build

@@ -164,8 +164,8 @@ def grey(path: Path, invert: bool = False) -> np.ndarray:
         width, height = picture.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        square = (left, top, left + side, top + side)
-        return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=square))
+        square = picture.crop((left, top, left + side, top + side))
+        return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     except Exception as error:  # a damaged file is reported as almost any exception
         reason = shown(str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__)
         raise DatasetError(

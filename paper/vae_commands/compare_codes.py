@@ -9,7 +9,7 @@ from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
 from vae_common.run_folder import write_json
-from vae_measures.held_out import measure
+from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.linear_code import LinearCode, errors
 from vae_plots.comparison import draw_comparison
 from vae_training.run_files import read_run
@@ -20,12 +20,15 @@ def compare_codes(run: str, against: str, data_dir: str | None = None) -> None:
 
     Prints the squared error per pixel of each on the test split, and writes against.json and pictures into RUN.
     """
-    (config, ae, _), (vae_config, vae, _) = (read_run(folder) for folder in (run, against))
+    (config, ae, rows), (vae_config, vae, vae_rows) = (read_run(folder) for folder in (run, against))
     refuse_unlike(run, config, against, vae_config)
     train, test = (config.load(split, data_dir) for split in ("train", "test"))
+    train, _ = train.hold_out(config.validation)
     x_train = binarize(train.images, config.binarize, generator(config.seed, "binarize"))
     pca = LinearCode.fit(x_train, config.latent_dim)
     ae, vae = (measure(model, test, config.binarize, config.seed) for model in (ae, vae))  # the same x for both
+    refuse_other_data(run, rows, ae)
+    refuse_other_data(against, vae_rows, vae)
     found = errors(ae, vae, pca)
     print("\n" + table(found, test, config, vae_config) + "\n")
     write_json(Path(run) / "against.json", {**ae.on, "latent_dim": config.latent_dim, "vae": against, "mse": found})

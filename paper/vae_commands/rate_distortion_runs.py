@@ -28,7 +28,7 @@ from vae_common.run_folder import (
     write_json,
     write_metrics,
 )
-from vae_measures.held_out import measure
+from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.rate_distortion_plane import place
 from vae_plots.rate_distortion import BOUNDS, CAPTION, rate_distortion_plane
 from vae_training.factory import build_model
@@ -43,14 +43,15 @@ LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
 def place_run(run: str, device: str = "auto", data_dir: str | None = None, samples: int = 2000) -> None:
     """Place the finished run in the plane: print it, draw it, write rate_distortion.json beside it."""
     on = cli.torch_device(device)
-    config, model, _ = read_run(run)
+    config, model, rows = read_run(run)
     if not model.has_posterior or model.conditional or model.mean_output:
         raise UsageError(
             f"{run}: the plane is for --model vae with pixels as Bernoulli or squared error, and this is "
             f"--model {config.model} --architecture {config.architecture}; name another run."
         )
-    splits = [config.load(split, data_dir) for split in ("train", "test")]
-    entry, ends = place(model.to(on), splits, config, samples)
+    train, test = (config.load(split, data_dir) for split in ("train", "test"))
+    refuse_other_data(run, rows, measure(model.to(on), test, config.binarize, config.seed))
+    entry, ends = place(model, [train.hold_out(config.validation)[0], test], config, samples)
     write_json(Path(run) / "rate_distortion.json", {"models": [entry], "ends": ends})
     report({"models": [entry], "ends": ends}, config, Path(run))
 

@@ -23,6 +23,7 @@ from vae_common.plots.style import (
     GREY,
     INK,
     LINES,
+    MOST_CLASSES,
     PALE,
     PALETTE,
     SIDE,
@@ -455,8 +456,10 @@ def _dots(ax: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequenc
     order = np.random.default_rng(0).permutation(len(points))  # so that no class hides another
     dots = {"s": 9 if len(points) <= 3000 else 5, "alpha": 0.75, "linewidths": 0}
     ax.scatter(*points[order].T, c=colours[labels[order].astype(int)], **dots)
-    names = enumerate(class_names)
-    return [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    names = enumerate(class_names[:MOST_CLASSES])
+    handles = [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    more = len(class_names) - MOST_CLASSES
+    return [*handles, Line2D([], [], ls="", label=f"and {more} more")] if more > 0 else handles
 
 
 def _prior_circles(ax: Axes) -> Line2D:

@@ -14,6 +14,7 @@ from vae_common.arrays import checked_array
 from vae_common.files import write_atomically
 
 WIDTH, MARGIN, DPI = 7.27, 0.08, 110  # inches, inches, dots per inch: 800 pixels, the width of a README
+MOST_CLASSES = 20  # that a picture names
 SIDE, GAP = 28, 2  # pixels of an image, and between two images
 INK, GREY, PALE = "#222222", "#6b6b6b", "#c4c4c4"
 LINES = ("#0077bb", "#cc3311", "#009988", "#ee7733")  # Tol 2021, vibrant: for few lines and bars
@@ -108,6 +109,8 @@ def label_tiles(
         ax.set_yticks(tile_centres(rows, SIDE, GAP), row_labels)
     if column_labels is not None:
         ax.set_xticks(tile_centres(columns, SIDE, GAP), column_labels, size=9 if columns <= 12 else 7)
+        if sum(map(len, column_labels)) > 90:  # as many letters as fit beside one another
+            ax.tick_params(axis="x", labelrotation=90)
         ax.xaxis.tick_top()
         ax.tick_params(length=0)
 
