@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import evaluate
+import latent_figures
+import rate_distortion
 import vae_numpy
 from conv_vae import ConvVAE
 from run_folders import finished_run, spread_codes
@@ -392,8 +394,10 @@ def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, m
     run = a_run(tmp_path / "run", latent_dim=2)
     other = digits.factors[:50], 255 - digits.images[:50]
     monkeypatch.setattr("vae_common.data._load_drawn", lambda *args: other)
-    assert evaluate.main([str(run)]) == 2
-    assert "the weights or the data are not those of the run" in capsys.readouterr().err
+    for command in (evaluate, latent_figures, rate_distortion):
+        assert command.main([str(run)]) == 2
+        assert "the weights or the data are not those of the run" in capsys.readouterr().err
+    assert not (run / "figures").exists()
 
 
 @pytest.mark.parametrize(

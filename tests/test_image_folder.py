@@ -10,11 +10,20 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+import evaluate
+import latent_explorer
+import latent_figures
+import quadrants
+import rate_distortion
+import vae_lowlevel
+import vae_numpy
 import vae_paper
 from messages import assert_one_sentence, assert_refused
+from vae_commands import draw_again, train_run
 from vae_common.data import load_dataset
 from vae_common.errors import DatasetError
 from vae_common.image_folder import grey, load_image_folder
+from vae_training.run_files import read_run
 
 # --- the rule -----------------------------------------------------------------------------------------------------
 
@@ -266,3 +275,52 @@ def test_folders_that_are_no_data_are_refused(tmp_path):
     fill(tmp_path / "less" / "train", a=40, b=40)
     fill(tmp_path / "less" / "test", a=40)
     refused(tmp_path / "less", "class b has no picture for the test split")
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_knows_its_classes_whatever_becomes_of_the_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_run, "draw_run", lambda *args: None)
+    monkeypatch.setattr(draw_again, "draw_run", lambda *args: None)
+    pictures, run = fill(tmp_path / "pictures", a=84, b=84, c=84), tmp_path / "run"
+    flags = ["--model", "cvae", "--dataset", "folder", "--data-dir", str(pictures), "--invert"]
+    assert vae_paper.main([*flags, "--latent-dim", "2", "--epochs", "1", "--out", str(run)]) == 0
+    assert "at most ln 3 = 1.10" in capsys.readouterr().out
+    config, model, _ = read_run(run)
+    assert config.class_names == ("a", "b", "c") and config.invert and model.classes == 3
+    commands = [
+        *((command, [str(run)]) for command in (latent_figures, latent_explorer, evaluate)),
+        (evaluate, [str(run), "--doctor"]),
+        (vae_paper, ["--resume", str(run)]),
+    ]
+    for command, argv in [*commands[:2], *commands[-1:]]:
+        assert command.main(argv) == 0
+    page = (run / "explorer.html").read_text()
+    assert '"classes":3,"class_names":["a","b","c"]' in page and "folder" in page
+
+    def refused(commands, *fragments):
+        capsys.readouterr()
+        for command, argv in commands:
+            assert_refused(command.main(argv), capsys.readouterr().err, *fragments)
+
+    fill(pictures, start=150, a=30)  # thirty other pictures where there were thirty
+    refused([commands[0], commands[2]], "recon is", "so the weights or the data are not those of the run")
+    fill(pictures / "a", start=250, more=1)
+    refused(commands[-1:], "'train': 201", "'train': 202", "so the data is not that of the run; see --data-dir")
+    (pictures / "c").rename(tmp_path / "c")
+    refused(commands, "its classes (a, b) are not those of the run (a, b, c)", "see --data-dir")
+
+
+def test_a_folder_is_refused_before_a_run_is_made(tmp_path, monkeypatch, capsys):
+    pictures = fill(tmp_path / "pictures", a=128)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    flags = ["--dataset", "folder", "--data-dir", str(pictures)]
+    status = vae_paper.main([*flags, "--model", "cvae"])
+    assert_refused(status, capsys.readouterr().err, "--model cvae is given classes, and this data has one")
+    (pictures / "b").mkdir()
+    for command in (vae_numpy, vae_lowlevel, vae_paper, quadrants, rate_distortion):
+        status = command.main([*flags, *(["--sweep", "1"] if command is rate_distortion else [])])
+        assert_refused(status, capsys.readouterr().err, f"{pictures}/b: a folder is a class, and there are no pictures")
+    assert not list((tmp_path / "here").iterdir())
