@@ -289,5 +289,9 @@ def test_what_was_held_out_has_a_line_of_its_own():
     rows = [dict(epoch=n, split=split, recon=9, kl=1, elbo=-10) for n in (1, 2) for split in ("train", "validation")]
     rows.append({**rows[-1], "split": "test"})
     lines = charts.loss_curves(rows, "Title").axes[0].lines
-    assert [(line.get_label(), len(line.get_xdata())) for line in lines] == [("train", 2), ("validation", 2), ("test", 1)]
+    assert [(line.get_label(), len(line.get_xdata())) for line in lines] == [
+        ("train", 2),
+        ("validation", 2),
+        ("test", 1),
+    ]
     assert len({line.get_color() for line in lines}) == 3

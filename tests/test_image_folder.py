@@ -187,8 +187,8 @@ def test_pictures_without_subfolders_are_of_one_class_and_names_are_shown_safely
         path.rename(tmp_path / "loose" / path.name)
     data = load_dataset("folder", "test", tmp_path / "loose")
     assert data.class_names == ("image",) and len(data) == 20 and not data.labels.any()
-    odd = fill(tmp_path / "odd", **{"é\x1b[31m\n": 50, "$a_b$": 50})
-    assert load_dataset("folder", "test", odd).class_names == ("$a_b$", r"é\x1b[31m\n")
+    odd = fill(tmp_path / "odd", **{"é\x1b[31m\n": 50, "$a_b$": 40, 200 * "x": 10})
+    assert load_dataset("folder", "test", odd).class_names == ("$a_b$", 27 * "x" + "...", r"é\x1b[31m\n")
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # and no other, 
 SPLITS, TEST_SHARE, SEED = ("train", "test"), 0.2, 0
 FEWEST = 20  # pictures in a split
 MOST_PIXELS, THREADS = 90_000_000, 4  # of a picture, about where Pillow begins to warn; in each of the threads one
+MOST_LETTERS = 30  # of the name of a class, as it is shown
 SIDE = IMAGE_SHAPE[-1]
 
 Picture = tuple[str, Path]  # the name of its class, and where it lies
@@ -62,7 +63,7 @@ def load_image_folder(
                 "pictures."
             )
     labels = np.array([names.index(name) for name, _ in splits[split]], np.int64)
-    return _read(splits[split], invert)[:, None], labels, tuple(shown(name) for name in names)
+    return _read(splits[split], invert)[:, None], labels, tuple(shown(name, MOST_LETTERS) for name in names)
 
 
 # --- which pictures -----------------------------------------------------------------------------------------------
@@ -130,9 +131,10 @@ def _hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def shown(name: str | Path) -> str:
-    """A name as text that can be printed and drawn: a control character as \\n, \\x1b and the like."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(name))
+def shown(name: str | Path, most: int | None = None) -> str:
+    """A name as text that can be printed and drawn, control characters as \\n, \\x1b and the like; of `most` letters."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(name))
+    return text if most is None or len(text) <= most else f"{text[: most - 3]}..."
 
 
 # --- from a picture to 28 x 28 greys ------------------------------------------------------------------------------
