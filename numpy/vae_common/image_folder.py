@@ -132,7 +132,7 @@ def _hidden(name: str) -> bool:
 
 
 def shown(name: str | Path, most: int | None = None) -> str:
-    """A name as text that can be printed and drawn, control characters as \\n, \\x1b and the like; of `most` letters."""
+    """A name as text that can be printed and drawn, a control character as \\n, \\x1b ...; of `most` letters."""
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(name))
     return text if most is None or len(text) <= most else f"{text[: most - 3]}..."
 

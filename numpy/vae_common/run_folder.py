@@ -1,6 +1,7 @@
 """A run folder: made without losing an earlier run, held by one process at a time, its settings written and read."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -132,9 +133,11 @@ _held: dict[Path, FolderLock] = {}  # of the command that is running
 def hold_run_folder(folder: Path) -> Path:
     """Keep other processes from writing to this run folder until `release_all`; its path in full.
 
-    Raises UsageError when one is writing to it now.
+    Raises UsageError when one is writing to it now, and when this one may not.
     """
     folder = folder.resolve()
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: this folder cannot be written to; change that, or copy it to where it can.")
     if folder not in _held:
         try:
             _held[folder] = FolderLock(folder)
