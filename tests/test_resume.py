@@ -419,4 +419,4 @@ def test_a_folder_that_may_not_be_written_to_is_told_before_training(trained, tm
     monkeypatch.setattr(os, "access", lambda path, mode: not (path == run and mode & os.W_OK))
     monkeypatch.setattr(train_run, "fit", lambda *args: pytest.fail("trained"))
     assert vae_paper.main(["--resume", str(run)]) == 2
-    assert f"{run}: this folder cannot be written to" in capsys.readouterr().err
+    assert f"{run}: this folder, or its disk, is read-only" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def hold_run_folder(folder: Path) -> Path:
     """
     folder = folder.resolve()
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"{folder}: this folder cannot be written to; change that, or copy it to where it can.")
+        raise UsageError(f"{folder}: this folder, or its disk, is read-only; change that, or copy it elsewhere.")
     if folder not in _held:
         try:
             _held[folder] = FolderLock(folder)
