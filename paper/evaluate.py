@@ -23,7 +23,10 @@ from vae_common.config import whole
 from vae_common.errors import UsageError
 
 SECTIONS = ("bounds", "codes", "probes", "factors", "samples", "space")
-MEASURING, EXAMINING = ("device", "importance_samples", "only", "votes"), ("dataset", "binarize", "seed", "images")
+MEASURING, EXAMINING = (
+    ("device", "importance_samples", "only", "votes"),
+    ("dataset", "invert", "binarize", "seed", "images"),
+)
 
 
 def run(run: str, doctor: bool = False, against: list[str] | None = None, **typed) -> int | None:
@@ -54,7 +57,7 @@ def refuse(typed: dict, what: str, names: tuple[str, ...]) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
-    parser = cli.parser(__doc__.splitlines()[0], "data_dir", "device", "dataset", "binarize", "seed")
+    parser = cli.parser(__doc__.splitlines()[0], "data_dir", "device", "dataset", "invert", "binarize", "seed")
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder written by paper/vae_paper.py; with --doctor also a .py file")
     add("--importance-samples", type=whole(1, 10**6), metavar="K", help="z per image (default 500)")

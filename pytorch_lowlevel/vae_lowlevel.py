@@ -24,7 +24,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, linear, relu
 from tqdm import tqdm
 
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.data import ImageSet, binarize
 from vae_common.errors import check_finite
 from vae_common.randomness import batches, generator
 from vae_common.run_folder import make_run_folder, write_metrics
@@ -163,8 +163,8 @@ def train_epoch(
         yield recon.detach(), kl.detach()
 
 
-def train(params: Params, data: ImageSet, test: ImageSet, config: RunConfig) -> Iterator[dict]:
-    """Train `params` in place with Adam; yields a row of metrics.jsonl for train and one for test after each epoch.
+def train(params: Params, data: ImageSet, held_out: ImageSet, config: RunConfig) -> Iterator[dict]:
+    """Train `params` in place with Adam; yields rows of metrics.jsonl for `data` and `held_out` after each epoch.
 
     Raises NotFiniteError, naming term and step, when the loss stops being finite.
     """
@@ -181,7 +181,7 @@ def train(params: Params, data: ImageSet, test: ImageSet, config: RunConfig) -> 
             sums += len(recon) * np.array(list(terms.values()))
             bar.set_postfix({name: f"{value:.1f}" for name, value in terms.items()}, refresh=False)
         trained = time.perf_counter()
-        measured = evaluate(params, test, config)
+        measured = evaluate(params, held_out, config)
         yield evaluation.metrics_row(epoch, "train", *(sums / len(data)), measured.on, trained - start)
         yield measured.row(epoch, time.perf_counter() - trained)
 
@@ -208,24 +208,27 @@ def evaluate(params: Params, data: ImageSet, config: RunConfig) -> evaluation.Ev
 
 
 def run(config: RunConfig) -> None:
-    """Train on the training split, measure on the test split after each epoch, write the weights, draw."""
+    """Train, measure on held-out images after each epoch, write the weights, measure the test split, draw."""
     device = cli.torch_device(config.device)
     weights = load_weights(config.weights, config.latent_dim) if config.weights is not None else None
     config = replace(config, latent_dim=latent_dim_of(weights)) if weights else config.settled()
-    data, test = (load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test"))
+    data, test = (config.load(split) for split in ("train", "test"))
+    data, validation = data.hold_out(config.validation)
     folder = make_run_folder(config, "lowlevel", torch=torch.__version__)
 
     params, rows = to_tensors(weights or VAESpec(config.latent_dim).init_params(config.seed), device), []
     print(f"training on {len(data):,} images of {data.name} for {cli.counted(config.epochs, 'epoch')} on {device}")
-    for row in train(params, data, test, config):
+    for row in train(params, data, validation if config.validation else test, config):
         rows.append(row)
         write_metrics(folder / "metrics.jsonl", rows)
         print(cli.format_row(row))
-    print(f"wrote {folder / 'metrics.jsonl'}")
     print(f"wrote {save_weights(to_arrays(params), folder / 'weights.safetensors')}")
 
-    measured = evaluate(params, test, config)
-    print(f"\n{measured.summary()}")
+    start, measured = time.perf_counter(), evaluate(params, test, config)
+    if config.validation:
+        rows.append(measured.row(config.epochs, time.perf_counter() - start))
+        write_metrics(folder / "metrics.jsonl", rows)
+    print(f"wrote {folder / 'metrics.jsonl'}\n\n{measured.summary()}")
     cli.later("vae_common.plots.run_pictures", "draw_level_2")(folder, measured, rows, config.seed)
 
 

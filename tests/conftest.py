@@ -32,6 +32,10 @@ def pytest_collection_finish():
     gc.freeze()  # what has been imported stays: the garbage collector need not walk through it again and again
 
 
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The drawn digits' test split."""

@@ -50,7 +50,8 @@ def test_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "save_figure", lambda figure, path: path)
     monkeypatch.setattr(latent_space, "LINES", 5)
     monkeypatch.setattr(latent_space, "POINTS", 40)
-    ae, vae = (finished_run(tmp_path / name, model=name, latent_dim=4) for name in ("ae", "vae"))
+    data = load_dataset("digits", "test")
+    ae, vae = (finished_run(tmp_path / name, data, model=name, latent_dim=4) for name in ("ae", "vae"))
     before = {path: path.read_bytes() for path in ae.iterdir()}
     assert evaluate.main([str(ae), "--against", str(vae)]) == 0
     printed = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import re
 from dataclasses import dataclass
 
@@ -107,6 +108,16 @@ def test_a_setting_that_is_added_is_a_flag_is_saved_and_is_read_again(tmp_path, 
     file.write_text(written.replace('"warmth": 0.25,', ""))
     with pytest.raises(UsageError, match="it lacks warmth"):
         read_config(folder, kind=Warmer)
+
+
+def test_a_run_of_an_earlier_version_had_the_defaults_of_what_is_new(tmp_path):
+    folder = make_run_folder(RunConfig(dataset="sprites", out=str(tmp_path / "run")).settled(), "paper")
+    config = json.loads((folder / "config.json").read_text())
+    new = {name: config.pop(name) for name in ("invert", "validation", "class_names")}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = vars(read_config(folder)[0])
+    assert found.pop("class_names") == tuple(new["class_names"]) == ("square", "ellipse", "heart")
+    assert found.items() <= {**config, **new}.items()
 
 
 # --- devices ------------------------------------------------------------------------------------------------------

@@ -153,7 +153,8 @@ def test_a_disk_that_takes_nothing_is_told_and_what_was_there_stays(name, reason
     before = files_of(disk.path)
     disk.fill() if reason == FULL else disk.change("ro")
     said = told(COMMANDS[name], str(run_on_disk))
-    assert reason in said and str(disk.path) in said
+    wanted = "this folder, or its disk, is read-only" if reason == READ_ONLY and "--resume" in name else reason
+    assert wanted in said and str(disk.path) in said
     assert files_of(disk.path) == before
     if reason == FULL and name.startswith("evaluate"):
         disk.change(f"size={64 * MIB}")

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import evaluate
+import latent_figures
+import rate_distortion
 import vae_numpy
 from conv_vae import ConvVAE
 from run_folders import finished_run, spread_codes
@@ -421,7 +423,9 @@ def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, m
     run = a_run(tmp_path / "run", latent_dim=2)
     other = digits.factors[:50], 255 - digits.images[:50]
     monkeypatch.setattr("vae_common.data._load_drawn", lambda *args: other)
-    assert "the weights or the data are not those of the run" in told(evaluate.main, [str(run)])
+    for command in (evaluate, latent_figures, rate_distortion):
+        assert "the weights or the data are not those of the run" in told(command.main, [str(run)])
+    assert not (run / "figures").exists()
 
 
 def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):

@@ -12,8 +12,8 @@ import latent_explorer
 import vae_numpy
 from run_folders import finished_run
 from test_latent_explorer import HOSTILE, collapse, first, hostile, layers_of_level_1
-from vae_commands import explore_run
 from vae_common import latent_paths
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
 from vae_common.weights import PRETRAINED, load_weights
 
@@ -167,7 +167,7 @@ def pages(tmp_path_factory, digits):
                     assert latent_explorer.main(["--pretrained", "--latent-dim", str(pretrained)]) == 0
                     written[key] = folder / f"runs/pretrained-z{pretrained}/explorer.html"
                 else:
-                    patch.setattr(explore_run, "load_dataset", lambda *args: data or first(60, digits))
+                    patch.setattr(RunConfig, "load", lambda *args: data or first(60, digits))
                     run = finished_run(folder / f"run-{len(written)}", **settings)
                     assert latent_explorer.main([str(run)]) == 0
                     written[key] = run / "explorer.html"

@@ -272,3 +272,26 @@ def test_the_palette_changes_no_grey(tmp_path):
     drawn, saved = (Image.open(tmp_path / f"{name}.png").convert("RGB") for name in ("drawn", "saved"))
     assert np.array_equal(np.asarray(drawn), np.asarray(saved))
     assert len(np.unique(np.asarray(saved)[..., 0])) > 200
+
+
+def test_classes_may_be_many_and_called_anything():
+    names = ["$a_b$", r"$\frac$", "\u65e5\u672c", *(f"class {k}" for k in range(59))]
+    labels = np.arange(62)
+    fig = charts.latent_scatter(np.random.default_rng(0).normal(size=(62, 2)), labels, names, "Title")
+    legend = [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
+    assert legend == [*names[:20], "and 42 more", "prior: 1, 2 sigma"]
+    for word, turned in (("dog", 0), ("golden retriever", 90)):
+        fig = charts.image_grid(np.zeros((5, 28, 28)), 5, "Title", column_labels=[word] * 5)
+        assert {label.get_rotation() for label in fig.axes[0].get_xticklabels()} == {turned}
+
+
+def test_what_was_held_out_has_a_line_of_its_own():
+    rows = [dict(epoch=n, split=split, recon=9, kl=1, elbo=-10) for n in (1, 2) for split in ("train", "validation")]
+    rows.append({**rows[-1], "split": "test"})
+    lines = charts.loss_curves(rows, "Title").axes[0].lines
+    assert [(line.get_label(), len(line.get_xdata())) for line in lines] == [
+        ("train", 2),
+        ("validation", 2),
+        ("test", 1),
+    ]
+    assert len({line.get_color() for line in lines}) == 3

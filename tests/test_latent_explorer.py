@@ -20,6 +20,7 @@ import vae_numpy
 from run_folders import finished_run
 from vae_commands import explore_run
 from vae_common import latent_paths
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
 from vae_common.errors import DatasetError
 from vae_common.randomness import generator
@@ -75,7 +76,7 @@ def page_of(small_digits, tmp_path):
     def build(data: ImageSet | None = None, folder: str = "run", **settings) -> Page:
         with pytest.MonkeyPatch.context() as patch:
             if data is not None:
-                patch.setattr(explore_run, "load_dataset", lambda *args: data)
+                patch.setattr(RunConfig, "load", lambda *args: data)
             return write_page(finished_run(tmp_path / folder, **settings))
 
     return build
@@ -260,12 +261,10 @@ def test_a_shipped_model_without_its_data_shows_what_it_draws_itself(monkeypatch
     def refuse(*args):
         raise DatasetError("no data here.")
 
-    monkeypatch.setattr(explore_run, "load_dataset", refuse)
+    monkeypatch.setattr("vae_common.config.load_dataset", refuse)
     monkeypatch.chdir(tmp_path)
     data = write_page("--pretrained", folder=tmp_path / "runs/pretrained-z2").data
-    assert (
-        "note: the page shows images that the model drew itself, for want of digits: no data" in capsys.readouterr().out
-    )
+    assert "that the model drew itself, for want of digits: no data here." in capsys.readouterr().out
     config, model, _ = explore_run.shipped("digits", 2)
     images = explore_run.drawn_by(model, config).images
     z = generator(0, "figures").standard_normal((1000, 2), dtype=np.float32)

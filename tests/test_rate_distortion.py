@@ -339,7 +339,7 @@ def test_a_model_of_a_sweep_is_a_run_of_its_own_that_began_with_the_weights_of_t
 
 
 def test_other_objectives_have_no_slope(small_digits, no_pictures, tmp_path):
-    run = finished_run(tmp_path / "run", latent_dim=2, capacity=5.0)
+    run = finished_run(tmp_path / "run", load_dataset("digits", "test"), latent_dim=2, capacity=5.0)
     assert rate_distortion.main([str(run), "--samples", "50"]) == 0
     assert json.loads((run / "rate_distortion.json").read_text())["models"][0]["beta"] is None
 
@@ -359,7 +359,7 @@ def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swep
 
 
 def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, told):
-    run = finished_run(tmp_path / "run", latent_dim=2)
+    run = finished_run(tmp_path / "run", load_dataset("digits", "test"), latent_dim=2)
     monkeypatch.setattr(
         rate_parts, "log_densities", lambda *args: (log_densities(*args)[0], log_densities(*args)[1] - 20.0)
     )

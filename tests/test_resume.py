@@ -396,3 +396,11 @@ def test_a_run_on_a_full_disk_is_told_and_goes_on_when_there_is_room(trained, mo
     assert not list(run.glob(".*.tmp")) and step_of(run / "checkpoint.safetensors") == 5
     assert vae_paper.main(["--resume", str(run)]) == 0
     assert_same_run(run, trained(*SMALL))
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_training(trained, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(trained(*SMALL), tmp_path / "run")
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == run and mode & os.W_OK))
+    monkeypatch.setattr(train_run, "fit", lambda *args: pytest.fail("trained"))
+    assert vae_paper.main(["--resume", str(run)]) == 2
+    assert f"{run}: this folder, or its disk, is read-only" in capsys.readouterr().err

@@ -26,7 +26,8 @@ def parser(description: str, *names: str, config: type[RunConfig] = RunConfig) -
     result = argparse.ArgumentParser(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     declared = {one.name: one.metadata for one in config.__dataclass_fields__.values()}
     for name in names:
-        add_setting(result, name, **declared[name])
+        if declared[name].get("typed", True):
+            add_setting(result, name, **declared[name])
     return result
 
 

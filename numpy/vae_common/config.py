@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vae_common.data import BINARIZE, DATASETS
+from vae_common.data import BINARIZE, CLASS_NAMES, DATASETS, ImageSet, load_dataset
+from vae_common.errors import UsageError
 from vae_common.spec import MAX_LATENT_DIM
 from vae_common.weights import SHIPPED, trained_on
 
@@ -72,10 +73,12 @@ TRAINING = ("lowlevel", "paper", "quadrants", "rate_distortion")  # the commands
 EVERY = ("numpy", *TRAINING)
 LEVELS = ("numpy", "lowlevel", "paper")
 PAPER = ("paper",)
+RUNS = ("paper", "rate_distortion")  # whose runs are read again
 
 
 def setting(default: Any, kind: Kind, commands: tuple[str, ...], help: str, metavar: str | None = None, **more) -> Any:
-    """A field of RunConfig. more: `alias`, another name of the flag; `nargs`, for a list of values."""
+    """A field of RunConfig. more: `alias`, another name of the flag; `nargs`, for a list of values; `typed`, False for
+    what has no flag; `new`, where earlier versions wrote no such key, and did what the default says."""
     declared = dict(default=default, kind=kind, commands=commands, help=help, metavar=metavar, **more)
     return field(default=default, metadata=declared)
 
@@ -88,13 +91,22 @@ class RunConfig:
         None, one_of(*DATASETS), EVERY, "data set (default digits: drawn here, no download; or that of shipped weights)"
     )
     data_dir: str | None = setting(
-        None, TEXT, EVERY, "where data lies or is put (default: the user's cache folder)", "DIR"
+        None, TEXT, EVERY, "where data lies or is put, or your folder (default: the user's cache folder)", "DIR"
+    )
+    invert: bool = setting(False, SWITCH, EVERY, "make dark light: for pictures that are dark on light", new=True)
+    class_names: tuple[str, ...] = setting(
+        (), TEXT, RUNS, "what the data calls its classes", nargs="*", new=True, typed=False
     )
     weights: str | None = setting(
         None, TEXT, LEVELS, f"a weights.safetensors to start from, or shipped weights: {', '.join(SHIPPED)}", "FILE"
     )
     latent_dim: int | None = setting(None, whole(1, MAX_LATENT_DIM), EVERY, "latent dimensions (default 20)", "Z")
     batch_size: int = setting(64, whole(1, 10**6), EVERY, "images per step (default 64)", "B")
+    validation: int = setting(
+        0, whole(0, 10**7), ("lowlevel", "paper"),
+        "hold out the last N training images, to measure on after each epoch; the test split then waits for the end",
+        "N", new=True,
+    )  # fmt: skip
     epochs: int = setting(10, whole(1, 10**6), TRAINING, "passes over the images (default 10)", "N")
     lr: float = setting(2e-3, number(0, 1000, above=True), TRAINING, "peak learning rate (default 2e-3)")
     seed: int = setting(0, whole(0, 2**32 - 1), EVERY, "fixes weights, order and noise (default 0)")
@@ -149,8 +161,24 @@ class RunConfig:
         """The same with what follows from other settings filled in."""
         beta = 1.0 if self.capacity is None else 10.0
         ramp = self.epochs / (8 if self.anneal == "cyclical" else 2)
-        follows = dict(latent_dim=20, beta=beta, anneal_epochs=ramp, prior_epochs=self.epochs)
-        return replace(self, **{name: value for name, value in follows.items() if getattr(self, name) is None})
+        names = CLASS_NAMES.get(self.dataset, ())
+        follows = dict(latent_dim=20, beta=beta, anneal_epochs=ramp, prior_epochs=self.epochs, class_names=names)
+        return replace(self, **{name: value for name, value in follows.items() if getattr(self, name) in (None, ())})
+
+    def load(self, split: str, data_dir: str | None = None) -> ImageSet:
+        """The split "train" or "test" of this run's data, from `data_dir` where that is given.
+
+        Raises UsageError when its classes are not those that the run had, and what `load_dataset` raises.
+        """
+        data_dir = data_dir or self.data_dir
+        data = load_dataset(self.dataset, split, data_dir, self.invert)
+        if self.class_names and data.class_names != self.class_names:
+            here, there = (", ".join(names)[:80] for names in (data.class_names, self.class_names))
+            raise UsageError(
+                f"{data_dir}: its classes ({here}) are not those of the run ({there}), so the data is not that of the "
+                "run; see --data-dir."
+            )
+        return data
 
     @classmethod
     def settings(cls, command: str) -> dict[str, Any]:

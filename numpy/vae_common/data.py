@@ -1,30 +1,32 @@
 """The data of all levels: images in memory as uint8, labels, and of drawn data the true factors.
 
 `digits` and `sprites` are drawn by this project and cached; `mnist`, `fashion-mnist` and `kmnist` come through
-torchvision (download.py).
+torchvision (download.py); `folder` is any folder of pictures (image_folder.py).
 """
 
 import contextlib
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vae_common import digits, sprites
 from vae_common.download import REAL, load_downloaded
+from vae_common.errors import UsageError
 from vae_common.files import check_size, load_arrays, write_atomically
+from vae_common.image_folder import load_image_folder
 from vae_common.spec import IMAGE_SHAPE
 
 DRAWN = {"digits": digits, "sprites": sprites}
-DATASETS = (*DRAWN, *REAL)
+DATASETS = (*DRAWN, *REAL, "folder")
 SPLITS = ("train", "test")
 BINARIZE = ("none", "threshold", "dynamic")
 DRAWING_VERSION = 1  # part of the cached file's name: raise it when digits.py or sprites.py draw differently
 
-CLASS_NAMES = {
+CLASS_NAMES = {  # of data that is always the same; the classes of a folder are what it holds
     "digits": tuple("0123456789"),
     "mnist": tuple("0123456789"),
     "sprites": ("square", "ellipse", "heart"),
@@ -55,26 +57,43 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def hold_out(self, count: int) -> tuple["ImageSet", "ImageSet"]:
+        """All but the last `count` images, and those, as the split "validation".
 
-def load_dataset(name: str, split: str = "train", data_dir: str | Path | None = None) -> ImageSet:
-    """Load one split ("train" or "test") of `name`, one of DATASETS.
+        Raises UsageError unless at least one image is left.
+        """
+        rest = len(self) - count
+        if rest < 1:
+            most = f"{len(self)} training images, so {len(self) - 1} is the most"
+            raise UsageError(f"--validation {count}: {self.name} has {most}.")
+        return self._part(slice(rest), self.split), self._part(slice(rest, None), "validation")
 
-    data_dir: where the data lies or is put. By default drawn data is cached in the user's cache folder, and real
-    data is looked for in $VAE_DATA_DIR, else in the cache folder; what is missing is downloaded.
-    Raises ValueError for an unknown name or split, DatasetError when real data cannot be had or read.
+    def _part(self, part: slice, split: str) -> "ImageSet":
+        factors = None if self.factors is None else self.factors[part]
+        return replace(self, split=split, images=self.images[part], labels=self.labels[part], factors=factors)
+
+
+def load_dataset(name: str, split: str = "train", data_dir: str | Path | None = None, invert: bool = False) -> ImageSet:
+    """Load one split ("train" or "test") of `name`, one of DATASETS; `invert` makes dark light and light dark.
+
+    data_dir: where the data lies or is put; for "folder" the folder of the pictures. By default drawn data is cached in
+    the user's cache folder, and real data is looked for in $VAE_DATA_DIR, else in the cache folder; what is missing is
+    downloaded. Raises ValueError for an unknown name or split, DatasetError when data cannot be had or read.
     """
     if name not in DATASETS:
         raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {name!r}.")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
+    class_names, factors, factor_names = CLASS_NAMES.get(name), None, ()
     if name in DRAWN:
         factors, images = _load_drawn(name, split, Path(data_dir or cache_folder()))
-        labels, names = factors[:, 0].astype(np.int64), DRAWN[name].FACTOR_NAMES
-    else:
+        labels, factor_names = factors[:, 0].astype(np.int64), DRAWN[name].FACTOR_NAMES
+    elif name in REAL:
         folder = Path(data_dir or os.environ.get("VAE_DATA_DIR") or cache_folder())
-        images, labels = load_downloaded(name, split, folder, classes=len(CLASS_NAMES[name]))
-        factors, names = None, ()
-    return ImageSet(name, split, images, labels, CLASS_NAMES[name], factors, tuple(names))
+        images, labels = load_downloaded(name, split, folder, classes=len(class_names))
+    else:
+        images, labels, class_names = load_image_folder(data_dir, split, invert)
+    return ImageSet(name, split, 255 - images if invert else images, labels, class_names, factors, tuple(factor_names))
 
 
 def cache_folder() -> Path:

@@ -113,7 +113,7 @@ class Evaluation:
 
     def row(self, epoch: int, seconds: float) -> dict:
         """This measurement as a row of metrics.jsonl."""
-        row = metrics_row(epoch, "test", self.recon.mean(), self.kl.mean(), self.on, seconds)
+        row = metrics_row(epoch, self.data.split, self.recon.mean(), self.kl.mean(), self.on, seconds)
         units = {"active_units": int(self.active.sum()), "kl_per_dim": [round(float(kl), 4) for kl in self.kl_per_dim]}
         return {**row, **units}
 

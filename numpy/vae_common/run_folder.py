@@ -1,6 +1,7 @@
 """A run folder: made without losing an earlier run, held by one process at a time, its settings written and read."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -140,9 +141,11 @@ _held: dict[Path, FolderLock] = {}  # of the command that is running
 def hold_run_folder(folder: Path) -> Path:
     """Keep other processes from writing to this run folder until `release_all`; its path in full.
 
-    Raises UsageError when one is writing to it now.
+    Raises UsageError when one is writing to it now, and when this one may not.
     """
     folder = folder.resolve()
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: this folder, or its disk, is read-only; change that, or copy it elsewhere.")
     if folder not in _held:
         try:
             _held[folder] = FolderLock(folder)
@@ -176,7 +179,8 @@ def read_config(folder: str | Path, level: str = "paper", kind: type[Config] = R
             raise ValueError(f"it is a run of level {str(found.get('level'))[:40]!r}")
         if type(found.get("format", 1)) is not int or not 1 <= found.get("format", 1) <= FORMAT:
             raise ValueError("a newer version of this project wrote it")
-        settings = {name: _setting_in(found, name, how) for name, how in kind.settings(level).items()}
+        declared = {name: how for name, how in kind.settings(level).items() if name in found or not how.get("new")}
+        settings = {name: _setting_in(found, name, how) for name, how in declared.items()}
     except (OSError, ValueError, RecursionError) as error:
         wanted = "the settings of a run that this version of the project wrote"
         raise unreadable(path, wanted, error) from error
@@ -184,7 +188,7 @@ def read_config(folder: str | Path, level: str = "paper", kind: type[Config] = R
     for name in settings:
         if getattr(config, name) != getattr(config.settled(), name):  # a run has them settled
             raise unreadable(path, "the settings of a run", ValueError(f"{name} is {getattr(config, name)}"))
-    return config, {name: value for name, value in found.items() if name not in settings}
+    return config.settled(), {name: value for name, value in found.items() if name not in settings}
 
 
 def _setting_in(found: Mapping[str, Any], name: str, declared: Mapping[str, Any]) -> Any:
@@ -196,7 +200,7 @@ def _setting_in(found: Mapping[str, Any], name: str, declared: Mapping[str, Any]
     values = value if declared.get("nargs") and isinstance(value, list) else [value]
     if not all(map(declared["kind"].allows, values)) and not (value is None and declared["default"] is None):
         raise ValueError(f"{name} is {str(value)[:40]!r}")
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def unreadable(path: Path, wanted: str, error: Exception) -> UsageError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, load_dataset
+from vae_common.data import ImageSet
 from vae_common.evaluation import Evaluation, evaluate
 from vae_common.plots.run_pictures import draw_level_1
 from vae_common.run_folder import make_run_folder, write_metrics
@@ -27,7 +27,7 @@ def show_weights(
     """Carry out numpy/vae_numpy.py with the functions of the model, as that file defines them."""
     start = time.perf_counter()
     params, plane = chosen_weights(config.weights, config.latent_dim)
-    test = load_dataset(config.dataset, "test", config.data_dir)
+    test = config.load("test")
     folder = make_run_folder(config, "numpy")
     print(VAESpec(latent_dim_of(params)).summary())
     measured = evaluate_weights(params, measure, pixels, test, config)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from vae_common.config import RunConfig
 from vae_common.config import flag as flag_of
-from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.data import ImageSet, binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
 from vae_common.run_folder import write_json
 from vae_measures import latent_space
-from vae_measures.held_out import measure
+from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.linear_code import LinearCode, errors
 from vae_measures.sample_quality import classifier_of
 from vae_plots.comparison import draw_comparison, draw_spaces
@@ -24,21 +24,22 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     Prints the squared error per pixel of RUN and of the first VAE on the test split, and for every run continuity and
     completeness; writes against.json and pictures into RUN.
     """
-    runs = {folder: read_run(folder)[:2] for folder in (run, *against)}
+    runs = {folder: read_run(folder) for folder in (run, *against)}
     refuse_unlike([(folder, runs[folder][0]) for folder in (run, *against)])
-    config, _ = runs[run]
-    data_dir = data_dir or config.data_dir
-    train, test = (load_dataset(config.dataset, split, data_dir) for split in ("train", "test"))
+    config = runs[run][0]
+    train, test = (config.load(split, data_dir) for split in ("train", "test"))
+    train, _ = train.hold_out(config.validation)
     x_train = binarize(train.images, config.binarize, generator(config.seed, "binarize"))
     pca = LinearCode.fit(x_train, config.latent_dim)
-    measured = {  # the same x for all
-        folder: measure(model, test, config.binarize, config.seed) for folder, (_, model) in runs.items()
-    }
+    measured = {}
+    for folder, (_, model, rows) in runs.items():
+        measured[folder] = measure(model, test, config.binarize, config.seed)  # the same x for all
+        refuse_other_data(folder, rows, measured[folder])
     ae, vae = measured[run], measured[against[0]]
     found = errors(ae, vae, pca)
     print("\n" + table(found, test, config, runs[against[0]][0]) + "\n")
     classifier = classifier_of(train, config.binarize, config.seed)
-    titles = {folder: model.title for folder, (_, model) in runs.items()}
+    titles = {folder: model.title for folder, (_, model, _) in runs.items()}
     space = {folder: latent_space.report(one, classifier, config.seed) for folder, one in measured.items()}
     print(table_of_spaces(space, titles) + "\n")
     settings = {"latent_dim": config.latent_dim, "vae": against[0]}

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from vae_common.data import load_dataset
-from vae_measures.held_out import measure
+from vae_measures.held_out import measure, refuse_other_data
 from vae_plots.run import draw_run
 from vae_plots.snapshots import animate as animate_snapshots
 from vae_training.run_files import read_run
@@ -14,5 +13,6 @@ def draw_again(run: str, data_dir: str | None = None, animate: bool = False) -> 
     config, model, rows = read_run(run)
     if animate:
         print(f"wrote {animate_snapshots(Path(run), config.epochs)}")
-    data = load_dataset(config.dataset, "test", data_dir or config.data_dir)
-    draw_run(Path(run), measure(model, data, config.binarize, config.seed), rows, config)
+    measured = measure(model, config.load("test", data_dir), config.binarize, config.seed)
+    refuse_other_data(run, rows, measured)
+    draw_run(Path(run), measured, rows, config)

@@ -9,7 +9,7 @@ import torch
 
 from conv_vae import ConvVAE
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, load_dataset
+from vae_common.data import ImageSet
 from vae_common.errors import DatasetError, UsageError
 from vae_common.files import write_atomically
 from vae_common.randomness import generator
@@ -36,7 +36,7 @@ def explore_run(
         (config, model, _), folder = read_run(run), Path(run)
     refuse_other_models(model, str(folder))  # before the data is read
     try:
-        data = load_dataset(config.dataset, "test", data_dir or config.data_dir)
+        data = config.load("test", data_dir)
     except DatasetError as error:
         if not pretrained:
             raise

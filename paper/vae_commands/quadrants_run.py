@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vae_common import cli
 from vae_common.config import QuadrantConfig
-from vae_common.data import ImageSet, binarize, load_dataset
+from vae_common.data import ImageSet, binarize
 from vae_common.evaluation import PIXELS
 from vae_common.plots import charts
 from vae_common.plots.style import save_figure
@@ -25,7 +25,7 @@ def predict_quadrants(config: QuadrantConfig) -> None:
     """Carry out paper/quadrants.py: for each count of given quadrants train, draw, measure; print the comparison."""
     config = config.settled()
     device = cli.torch_device(config.device)
-    data, test = (load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test"))
+    data, test = (config.load(split) for split in ("train", "test"))
     folder = make_run_folder(config, "quadrants", likelihood=config.likelihood)
     rows, results = [], {}
     for quadrants in sorted(set(config.quadrants)):

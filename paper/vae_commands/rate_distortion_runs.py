@@ -13,7 +13,7 @@ from torch import nn
 
 from vae_common import cli
 from vae_common.config import BETAS, RunConfig, SweepConfig
-from vae_common.data import ImageSet, load_dataset
+from vae_common.data import ImageSet
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.files import read_whole
@@ -28,7 +28,7 @@ from vae_common.run_folder import (
     write_json,
     write_metrics,
 )
-from vae_measures.held_out import measure
+from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.rate_distortion_plane import place
 from vae_plots.rate_distortion import BOUNDS, CAPTION, rate_distortion_plane
 from vae_training.factory import build_model
@@ -43,14 +43,15 @@ LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
 def place_run(run: str, device: str = "auto", data_dir: str | None = None, samples: int = 2000) -> None:
     """Place the finished run in the plane: print it, draw it, write rate_distortion.json beside it."""
     on = cli.torch_device(device)
-    config, model, _ = read_run(run)
+    config, model, rows = read_run(run)
     if not model.has_posterior or model.conditional or model.mean_output:
         raise UsageError(
             f"{run}: the plane is for --model vae with pixels as Bernoulli or squared error, and this is "
             f"--model {config.model} --architecture {config.architecture}; name another run."
         )
-    splits = [load_dataset(config.dataset, split, data_dir or config.data_dir) for split in ("train", "test")]
-    entry, ends = place(model.to(on), splits, config, samples)
+    train, test = (config.load(split, data_dir) for split in ("train", "test"))
+    refuse_other_data(run, rows, measure(model.to(on), test, config.binarize, config.seed))
+    entry, ends = place(model, [train.hold_out(config.validation)[0], test], config, samples)
     write_json(Path(run) / "rate_distortion.json", {"models": [entry], "ends": ends})
     report({"models": [entry], "ends": ends}, config, Path(run))
 
@@ -64,7 +65,8 @@ def train_new_sweep(config: SweepConfig) -> None:
     config = replace(config, sweep=betas).settled()
     earlier = models_in(Path(config.out)) if config.overwrite and config.out else []
     cli.torch_device(config.device)
-    splits = load_splits(config)
+    splits = [config.load(split) for split in ("train", "test")]
+    config = replace(config, class_names=splits[0].class_names)
     folder = make_run_folder(config, LEVEL)
     remove_runs(earlier)
     train_sweep(config, folder, splits, {"models": []})
@@ -88,14 +90,9 @@ def resume_sweep(resume: str, **typed) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable(path, "the results of a sweep to go on with", error) from error
     config = replace(config, **typed)
-    splits = load_splits(config)
+    splits = [config.load(split) for split in ("train", "test")]
     note_threads(more.get("threads"))
     train_sweep(config, folder, splits, results)
-
-
-def load_splits(config: RunConfig) -> list[ImageSet]:
-    """The training and the test split."""
-    return [load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test")]
 
 
 def train_sweep(config: SweepConfig, folder: Path, splits: Sequence[ImageSet], results: dict) -> None:

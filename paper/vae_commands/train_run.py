@@ -11,7 +11,7 @@ from torch import nn
 
 from vae_common import cli
 from vae_common.config import RunConfig, flag
-from vae_common.data import ImageSet, load_dataset
+from vae_common.data import ImageSet
 from vae_common.errors import UsageError
 from vae_common.run_folder import (
     hold_run_folder,
@@ -47,17 +47,17 @@ def train_run(**typed) -> None:
     """Carry out paper/vae_paper.py with the settings that were typed."""
     with processes.joined():
         if typed.get("resume") is not None:
-            config, folder, threads = resumed(typed)
+            config, folder, began = resumed(typed)
         else:
-            config, folder, threads = started(RunConfig(**typed))
-        carry_out(config, folder, threads)
+            config, folder, began = started(RunConfig(**typed))
+        carry_out(config, folder, began)
 
 
 # --- which run ----------------------------------------------------------------------------------------------------
 
 
-def resumed(typed: dict) -> tuple[RunConfig, Path, int | None]:
-    """The settings of the run to go on with, but for where data and device are; its folder; its number of threads.
+def resumed(typed: dict) -> tuple[RunConfig, Path, dict]:
+    """The settings of the run to go on with, but for where data and device are; its folder; the rest of config.json.
 
     Raises UsageError when the command names another setting: the run would no longer be the one it began as.
     """
@@ -68,17 +68,17 @@ def resumed(typed: dict) -> tuple[RunConfig, Path, int | None]:
         raise UsageError(
             f"{flag(changed[0])} cannot be given with --resume, which goes on with the settings of the run."
         )
-    return replace(config, **typed), folder, more.get("threads")
+    return replace(config, **typed), folder, more
 
 
-def started(config: RunConfig) -> tuple[RunConfig, Path | None, int | None]:
+def started(config: RunConfig) -> tuple[RunConfig, Path | None, dict]:
     """The settings of a new run; where torchrun started the processes again, the folder of the run they had begun."""
     if config.weights is not None:
         config = replace(config, latent_dim=latent_dim_of(load_weights(config.weights, config.latent_dim)))
     config = config.settled()
     name, again = processes.launch()
     folder = processes.from_writer(lambda: begun_before(config, name)) if again else None
-    return config, folder, None
+    return config, folder, {}
 
 
 def begun_before(config: RunConfig, launch: str | None) -> Path | None:
@@ -88,24 +88,38 @@ def begun_before(config: RunConfig, launch: str | None) -> Path | None:
         found, more = read_config(folder)
     except UsageError:
         return None
-    same = all(asdict(found)[name] == value for name, value in asdict(config).items() if name not in (*FREE, "amp"))
+    free = (*FREE, "amp", "class_names")
+    same = all(asdict(found)[name] == value for name, value in asdict(config).items() if name not in free)
     return folder if same and more.get("launch") == launch else None
 
 
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-def carry_out(config: RunConfig, folder: Path | None, threads: int | None) -> None:
-    """Train, measure, write and draw the run of `config`, from its checkpoint where `folder` is that of a run begun."""
+def carry_out(config: RunConfig, folder: Path | None, began: dict) -> None:
+    """Train, measure, write and draw the run of `config`, from its checkpoint where `folder` is that of a run begun.
+
+    began: what its config.json then says besides the settings.
+    """
     device = processes.own_device(cli.torch_device(config.device))
-    data, test = processes.writer_first(
-        lambda: [load_dataset(config.dataset, split, config.data_dir) for split in ("train", "test")]
-    )
-    resume = folder is not None
+    stored, test = processes.writer_first(lambda: [config.load(split) for split in ("train", "test")])
+    data, validation = stored.hold_out(config.validation)
+    held_out = validation if config.validation else test
+    config = replace(config, class_names=data.class_names)
+    if config.model == "cvae" and len(data.class_names) == 1:
+        raise UsageError(
+            "--model cvae is given classes, and this data has one; put the pictures into a folder for each."
+        )
+    resume, images = folder is not None, {part.split: len(part) for part in (data, validation, test)}
     if resume:
-        processes.from_writer(lambda: (hold_run_folder(folder), note_threads(threads)))
+        if began.get("images", images) != images:
+            raise UsageError(
+                f"{folder}: it began with images {began['images']} and now there are {images}, so the data is not that "
+                "of the run; see --data-dir."
+            )
+        processes.from_writer(lambda: (hold_run_folder(folder), note_threads(began.get("threads"))))
     else:
-        config, folder = processes.from_writer(lambda: new_folder(config, device))
+        config, folder = processes.from_writer(lambda: new_folder(config, device, images))
     model = build_model(config, steps_per_epoch(len(data), config.batch_size)).to(device)
     begun = resume and has_checkpoint(folder)
     if config.weights is not None and not begun:
@@ -115,14 +129,14 @@ def carry_out(config: RunConfig, folder: Path | None, threads: int | None) -> No
     epochs = cli.counted(config.epochs, "epoch")
     print(f"training {config.model} on {len(data):,} images of {data.name} for {epochs} on {device}{several}")
     print(expectation(config))
-    rows = fit(model, data, test, config, folder, resume)
+    rows = fit(model, data, held_out, test, config, folder, resume)
     if processes.is_writer():
         print(f"wrote {save_model(model, config.model, folder / 'weights.safetensors')}")
     prior = build_prior(config, model)
     if prior is not None:
         model = prior.to(device)
         print(f"\ntraining the prior of its codes for {cli.counted(config.prior_epochs, 'epoch')}")
-        fit(model, data, test, replace(config, epochs=config.prior_epochs), folder, resume, "prior-")
+        fit(model, data, held_out, test, replace(config, epochs=config.prior_epochs), folder, resume, "prior-")
         if processes.is_writer():
             print(f"wrote {save_model(model, 'prior', folder / 'prior-weights.safetensors')}")
     measured = measure(model, test, config.binarize, config.seed)
@@ -130,9 +144,9 @@ def carry_out(config: RunConfig, folder: Path | None, threads: int | None) -> No
         finish(model, measured, rows, config, folder)
 
 
-def new_folder(config: RunConfig, device: torch.device) -> tuple[RunConfig, Path]:
+def new_folder(config: RunConfig, device: torch.device, images: dict[str, int]) -> tuple[RunConfig, Path]:
     """The folder of a new run, and its settings: without --amp, and with a note, where bfloat16 does not pay."""
-    more = {"torch": torch.__version__}
+    more = {"torch": torch.__version__, "images": images}
     reason = autocast_refusal(device) if config.amp else None
     if reason is not None:
         config = replace(config, amp=False)
@@ -145,16 +159,25 @@ def new_folder(config: RunConfig, device: torch.device) -> tuple[RunConfig, Path
 
 
 def fit(
-    model: nn.Module, data: ImageSet, test: ImageSet, config: RunConfig, folder: Path, resume: bool, phase: str = ""
+    model: nn.Module,
+    data: ImageSet,
+    held_out: ImageSet,
+    test: ImageSet,
+    config: RunConfig,
+    folder: Path,
+    resume: bool,
+    phase: str = "",
 ) -> list[dict]:
     """Train the model, from its checkpoint when the run is resumed; the rows of its metrics.
+
+    After each epoch it is measured on `held_out`; where that is not the test split, on this too at the end.
 
     Raises Interrupted after Ctrl-C or SIGTERM, when the checkpoint is written.
     """
 
-    def evaluate(epoch: int) -> dict:
+    def evaluate(epoch: int, on: ImageSet = held_out) -> dict:
         start = time.perf_counter()
-        return measure(model, test, config.binarize, config.seed).row(epoch, time.perf_counter() - start)
+        return measure(model, on, config.binarize, config.seed).row(epoch, time.perf_counter() - start)
 
     checkpoint, metrics = folder / f"{phase}checkpoint.safetensors", folder / f"{phase}metrics.jsonl"
     state = RunState.start(model, config)
@@ -185,6 +208,11 @@ def fit(
             raise
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise UsageError(f"--compile: torch.compile cannot do it here ({reason}); leave --compile out.") from error
+    if held_out is not test:
+        state.rows.append(evaluate(config.epochs, test))
+        if processes.is_writer():
+            write_metrics(metrics, state.rows)
+            print(cli.format_row(state.rows[-1]))
     print(f"wrote {checkpoint}\nwrote {metrics}")
     for path in (previous(checkpoint), folder / "snapshots.npz"):
         if path.exists():

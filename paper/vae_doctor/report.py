@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from vae_common import data
+from vae_common.config import RunConfig
+from vae_common.data import binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import PIXELS
 from vae_common.randomness import generator
@@ -100,30 +101,22 @@ def report(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def diagnose(
-    target: str | Path,
-    dataset: str = "digits",
-    data_dir: str | None = None,
-    binarize: str = "none",
-    images: int = 1000,
-    seed: int = 0,
-) -> int:
+def diagnose(target: str | Path, images: int = 1000, data_dir: str | None = None, **typed) -> int:
     """Examine a run folder, or a Python file that ends in .py, on test images; print the report.
 
-    Of a run the data set, the binarization and the seed are its own. Returns the exit status: 0 when every invariant
-    holds, 1 when one fails. Raises UsageError, DatasetError or WeightsError for what cannot be examined.
+    A run has settings of its own; for a file `typed` are those of RunConfig that say on which images. Returns the exit
+    status: 0 when every invariant holds, 1 when one fails. Raises UsageError, DatasetError or WeightsError for what
+    cannot be examined.
     """
     labels = False
     if Path(target).suffix == ".py":
-        subject = subject_of_module(target)
+        subject, config = subject_of_module(target), RunConfig(**typed)
     else:
         config, model, _ = read_run(target)
         subject, labels = subject_of_model(model, str(target)), model.conditional
-        dataset, binarize, seed = config.dataset, config.binarize, config.seed
-        data_dir = data_dir or config.data_dir
-    test = data.load_dataset(dataset, "test", data_dir)
-    x = data.binarize(test.images[:images], binarize, generator(seed, "evaluation"))
-    print(f"doctor: {subject.name} on {len(x):,} test images of {dataset}, {PIXELS[binarize]}")
-    findings = examine(subject, x, seed, test.labels[: len(x)] if labels else None)
+    test = config.load("test", data_dir)
+    x = binarize(test.images[:images], config.binarize, generator(config.seed, "evaluation"))
+    print(f"doctor: {subject.name} on {len(x):,} test images of {test.name}, {PIXELS[config.binarize]}")
+    findings = examine(subject, x, config.seed, test.labels[: len(x)] if labels else None)
     print(report(findings))
     return int(first_failure(findings) is not None)

@@ -1,12 +1,14 @@
 """A model of level 3 measured on a split: the numbers of levels 1 and 2, for every kind of model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vae_common.data import ImageSet, binarize
+from vae_common.errors import UsageError
 from vae_common.evaluation import chunks, held_out_inputs
 from vae_common.randomness import generator
 from vae_models.conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
@@ -33,6 +35,21 @@ def measure(model: nn.Module, data: ImageSet, binarization: str, seed: int, batc
     return model.evaluation(
         on_arrays(like.device), data=data, binarize=binarization, likelihood=model.likelihood, x=x, eps=eps, **measured
     )
+
+
+def refuse_other_data(folder: str | Path, rows: Sequence[Mapping], measured) -> None:
+    """Raise UsageError unless recon of the test split, and what it is on, are what the run has recorded last.
+
+    rows: of its metrics.jsonl; 0.1% of recon is left to devices that round differently.
+    """
+    row = [row for row in rows if row["split"] == "test"][-1]
+    found, recorded = float(measured.recon.mean()), row["recon"]
+    as_recorded = all(row[name] == value for name, value in measured.on.items())
+    if not (as_recorded and abs(found - recorded) <= 1e-3 * (1 + abs(recorded))):
+        raise UsageError(
+            f"{folder}: recon is {found:.2f} on {len(measured.x):,} test images, and its metrics.jsonl ends with "
+            f"{recorded:.2f}, so the weights or the data are not those of the run; see --data-dir."
+        )
 
 
 def on_arrays(device: torch.device) -> Callable[[Callable[..., Tensor]], Callable[..., np.ndarray]]:

@@ -63,8 +63,8 @@ class AutoencoderEvaluation(Evaluation):
     def row(self, epoch: int, seconds: float) -> dict:
         """This measurement as a row of metrics.jsonl: recon in nats, mse per pixel."""
         terms = {"recon": float(self.recon.mean()), "mse": self.mse}
-        check_finite(terms, f"on the test split in epoch {epoch}")
-        return {"epoch": epoch, "split": "test", **terms, "seconds": round(seconds, 3), **self.on}
+        check_finite(terms, f"on the {self.data.split} split in epoch {epoch}")
+        return {"epoch": epoch, "split": self.data.split, **terms, "seconds": round(seconds, 3), **self.on}
 
     def results(self) -> dict:
         """This measurement as evaluation.json."""

@@ -85,7 +85,7 @@ class CodeEvaluation:
 
     def row(self, epoch: int, seconds: float) -> dict:
         """This measurement as a row of metrics.jsonl."""
-        row = metrics_row(epoch, "test", self.terms["recon"], self.terms["kl"], self.on, seconds)
+        row = metrics_row(epoch, self.data.split, self.terms["recon"], self.terms["kl"], self.on, seconds)
         return {**row, **self.codebook_use}
 
     def collapse(self) -> str:

@@ -55,7 +55,9 @@ def classes_of_samples(
         colour = (style.PALE, *style.LINES)[number]
         ax.bar(places + (number - (len(shares) - 1) / 2) * width, share, width, color=colour, label=name)
     ax.axhline(1 / len(class_names), color=style.INK, lw=0.9, ls="--", label="all alike")
-    ax.set_xticks(places, class_names, size=9 if max(map(len, class_names)) <= 4 else 7)
+    named = slice(None, None, -(-len(class_names) // (2 * style.MOST_CLASSES)))
+    size = 9 if max(map(len, class_names)) <= 4 else 7
+    ax.set_xticks(places[named], class_names[named], size=size, rotation=90 * (sum(map(len, class_names[named])) > 90))
     ax.set(ylabel="share", xlabel="class that the classifier names")
     ax.tick_params(axis="x", length=0)
     ax.grid(axis="y")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vae_common.cli import later
 from vae_common.evaluation import Evaluation
-from vae_common.plots import charts, run_pictures
+from vae_common.plots import charts, run_pictures, style
 
 PCA, TSNE = later("sklearn.decomposition", "PCA"), later("sklearn.manifold", "TSNE")  # they take seconds to import
 EMBEDDED = 700  # test images that t-SNE is given: its time grows faster than their number
@@ -113,24 +113,30 @@ def class_direction(mu: np.ndarray, labels: np.ndarray, plus: int, minus: int) -
 
 def class_by_style(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """One z in each row, decoded as every class: of a conditional model."""
-    z = rng.standard_normal((8, measured.mu.shape[1]), dtype=np.float32)
+    z, names = rng.standard_normal((8, measured.mu.shape[1]), dtype=np.float32), class_names(measured)
     return charts.image_grid(
-        each_class(measured, z), len(measured.data.class_names), "Ten classes, eight styles",
-        [f"z no. {k}" for k in range(1, 9)], measured.data.class_names,
+        each_class(measured, z), len(names), f"{'Ten' if len(names) == 10 else len(names)} classes, eight styles",
+        [f"z no. {k}" for k in range(1, 9)], names,
         caption="Each row has one z, drawn from N(0, I), and only the label changes. Slant, width and thickness stay "
         "the same along a row: the label says which class, and z how it is drawn.",
     )  # fmt: skip
 
 
 def each_class(measured: Evaluation, z: np.ndarray) -> np.ndarray:
-    """Latents (M, Z) decoded as every class, (M * classes, 1, 28, 28), the classes of one z beside one another."""
-    classes = len(measured.data.class_names)
+    """Latents (M, Z) decoded as each class that is shown, (M * classes, 1, 28, 28), those of one z side by side."""
+    classes = len(class_names(measured))
     return measured.decode(np.repeat(z, classes, axis=0), np.tile(np.arange(classes), len(z)))
+
+
+def class_names(measured: Evaluation) -> tuple[str, ...]:
+    """The classes that pictures with a column for each show: all, or the first of many."""
+    return measured.data.class_names[: style.MOST_CLASSES]
 
 
 def relabelled(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """Test images decoded with their own label and with every other one."""
-    names, firsts = measured.data.class_names, np.unique(measured.data.labels, return_index=True)[1]
+    names = class_names(measured)
+    firsts = np.unique(measured.data.labels, return_index=True)[1][: len(names)]
     own = measured.decode_like(measured.mu[firsts], firsts)
     others = each_class(measured, measured.mu[firsts]).reshape(len(firsts), len(names), 1, 28, 28)
     rows = np.concatenate([measured.x[firsts][:, None], own[:, None], others], axis=1)

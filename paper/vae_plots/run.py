@@ -31,8 +31,10 @@ def draw_run(folder: Path, measured, rows: list[dict], config: RunConfig) -> Non
     chosen = PICTURES[config.model]
     if config.latent_dim <= 2:
         chosen = [picture for picture in chosen if picture is not latent.embedding]
+    if len(measured.data.class_names) == 1:
+        chosen = [picture for picture in chosen if picture is not latent.arithmetic]
     run_pictures.draw(folder, measured, chosen, config.seed)
-    if chosen is vq.ALL:
+    if config.model == "vqvae":
         return
     draw_training(folder, measured, rows, config)
     first, second = (folder / "figures" / f"{picture.__name__}.png" for picture in chosen[:2])

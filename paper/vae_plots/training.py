@@ -16,7 +16,7 @@ from vae_models.beta_vae import KLWeight
 def draw_training(folder: Path, measured: Evaluation, rows: Sequence[dict], config: RunConfig) -> None:
     """Draw the pictures of metrics.jsonl into folder/figures; print each path."""
     if "kl" not in rows[-1]:
-        caption = "A gap that opens between test and train is overfitting."
+        caption = "A gap that opens between train and held-out images is overfitting."
         draw_losses(folder, rows, measured, caption=caption, terms=("recon", "mse"))
         return
     draw_losses(folder, rows, measured)

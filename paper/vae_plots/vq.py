@@ -103,7 +103,8 @@ def samples(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
     columns, rows = 16, 3
     count = columns * rows
     drawn = {"learned prior": measured.sample(rng.random((count, 49)))} if measured.sample else {}
-    drawn["each position\non its own"] = rng.permuted(measured.codes, axis=0)[:count]
+    enough = np.resize(measured.codes, (max(count, len(measured.codes)), 7, 7))  # few images: again from the first
+    drawn["each position\non its own"] = rng.permuted(enough, axis=0)[:count]
     drawn["uniform codes"] = rng.integers(0, len(measured.codebook), (count, 7, 7))
     labels = [name if row == rows // 2 else "" for name in drawn for row in range(rows)]
     return charts.image_grid(

@@ -6,7 +6,6 @@ from torch import nn
 
 from conv_vae import ConvVAE, Decoder, Encoder
 from vae_common.config import RunConfig
-from vae_common.data import CLASS_NAMES
 from vae_common.spec import VAESpec
 from vae_models.autoencoder import Autoencoder
 from vae_models.beta_vae import BetaVAE, KLWeight
@@ -49,7 +48,7 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
         return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook, **shared)
     spec, architecture = VAESpec(config.latent_dim), ARCHITECTURES[config.architecture]
     if config.model == "cvae":
-        return ConditionalVAE(spec, config.likelihood, classes=len(CLASS_NAMES[config.dataset]))
+        return ConditionalVAE(spec, config.likelihood, classes=len(config.class_names))
     if config.model == "ae":
         return Autoencoder(spec, config.likelihood, architecture)
     if config.importance_samples > 1:

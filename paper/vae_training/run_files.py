@@ -56,8 +56,8 @@ def read_run(folder: str | Path) -> tuple[RunConfig, nn.Module, list[dict]]:
     except (OSError, ValueError, RecursionError) as error:
         wanted = "the metrics of a finished run that this version of the project wrote"
         raise unreadable(path, wanted, error) from error
-    done = max((row["epoch"] for row in rows if row["split"] == "test"), default=0)
-    if done < config.epochs:
+    if not any(row["split"] == "test" and row["epoch"] >= config.epochs for row in rows):
+        done = max((row["epoch"] for row in rows if row["split"] != "train"), default=0)
         raise UsageError(
             f"{folder}: expected a finished run, found the metrics of {done} of {config.epochs} epochs; go on with "
             f"paper/vae_paper.py --resume {shlex.quote(str(folder))}."
@@ -77,4 +77,4 @@ def _is_row(row: object) -> bool:
     terms = [row[name] for name in ("recon", "kl", "elbo", "loss", "seconds") if name in row]
     finite = all(type(value) in (int, float) and abs(value) < float("inf") for value in terms)
     whole = {"recon", "dataset", "binarize", "likelihood"} <= set(row)
-    return row.get("split") in ("train", "test") and whole and finite
+    return row.get("split") in ("train", "validation", "test") and whole and finite

@@ -23,6 +23,7 @@ from vae_common.plots.style import (
     GREY,
     INK,
     LINES,
+    MOST_CLASSES,
     PALE,
     PALETTE,
     SIDE,
@@ -42,7 +43,11 @@ TERMS = {  # the terms of metrics.jsonl, as the panels of the loss curves name t
     "elbo": "their sum (-elbo)",
     "mse": "squared error per pixel (mse)",
 }
-
+SPLITS = {  # of metrics.jsonl, and their lines
+    "train": {"color": LINES[0], "ls": "--"},
+    "validation": {"color": LINES[2], "ls": "-"},
+    "test": {"color": LINES[1], "ls": "-"},
+}
 
 # --- figures ------------------------------------------------------------------------------------------------------
 
@@ -270,18 +275,18 @@ def loss_curves(
     caption: str | None = None,
     terms: Sequence[str] = ("recon", "kl", "elbo"),
 ) -> Figure:
-    """The terms by epoch, train and test, one panel each, -elbo for elbo; rows as in metrics.jsonl.
+    """The terms by epoch, of each split, one panel each, -elbo for elbo; rows as in metrics.jsonl.
 
-    Each row has the keys epoch, split ("train" or "test") and the terms. entropy_floor, in nats per image, is
+    Each row has the keys epoch, split (one of SPLITS) and the terms. entropy_floor, in nats per image, is
     what recon cannot go below when grey pixels are Bernoulli targets: their own entropy.
     """
     table = _table(rows, terms)
     fig = new_figure(title, caption, height=3.4)
     for ax, name in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
-        for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
-            epochs, values = table[split]["epoch"], table[split][name] * (-1 if name == "elbo" else 1)
+        for split, columns in table.items():
+            epochs, values = columns["epoch"], columns[name] * (-1 if name == "elbo" else 1)
             size = 3 if len(epochs) <= 30 else 0
-            ax.plot(epochs, values, ls=ls, color=colour, label=split, marker="o", ms=size)
+            ax.plot(epochs, values, **SPLITS[split], label=split, marker="o", ms=size)
         if entropy_floor is not None and name in ("recon", "elbo"):
             ax.axhline(entropy_floor, color=GREY, lw=1, ls=":", label="entropy of the data")
         ax.set(title=TERMS.get(name, name), xlabel="epoch")
@@ -294,15 +299,15 @@ def loss_curves(
 
 @styled
 def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None = None) -> Figure:
-    """The path of training in the plane of rate (kl) and distortion (recon), with the test points' epochs.
+    """The path of training in the plane of rate (kl) and distortion (recon), with the held-out points' epochs.
 
     rows as for `loss_curves`. Along a dotted line rate + distortion, -elbo, is constant.
     """
     table = _table(rows, ("recon", "kl"))
     fig = new_figure(title, caption, height=5)
     ax = fig.subplots()
-    for split, colour, ls in (("train", LINES[0], "--"), ("test", LINES[1], "-")):
-        ax.plot(table[split]["kl"], table[split]["recon"], ls=ls, marker="o", ms=4, color=colour, label=split)
+    for split, columns in table.items():
+        ax.plot(columns["kl"], columns["recon"], **SPLITS[split], marker="o", ms=4, label=split)
     ax.margins(0.12)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     for total in MaxNLocator(8).tick_values(left + low, right + high):
@@ -311,7 +316,7 @@ def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None
     ax.set(xlim=(left, right), ylim=(low, high), xlabel="rate: kl (nats)", ylabel="distortion: recon (nats)")
     ax.legend(loc="best")
     settle(fig)
-    _name_epochs(ax, table["test"])
+    _name_epochs(ax, table[_held_out(table)])
     return fig
 
 
@@ -319,16 +324,17 @@ def rate_and_distortion(rows: Sequence[Mapping], title: str, caption: str | None
 def schedule(
     epochs: np.ndarray, values: np.ndarray, name: str, rows: Sequence[Mapping], title: str, caption: str | None = None
 ) -> Figure:
-    """The schedule (values (T,) of `name` at `epochs` (T,)) above the KL that resulted (rows of test).
+    """The schedule (values (T,) of `name` at `epochs` (T,)) above the KL that resulted (held-out rows).
 
     When `name` is "C", a KL in nats, both are drawn on the same axes.
     """
     epochs = checked_array("epochs", epochs, None)
-    values, test = checked_array("values", values, len(epochs)), _table(rows, ("kl",))["test"]
+    values, table = checked_array("values", values, len(epochs)), _table(rows, ("kl",))
+    split = _held_out(table)
     fig = new_figure(title, caption, height=3.4 if name == "C" else 4.6)
     axes = fig.subplots(1 if name == "C" else 2, 1, sharex=True, squeeze=False)[:, 0]
     axes[0].plot(epochs, values, color=LINES[0], label=name)
-    axes[-1].plot(test["epoch"], test["kl"], color=LINES[1], marker="o", ms=3, label="kl, test")
+    axes[-1].plot(table[split]["epoch"], table[split]["kl"], color=LINES[1], marker="o", ms=3, label=f"kl, {split}")
     axes[0].set_ylabel(name)
     axes[-1].set(ylabel="nats per image", xlabel="epoch")
     for ax in axes:
@@ -418,10 +424,15 @@ def _table(rows: Sequence[Mapping], terms: Sequence[str]) -> dict[str, dict[str,
         raise ValueError(f"rows: expected the keys {wanted}, found no {error}") from None
     checked_array("rows", [row[1:] for row in table], None, len(keys))
     columns = {}
-    for split in ("train", "test"):
+    for split in (split for split in SPLITS if any(row[0] == split for row in table)):
         ordered = np.array(sorted(row[1:] for row in table if row[0] == split)).reshape(-1, len(keys))
         columns[split] = dict(zip(keys, ordered.T, strict=True))
     return columns
+
+
+def _held_out(table: Mapping[str, Mapping]) -> str:
+    """The split that was measured after each epoch."""
+    return "validation" if "validation" in table else "test"
 
 
 def _fit_square(ax: Axes, points: np.ndarray) -> None:
@@ -445,8 +456,10 @@ def _dots(ax: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequenc
     order = np.random.default_rng(0).permutation(len(points))  # so that no class hides another
     dots = {"s": 9 if len(points) <= 3000 else 5, "alpha": 0.75, "linewidths": 0}
     ax.scatter(*points[order].T, c=colours[labels[order].astype(int)], **dots)
-    names = enumerate(class_names)
-    return [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    names = enumerate(class_names[:MOST_CLASSES])
+    handles = [Line2D([], [], marker="o", ls="", color=colours[k], label=name) for k, name in names]
+    more = len(class_names) - MOST_CLASSES
+    return [*handles, Line2D([], [], ls="", label=f"and {more} more")] if more > 0 else handles
 
 
 def _prior_circles(ax: Axes) -> Line2D:

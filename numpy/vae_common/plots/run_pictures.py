@@ -176,7 +176,7 @@ def draw_losses(folder: Path, rows: Sequence[dict], measured: Evaluation, **opti
     """Draw folder/figures/losses.png from the rows of metrics.jsonl; options: those of charts.loss_curves."""
     grey = measured.likelihood == "bernoulli" and measured.binarize == "none"
     floor = entropy_floor(measured.x) if grey else None
-    caption = "A gap that opens between test and train is overfitting; kl near 0 is collapse."
+    caption = "A gap that opens between train and held-out images is overfitting; kl near 0 is collapse."
     options = {"caption": caption, "entropy_floor": floor, **options}
     figure = charts.loss_curves(rows, f"Training on {measured.data.name}", **options)
     print(f"wrote {save_figure(figure, folder / 'figures' / 'losses.png')}")

@@ -1,7 +1,10 @@
 """What every picture is made on: one style, arrays checked before they are drawn, figures that fit what they hold."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +17,7 @@ from vae_common.arrays import checked_array
 from vae_common.files import write_atomically
 
 WIDTH, MARGIN, DPI = 7.27, 0.08, 110  # inches, inches, dots per inch: 800 pixels, the width of a README
+MOST_CLASSES = 20  # that a picture names
 SIDE, GAP = 28, 2  # pixels of an image, and between two images
 INK, GREY, PALE = "#222222", "#6b6b6b", "#c4c4c4"
 LINES = ("#0077bb", "#cc3311", "#009988", "#ee7733")  # Tol 2021, vibrant: for few lines and bars
@@ -39,13 +43,23 @@ STYLE = {
     "image.interpolation": "antialiased",
     "legend.frameon": False,
     "savefig.bbox": None,
+    "text.parse_math": False,  # a class may be called $x$
     "text.color": INK,
     "xtick.color": GREY,
     "xtick.labelcolor": INK,
     "ytick.color": GREY,
     "ytick.labelcolor": INK,
 }
-styled = matplotlib.rc_context(STYLE)  # a decorator: the style holds while the figure is made
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter of a class's name that the font lacks: a box
+        yield
+
+
+styled = _drawing()  # a decorator: the style holds while the figure is made
 
 
 def checked_images(name: str, images: np.ndarray, count: int | None = None) -> np.ndarray:
@@ -108,6 +122,9 @@ def label_tiles(
         ax.set_yticks(tile_centres(rows, SIDE, GAP), row_labels)
     if column_labels is not None:
         ax.set_xticks(tile_centres(columns, SIDE, GAP), column_labels, size=9 if columns <= 12 else 7)
+        room = 10 if columns <= 8 else (90 if columns <= 12 else 115) / columns  # letters above one column
+        if any(len(one) + len(other) > 2 * room for one, other in pairwise(column_labels)):
+            ax.tick_params(axis="x", labelrotation=90)
         ax.xaxis.tick_top()
         ax.tick_params(length=0)
 
