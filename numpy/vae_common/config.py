@@ -57,6 +57,16 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
     return Kind(float, allows, wanted)
 
 
+def widths(most: int, high: int) -> Kind:
+    """One to `most` integers from 1 to `high` in a row, typed with commas between them."""
+    each = whole(1, high)
+    return Kind(
+        lambda text: tuple(map(int, text.split(","))),
+        lambda value: isinstance(value, tuple | list) and 1 <= len(value) <= most and all(map(each.allows, value)),
+        f"at most {most} integers from 1 to {high} with commas between, such as 512,64",
+    )
+
+
 def one_of(*choices: str) -> Kind:
     """One of these words."""
     return Kind(str, lambda value: isinstance(value, str) and value in choices, " or ".join(choices), choices)
@@ -112,6 +122,14 @@ class RunConfig:
     model: str = setting("vae", one_of("vae", "ae", "cvae", "vqvae"), PAPER, "which model (default vae)")
     architecture: str = setting(
         "conv", one_of("conv", "mlp", "linear"), PAPER, "encoder and decoder (default conv)", alias="trunk"
+    )
+    hidden: tuple[int, ...] = setting(
+        (500, 500), widths(4, 2048), PAPER,
+        "widths of the hidden layers of --architecture mlp, from the image on; its decoder has them in reverse "
+        "(default 500,500)", "W,W",
+    )  # fmt: skip
+    activation: str = setting(
+        "tanh", one_of("tanh", "relu"), PAPER, "after each hidden layer of --architecture mlp (default tanh)"
     )
     beta: float | None = setting(None, number(0), PAPER, "weight of the KL (default 1, with --capacity 10)", "W")
     anneal: str = setting(

@@ -188,7 +188,7 @@ def _setting_in(found: Mapping[str, Any], name: str, declared: Mapping[str, Any]
     values = value if declared.get("nargs") and isinstance(value, list) else [value]
     if not all(map(declared["kind"].allows, values)) and not (value is None and declared["default"] is None):
         raise ValueError(f"{name} is {str(value)[:40]!r}")
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def unreadable(path: Path, wanted: str, error: Exception) -> UsageError:
