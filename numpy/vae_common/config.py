@@ -121,8 +121,9 @@ class RunConfig:
     overwrite: bool = setting(False, SWITCH, EVERY, "write into --out even if it holds an earlier run")
     model: str = setting("vae", one_of("vae", "ae", "cvae", "vqvae"), PAPER, "which model (default vae)")
     architecture: str = setting(
-        "conv", one_of("conv", "mlp", "linear"), PAPER, "encoder and decoder (default conv)", alias="trunk"
-    )
+        "conv", one_of("conv", "mlp", "linear", "masked"), PAPER,
+        "encoder and decoder (default conv; masked: the decoder also sees the pixels before each one)", alias="trunk",
+    )  # fmt: skip
     hidden: tuple[int, ...] = setting(
         (500, 500), widths(4, 2048), PAPER,
         "widths of the hidden layers of --architecture mlp, from the image on; its decoder has them in reverse "
@@ -140,6 +141,7 @@ class RunConfig:
         "epochs of one ramp of beta or C (default half of --epochs; cyclical an eighth: four cycles)", "N",
     )  # fmt: skip
     free_bits: float = setting(0.0, number(0), PAPER, "nats per latent dimension that cost nothing", "F")
+    free_nats: float = setting(0.0, number(0), PAPER, "nats of the whole KL that cost nothing", "N")
     capacity: float | None = setting(None, number(0), PAPER, "nats that the KL is drawn to; C rises to this", "C")
     importance_samples: int = setting(1, whole(1, 1000), PAPER, "train on L_K (IWAE)", "K")
     mc_samples: int = setting(1, whole(1, 1000), PAPER, "samples of z per image in the ELBO", "L")

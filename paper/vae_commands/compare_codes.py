@@ -41,6 +41,10 @@ def refuse_unlike(run: str, config: RunConfig, against: str, vae_config: RunConf
                 f"{folder}: expected a run of --model {model}, found --model {found}; RUN is "
                 "of --model ae, and --against names one of --model vae."
             )
+    if vae_config.architecture == "masked":
+        raise UsageError(
+            f"{against}: a masked decoder draws images and has no mean image to compare; name another run."
+        )
     for name in ("dataset", "binarize", "latent_dim"):
         one, other = getattr(config, name), getattr(vae_config, name)
         if one != other:

@@ -17,6 +17,7 @@ from vae_models.code_prior import CodePrior
 from vae_models.conditional_vae import ConditionalVAE
 from vae_models.iwae import IWAE, ManySampleVAE
 from vae_models.linear_vae import LinearVAE
+from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import LINEAR, MLPDecoder, MLPEncoder
 from vae_models.vq_vae import VQVAE
 from vae_training import processes
@@ -60,9 +61,10 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
     if config.mc_samples > 1:
         return ManySampleVAE(spec, config.likelihood, architecture, samples=config.mc_samples)
     ramp = config.anneal_epochs * steps_per_epoch
-    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity)
-    if config.architecture == "linear":
-        return LinearVAE(spec, config.likelihood, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
+    if config.architecture in ("linear", "masked"):
+        kind = LinearVAE if config.architecture == "linear" else MaskedVAE
+        return kind(spec, config.likelihood, kl_weight=kl_weight, batch_mean=processes.batch_mean)
     if kl_weight == KLWeight(ramp=ramp):
         return ConvVAE(spec, config.likelihood, architecture)
     return BetaVAE(spec, config.likelihood, architecture, kl_weight=kl_weight, batch_mean=processes.batch_mean)
@@ -73,7 +75,7 @@ def _architecture(config: RunConfig) -> tuple[Callable[[int], nn.Module], Callab
     if config.architecture == "mlp":
         layers = {"hidden": config.hidden, "activation": ACTIVATIONS[config.activation]}
         return partial(MLPEncoder, **layers), partial(MLPDecoder, **layers)
-    return {"conv": (Encoder, Decoder), "linear": LINEAR}[config.architecture]
+    return LINEAR if config.architecture == "linear" else (Encoder, Decoder)
 
 
 def follows_spec(model: nn.Module) -> bool:
