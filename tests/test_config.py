@@ -70,6 +70,7 @@ def test_only_what_was_typed_is_handed_on_even_where_it_is_the_default():
 
     assert typed() == {}
     assert typed("--seed", "0", "--amp", "--dataset", "digits") == {"seed": 0, "amp": True, "dataset": "digits"}
+    assert typed("--hidden", "512, 64") == {"hidden": (512, 64)}
     assert typed("--architecture", "mlp") == typed("--trunk", "mlp") == {"architecture": "mlp"}
 
 

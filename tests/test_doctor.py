@@ -25,6 +25,7 @@ from vae_models.beta_vae import BetaVAE
 from vae_models.conditional_vae import ConditionalVAE
 from vae_models.iwae import IWAE
 from vae_models.linear_vae import LinearVAE
+from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import MLPDecoder, MLPEncoder
 from vae_models.vq_vae import VQVAE
 
@@ -89,6 +90,7 @@ UNTRAINED = {
     "iwae": lambda: IWAE(VAESpec(5), samples=3),
     "linear": lambda: LinearVAE(VAESpec(3), "gaussian"),
     "cvae": lambda: ConditionalVAE(VAESpec(4)),
+    "masked": lambda: MaskedVAE(VAESpec(3)),
 }
 
 

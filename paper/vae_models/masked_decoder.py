@@ -44,7 +44,7 @@ class MaskedDecoder(nn.Module):
     mix the channels of one position follow. So a pixel sees the `reach` rows above it and columns beside it.
     """
 
-    def __init__(self, latent_dim: int, channels: int = 16, reach: int = 7):
+    def __init__(self, latent_dim: int, channels: int = 16, reach: int = 10):
         super().__init__()
         self.reach = reach
         self.from_z = Decoder(latent_dim)
