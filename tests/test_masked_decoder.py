@@ -13,11 +13,11 @@ from vae_models.masked_decoder import MaskedDecoder, MaskedVAE
 
 @pytest.fixture
 def decoder() -> MaskedDecoder:
-    """Four times its initial weights, so that its logits are not all near 0."""
+    """A window of 4 rows and columns, and three times the initial weights, so that the logits are not all near 0."""
     torch.manual_seed(0)
-    decoder = MaskedDecoder(3).double()
+    decoder = MaskedDecoder(3, reach=4).double()
     for parameter in decoder.parameters():
-        parameter.data.mul_(4)
+        parameter.data.mul_(3)
     return decoder
 
 
@@ -28,9 +28,9 @@ def maps_and_pixels(decoder, images, height, width):
 
 
 def test_the_logit_of_a_pixel_depends_on_the_pixels_before_it_in_its_window_and_on_no_other(decoder):
-    """The Jacobian of 10 x 18 logits by the pixels, of three images: an entry that should be there is 0 in all three
+    """The Jacobian of 7 x 11 logits by the pixels, of three images: an entry that should be there is 0 in all three
     only where 16 hidden units are off three times over."""
-    H, W, r = 10, 18, decoder.reach
+    H, W, r = 7, 11, decoder.reach
     maps, x = maps_and_pixels(decoder, 3, H, W)
     logits = lambda one: decoder.at(maps, decoder.pad(one[None])).flatten()  # noqa: E731
     jacobian = sum(torch.autograd.functional.jacobian(logits, one).flatten(1).abs() for one in x)  # (H W, H W)
@@ -59,7 +59,7 @@ def test_what_is_drawn_pixel_by_pixel_is_what_teacher_forcing_gives(decoder):
     x = decoder.draw(z, u)
     p = torch.sigmoid(decoder(z, x))
     assert torch.equal(x, (u < p).double())
-    assert 0.1 < x.mean() < 0.9 and p.std() > 0.1
+    assert 0.1 < x.mean() < 0.9 and p.std() > 0.05
     assert (decoder(z, 1 - x) - decoder(z, x)).abs().max() > 0.1  # other pixels, other logits
 
 
@@ -74,15 +74,15 @@ def test_a_picture_is_the_same_in_each_call_and_each_image_has_noise_of_its_own(
 
 
 def test_the_gradient_of_the_loss_is_its_slope(digits):
-    """Along a random direction of all weights; a central difference of step h is off by O(h^2), and by kinks of the
-    ReLU that it crosses."""
+    """Along a random direction of all weights. A step of 1e-9 is so short because of the 100,000 hidden units some
+    are near their kink at 0; the loss, of 550 nats, is rounded at 1e-13."""
     torch.manual_seed(0)
     model = MaskedVAE(VAESpec(3)).double()
     x = torch.from_numpy(digits.images[:4] / 255).round()
-    eps, h = torch.randn(4, 3).double(), 1e-6
+    eps, h = torch.randn(4, 3).double(), 1e-9
     model.objective(x, None, eps, 0)["loss"].backward()
-    hidden = model.decoder.before.weight.grad[:, :, model.decoder.before.mask == 0]
-    assert hidden.numel() == 16 * 8 and not hidden.any()
+    before = model.decoder.before
+    assert torch.equal((before.weight.grad != 0).any(dim=0)[0], before.mask == 1)
     parameters = list(model.parameters())
     direction = [torch.randn_like(parameter) for parameter in parameters]
     slope = sum((parameter.grad * along).sum() for parameter, along in zip(parameters, direction, strict=True)).item()
@@ -92,4 +92,4 @@ def test_the_gradient_of_the_loss_is_its_slope(digits):
             for parameter, along in zip(parameters, direction, strict=True):
                 parameter += sign * h * along
             losses.append(model.objective(x, None, eps, 0)["loss"].item())
-    assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=1e-5)
+    assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=1e-4)
