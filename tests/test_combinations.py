@@ -24,6 +24,7 @@ REFUSED = {
     "--architecture mlp --hidden 512,": "at most 4 integers",
     "--architecture mlp --hidden 4096": "at most 4 integers",
     "--architecture mlp --hidden 2.5": "at most 4 integers",
+    "--architecture mlp --reach 3": "--reach describes --architecture masked; leave it out with --architecture mlp",
     "--architecture masked": "needs --binarize threshold or dynamic",
     "--architecture masked --binarize dynamic --likelihood gaussian": "--likelihood bernoulli",
     "--architecture masked --binarize dynamic --model ae": "--model vae and one sample",

@@ -10,6 +10,8 @@ The masked convolution is that of van den Oord et al. 2016 (PixelCNN); as the de
 Axes: B batch, C channels, H W height and width, Z latent.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -44,7 +46,7 @@ class MaskedDecoder(nn.Module):
     mix the channels of one position follow. So a pixel sees the `reach` rows above it and columns beside it.
     """
 
-    def __init__(self, latent_dim: int, channels: int = 16, reach: int = 10):
+    def __init__(self, latent_dim: int, reach: int = 10, channels: int = 16):
         super().__init__()
         self.reach = reach
         self.from_z = Decoder(latent_dim)
@@ -85,8 +87,8 @@ class MaskedVAE(BetaVAE):
 
     sees_pixels = True
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, architecture=(Encoder, MaskedDecoder), **kwargs)
+    def __init__(self, *args, reach: int = 10, **kwargs):
+        super().__init__(*args, architecture=(Encoder, partial(MaskedDecoder, reach=reach)), **kwargs)
 
     @property
     def title(self) -> str:

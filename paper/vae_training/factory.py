@@ -62,12 +62,14 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
         return ManySampleVAE(spec, config.likelihood, architecture, samples=config.mc_samples)
     ramp = config.anneal_epochs * steps_per_epoch
     kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
-    if config.architecture in ("linear", "masked"):
-        kind = LinearVAE if config.architecture == "linear" else MaskedVAE
-        return kind(spec, config.likelihood, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+    weighted = {"kl_weight": kl_weight, "batch_mean": processes.batch_mean}
+    if config.architecture == "linear":
+        return LinearVAE(spec, config.likelihood, **weighted)
+    if config.architecture == "masked":
+        return MaskedVAE(spec, config.likelihood, reach=config.reach, **weighted)
     if kl_weight == KLWeight(ramp=ramp):
         return ConvVAE(spec, config.likelihood, architecture)
-    return BetaVAE(spec, config.likelihood, architecture, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+    return BetaVAE(spec, config.likelihood, architecture, **weighted)
 
 
 def _architecture(config: RunConfig) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
