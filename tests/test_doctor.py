@@ -104,6 +104,16 @@ def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, seed
     assert ("look at the training first" in report.report(findings)) == bool(failed(findings))
 
 
+def test_a_decoder_that_sees_pixels_is_given_those_of_the_image_it_is_measured_on(x):
+    torch.manual_seed(0)
+    model = MaskedVAE(VAESpec(3))
+    for parameter in model.decoder.parameters():
+        parameter.data.mul_(3)  # else the logits are near 0 whatever the pixels
+    exam = Exam.of(subject_of_model(model), x[:6], None, np.random.default_rng(0))
+    again = invariants._recon_at(exam, np.arange(6), exam.z[:, None])
+    np.testing.assert_allclose(again[:, 0], exam.recon, rtol=invariants.ROUNDING)
+
+
 def test_the_model_is_left_as_it_was(x, few_draws):
     """Batch norm in the encoder moves its running means in train mode."""
     normed = ConvVAE(VAESpec(3)).train()

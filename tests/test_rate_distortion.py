@@ -344,6 +344,7 @@ def test_several_runs_have_one_table_and_one_picture(small_digits, monkeypatch, 
     assert path == runs[0] / "figures" / "rate_distortion_runs.png"
     shown = [text.get_text() for text in figure.axes[0].texts]
     assert {"plain", "masked"} <= set(shown) and any("auto-decoding limit" in text for text in shown)
+    assert len(set(figure.axes[0].lines[0].get_ydata())) == 2  # two models, two distortions
     for run in runs:
         [model] = json.loads((run / "rate_distortion.json").read_text())["models"]
         [line] = [line for line in table.splitlines() if line.split()[:1] == [run.name]]
