@@ -26,7 +26,7 @@ from vae_models.conditional_vae import ConditionalVAE
 from vae_models.iwae import IWAE
 from vae_models.linear_vae import LinearVAE
 from vae_models.masked_decoder import MaskedVAE
-from vae_models.mlp import MLPDecoder, MLPEncoder
+from vae_models.mlp import MLP
 from vae_models.vq_vae import VQVAE
 
 N, Z = 60, 20
@@ -85,7 +85,7 @@ def test_a_correct_model_never_fails_by_chance(seed, subject, x, few_draws):
 UNTRAINED = {
     "vae": lambda: ConvVAE(VAESpec(3)),
     "vae of one latent": lambda: ConvVAE(VAESpec(1)),
-    "mlp": lambda: ConvVAE(VAESpec(5), architecture=(MLPEncoder, MLPDecoder)),
+    "mlp": lambda: ConvVAE(VAESpec(5), architecture=MLP),
     "gaussian": lambda: BetaVAE(VAESpec(5), "gaussian"),
     "iwae": lambda: IWAE(VAESpec(5), samples=3),
     "linear": lambda: LinearVAE(VAESpec(3), "gaussian"),

@@ -69,4 +69,5 @@ class LinearDecoder(nn.Module):
         return self.mean(z).unflatten(1, (1, self.side, self.side))
 
 
+MLP = (MLPEncoder, MLPDecoder)
 LINEAR = (LinearEncoder, LinearDecoder)
