@@ -91,6 +91,7 @@ class ConvVAE(nn.Module):
     has_posterior = has_prior = True  # densities q(z|x) and p(z), to measure and to sample
     codes_are_vectors = True  # whether mu depends on the image alone
     mean_output = False  # whether decode answers with means of pixels instead of logits
+    sees_pixels = False  # whether the logits of a pixel also depend on other pixels: see logits_of
 
     def __init__(
         self,
@@ -118,11 +119,15 @@ class ConvVAE(nn.Module):
         """Latents z (B, Z) -> x_logits (B, 1, 28, 28); the sigmoid of a logit is the pixel's mean."""
         return self.decoder(z).to(z.dtype)
 
+    def logits_of(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """x_logits of p(x|z) for these x, z: those of decode, but where the decoder looks at pixels as well."""
+        return self.decode(z, y)
+
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, 1, 28, 28), eps (B, Z) -> x_logits (B, 1, 28, 28), mu (B, Z), logvar (B, Z)."""
         mu, logvar = self.encode(x, y)
         z = self.reparameterize(mu, logvar, eps)
-        return self.decode(z, y), mu, logvar
+        return self.logits_of(x, z, y), mu, logvar
 
     # --- loss: elbo = -(recon + kl), in nats per image ---
 

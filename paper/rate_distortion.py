@@ -2,7 +2,7 @@
 
 `python paper/rate_distortion.py --sweep` trains one beta-VAE after another, each from the weights of the one before,
 and draws them in the plane of rate and distortion (vae_measures/rate_distortion_plane.py), both in nats per image.
-`python paper/rate_distortion.py RUN` places one finished run there.
+`python paper/rate_distortion.py RUN` places a finished run there, and RUN RUN ... several runs in one picture.
 """
 
 import argparse
@@ -16,10 +16,10 @@ WHERE = ("device", "data_dir")  # what may be named anew with a run that keeps i
 
 
 def run(**typed) -> None:
-    """Place a run, train a sweep, or go on with one; refuse settings that do not apply."""
-    if "run" in typed:
+    """Place runs, train a sweep, or go on with one; refuse settings that do not apply."""
+    if typed.get("run"):
         refuse_others(typed, "RUN", "run", "samples", *WHERE)
-        cli.later("vae_commands.rate_distortion_runs", "place_run")(**typed)
+        cli.later("vae_commands.rate_distortion_runs", "place_runs")(**typed)
     elif "resume" in typed:
         refuse_others(typed, "--resume", "resume", *WHERE)
         cli.later("vae_commands.rate_distortion_runs", "resume_sweep")(**typed)
@@ -39,7 +39,7 @@ def refuse_others(typed: dict, what: str, *allowed: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], *SweepConfig.settings("rate_distortion"), config=SweepConfig)
-    parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder written by paper/vae_paper.py")
+    parser.add_argument("run", metavar="RUN", nargs="*", help="run folders written by paper/vae_paper.py")
     return parser
 
 

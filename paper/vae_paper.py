@@ -22,10 +22,13 @@ def refuse_contradictions(config: RunConfig) -> None:
         return [flag(name) for name in names if getattr(config, name) != getattr(default, name)]
 
     model, architecture = config.model, config.architecture
-    weight = changed("beta", "anneal", "free_bits", "capacity")
+    weight = changed("beta", "anneal", "free_bits", "free_nats", "capacity")
     many = changed("importance_samples", "mc_samples")
     if model != "vae" and (weight or many):
         refuse(f"{(weight + many)[0]} changes the objective of --model vae and has no meaning for --model {model}")
+    for describes, names in {"mlp": ("hidden", "activation"), "masked": ("reach",)}.items():
+        if architecture != describes and (typed := changed(*names)):
+            refuse(f"{typed[0]} describes --architecture {describes}; leave it out with --architecture {architecture}")
     of_codes = changed("codebook", "codes", "prior_epochs")
     if of_codes and model != "vqvae":
         refuse(f"{of_codes[0]} is about the codes of --model vqvae; --model {model} has none")
@@ -37,13 +40,21 @@ def refuse_contradictions(config: RunConfig) -> None:
         refuse("--mc-samples averages outside the logarithm, --importance-samples inside: give one of them")
     if weight and many:
         refuse(f"{many[0]} and {weight[0]} are two different objectives; give one of them")
-    if other := changed("anneal", "free_bits") if config.capacity is not None else []:
+    if len(changed("free_bits", "free_nats")) == 2:
+        refuse("--free-bits is a floor for each dimension, --free-nats one for all together: give one of them")
+    if other := changed("anneal", "free_bits", "free_nats") if config.capacity is not None else []:
         refuse(f"--capacity already says what the KL should be at each step; leave {other[0]} out")
     if changed("anneal_epochs") and not changed("anneal", "capacity"):
         refuse("--anneal-epochs is the length of a ramp and needs --anneal or --capacity")
     if architecture == "linear" and (config.likelihood != "gaussian" or model != "vae" or many):
         refuse("--architecture linear is probabilistic PCA: it needs --likelihood gaussian, --model vae and one sample")
-    scheduled = [*weight, *(["--architecture linear"] if architecture == "linear" else [])]
+    binary = config.likelihood == "bernoulli" and config.binarize != "none"
+    if architecture == "masked" and (not binary or model != "vae" or many):
+        refuse(
+            "--architecture masked predicts pixels of 0 or 1 from those before: it needs --binarize threshold or "
+            "dynamic, --likelihood bernoulli, --model vae and one sample"
+        )
+    scheduled = [*weight, *([f"--architecture {architecture}"] if architecture in ("linear", "masked") else [])]
     if config.compile and (scheduled or model == "vqvae"):
         what = scheduled[0] if scheduled else "--model vqvae"
         refuse(f"--compile takes an objective that is the same at every step, and with {what} it is not: leave one out")

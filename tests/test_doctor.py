@@ -25,6 +25,7 @@ from vae_models.beta_vae import BetaVAE
 from vae_models.conditional_vae import ConditionalVAE
 from vae_models.iwae import IWAE
 from vae_models.linear_vae import LinearVAE
+from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import MLP
 from vae_models.vq_vae import VQVAE
 
@@ -90,6 +91,7 @@ UNTRAINED = {
     "iwae": lambda: IWAE(VAESpec(5), samples=3),
     "linear": lambda: LinearVAE(VAESpec(3), "gaussian"),
     "cvae": lambda: ConditionalVAE(VAESpec(4)),
+    "masked": lambda: MaskedVAE(VAESpec(3)),
 }
 
 
@@ -101,6 +103,16 @@ def test_an_untrained_model_is_accused_of_nothing_but_being_untrained(name, seed
     findings = examine(subject_of_model(UNTRAINED[name]()), x, seed, labels)
     assert set(failed(findings)) <= set(report.UNTRAINED_MAY_FAIL)
     assert ("look at the training first" in report.report(findings)) == bool(failed(findings))
+
+
+def test_a_decoder_that_sees_pixels_is_given_those_of_the_image_it_is_measured_on(x):
+    torch.manual_seed(0)
+    model = MaskedVAE(VAESpec(3))
+    for parameter in model.decoder.parameters():
+        parameter.data.mul_(3)  # else the logits are near 0 whatever the pixels
+    exam = Exam.of(subject_of_model(model), x[:6], None, np.random.default_rng(0))
+    again = invariants._recon_at(exam, np.arange(6), exam.z[:, None])
+    np.testing.assert_allclose(again[:, 0], exam.recon, rtol=invariants.ROUNDING)
 
 
 def test_the_model_is_left_as_it_was(x, few_draws):

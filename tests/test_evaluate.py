@@ -339,8 +339,9 @@ def test_the_bounds_say_of_what(settings, constant, small_digits, tmp_path, caps
         (dict(model="vqvae", codes=16), {"bounds", "codes", "probes", "factors", "space"}, {"samples"}),
         (dict(architecture="mlp", binarize="dynamic"), set(), {"bounds", "codes", "probes"}),
         (dict(architecture="linear", likelihood="gaussian"), set(), {"bounds", "codes", "samples", "space"}),
+        (dict(architecture="masked", binarize="dynamic"), {"space"}, {"bounds"}),
     ],
-    ids=["ae", "cvae", "vqvae", "mlp", "linear"],
+    ids=["ae", "cvae", "vqvae", "mlp", "linear", "masked"],
 )
 def test_other_models_get_the_sections_that_make_sense(settings, without, with_, quick, tmp_path, capsys):
     run, keys = a_run(tmp_path / "run", latent_dim=3, **settings), evaluate_run.KEYS

@@ -387,11 +387,12 @@ def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_
     [
         (dict(model="vqvae"), None, "the spec's network only"),
         (dict(architecture="mlp"), None, "the spec's network only"),
+        (dict(architecture="masked", binarize="dynamic"), None, "the spec's network only"),
         (dict(), lambda model: model.decoder.fc1.weight.data.fill_(1e5), "the range of float16"),
         (dict(), lambda model: model.encoder.logvar.bias.data.fill_(1000.0), "is not finite"),
         (dict(model="ae"), lambda model: model.encoder.mu.weight.data.fill_(6e4), "finite"),
     ],
-    ids=["vqvae", "mlp", "beyond float16", "infinite kl", "infinite code"],
+    ids=["vqvae", "mlp", "masked", "beyond float16", "infinite kl", "infinite code"],
 )
 def test_what_cannot_be_shown_is_refused_in_one_sentence(settings, change, reason, small_digits, tmp_path, told):
     folder = finished_run(tmp_path / "run", change=change or (lambda model: None), latent_dim=2, **settings)

@@ -23,6 +23,12 @@ MODELS = {
     "beta": ({"beta": 4.0}, "beta-VAE, beta = 4", lambda t: t["recon"] + 4 * t["kl"]),
     "annealed": ({"anneal": "linear"}, "beta-VAE, linear annealing", lambda t: t["recon"] + STEP / RAMP * t["kl"]),
     "free bits": ({"free_bits": FLOOR}, "beta-VAE, free bits 50", lambda t: t["recon"] + Z * FLOOR),
+    "free nats": ({"free_nats": FLOOR}, "beta-VAE, free nats 50", lambda t: t["recon"] + FLOOR),
+    "masked": (
+        {"architecture": "masked", "reach": 2, "free_bits": FLOOR},
+        "VAE with a masked decoder, free bits 50",
+        lambda t: t["recon"] + Z * FLOOR,
+    ),
     "capacity": (
         {"capacity": 5.0},
         "beta-VAE, beta = 10, capacity 5",
@@ -111,3 +117,36 @@ def test_what_is_asked_of_every_model_is_answered(name, digits):
     if model.has_prior and name not in ("vqvae", "vqvae by gradients"):  # those have one once it is trained
         drawn = measured.prior_samples(np.random.default_rng(0), np.arange(4))
         assert drawn.shape == (4, 1, 28, 28) and drawn.min() >= 0 and drawn.max() <= 1
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("hidden", [(5,), (7, 4, 3)])
+def test_fully_connected_layers_have_the_widths_they_were_given(hidden, activation, digits):
+    """Against a forward pass in NumPy, float64: sums of at most 784 terms."""
+    model = build_model(
+        RunConfig(architecture="mlp", latent_dim=Z, hidden=hidden, activation=activation).settled()
+    ).double()
+    arrays = [value.numpy() for value in model.state_dict().values()]
+    weights = [(weight, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
+    widths = [784, *hidden]
+    shapes = [*zip(widths[1:], widths, strict=False), (Z, hidden[-1]), (Z, hidden[-1])]
+    shapes += [*zip([*reversed(hidden), 784], [Z, *reversed(hidden)], strict=True)]
+    assert [weight.shape for weight, _ in weights] == shapes
+
+    after = {"tanh": np.tanh, "relu": lambda h: np.maximum(h, 0)}[activation]
+    layers = iter(weights)
+    x = h = (digits.images[:3] / 255).reshape(3, 784)
+    for _ in hidden:
+        weight, bias = next(layers)
+        h = after(h @ weight.T + bias)
+    (mu, logvar), z = (h @ weight.T + bias for weight, bias in (next(layers), next(layers))), np.full((3, Z), 0.5)
+    h = z
+    for _ in hidden:
+        weight, bias = next(layers)
+        h = after(h @ weight.T + bias)
+    weight, bias = next(layers)
+    expected = mu, logvar, (h @ weight.T + bias).reshape(3, 1, 28, 28)
+    with torch.no_grad():
+        found = *model.encode(torch.from_numpy(x).view(3, 1, 28, 28)), model.decode(torch.from_numpy(z))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-12, atol=1e-13)

@@ -15,6 +15,7 @@ from vae_common.spec import VAESpec
 from vae_models.beta_vae import BetaVAE, KLWeight
 from vae_models.iwae import IWAE, ManySampleVAE, importance_bound, sample_terms
 from vae_models.linear_vae import LinearVAE, linear_rate_distortion, ppca_log_likelihood
+from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import LinearDecoder, LinearEncoder
 
 SPEC = VAESpec(3)
@@ -55,6 +56,15 @@ def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
     assert torch.equal(kl.grad[kl != 1.5], expected[kl != 1.5].double())
 
 
+@pytest.mark.parametrize(("kl", "penalty", "slope"), [([0.1, 2.8], 6.0, 0.0), ([0.1, 3.1], 6.4, 2.0), ([0, 0], 6, 0)])
+def test_free_nats_are_a_floor_under_the_whole_kl(kl, penalty, slope):
+    """beta = 2 and 3 free nats: below them every gradient is 0, above them it is beta, however the dimensions share."""
+    kl = torch.tensor(kl, dtype=torch.float64, requires_grad=True)
+    found = KLWeight(beta=2.0, free_nats=3.0).penalty(kl, 0)
+    found.backward()
+    assert found.item() == pytest.approx(penalty, rel=1e-12) and kl.grad.tolist() == [slope, slope]
+
+
 @pytest.mark.parametrize(("kl", "slope"), [(3.0, -7.0), (12.0, 7.0)])
 def test_capacity_draws_the_kl_towards_c(kl, slope):
     weight, per_dim = KLWeight(beta=7.0, capacity=10.0, ramp=50), torch.tensor([kl / 2, kl / 2], requires_grad=True)
@@ -67,6 +77,7 @@ def test_capacity_draws_the_kl_towards_c(kl, slope):
 
 NEUTRAL = {
     "annealing that is over": (lambda: BetaVAE(SPEC, kl_weight=KLWeight(1.0, "linear", ramp=0.5)), ()),
+    "free nats under the kl": (lambda: BetaVAE(SPEC, kl_weight=KLWeight(free_nats=1e-9)), ()),
     "free bits 0": (lambda: BetaVAE(SPEC, kl_weight=KLWeight(free_bits=0.0)), ()),
     "one sample": (lambda: ManySampleVAE(SPEC), (1,)),
 }
@@ -99,10 +110,11 @@ def test_free_bits_holds_the_floor_against_the_minibatch_mean(digits):
     assert terms["loss"].item() == pytest.approx((terms["recon"] + kl.mean(dim=0).sum()).item(), rel=1e-12)
 
 
-def test_sample_terms_are_those_of_single_samples(digits):
+@pytest.mark.parametrize("kind", [ConvVAE, MaskedVAE])
+def test_sample_terms_are_those_of_single_samples(kind, digits):
     """Sample k of image b is what the plain model gives for eps[b, k]."""
     x, _, eps = a_batch(digits, samples=(4,))
-    model = ConvVAE(SPEC).double()
+    model = kind(SPEC).double()
     recon, kl, _ = sample_terms(model, x, eps)
     for k in range(4):
         x_logits, mu, logvar = model(x, eps[:, k])

@@ -344,6 +344,32 @@ def test_other_objectives_have_no_slope(small_digits, no_pictures, tmp_path):
     assert json.loads((run / "rate_distortion.json").read_text())["models"][0]["beta"] is None
 
 
+def test_several_runs_have_one_table_and_one_picture(small_digits, monkeypatch, tmp_path, capsys):
+    drawn = []
+    monkeypatch.setattr(rate_distortion_runs, "save_figure", lambda figure, path: drawn.append((figure, path)) or path)
+    shared = dict(binarize="dynamic", latent_dim=2)
+    runs = [
+        finished_run(tmp_path / name, load_dataset("digits", "test"), architecture=architecture, **shared)
+        for name, architecture in (("plain", "conv"), ("masked", "masked"))
+    ]
+    assert rate_distortion.main([*map(str, runs), "--samples", "50"]) == 0
+    table = capsys.readouterr().out
+    [(figure, path)] = drawn
+    assert path == runs[0] / "figures" / "rate_distortion_runs.png"
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert {"plain", "masked"} <= set(shown) and any("auto-decoding limit" in text for text in shown)
+    assert len(set(figure.axes[0].lines[0].get_ydata())) == 2  # two models, two distortions
+    for run in runs:
+        [model] = json.loads((run / "rate_distortion.json").read_text())["models"]
+        [line] = [line for line in table.splitlines() if line.split()[:1] == [run.name]]
+        told = [float(number) for number in line.split()[1:6]]
+        found = [model[split][key] for split in ("train", "test") for key in ("rate", "distortion")]
+        assert told == pytest.approx([*found, -model["test"]["elbo"]], abs=0.006)
+    grey = finished_run(tmp_path / "grey", latent_dim=2)
+    assert rate_distortion.main([str(runs[0]), str(grey)]) == 2
+    assert "grey: expected --binarize dynamic, as in" in capsys.readouterr().err
+
+
 def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swept, small_digits, no_pictures, tmp_path):
     out = shutil.copytree(swept[0], tmp_path / "sweep")
     (out / "beta-0.5" / "notes.txt").write_text("mine")

@@ -84,6 +84,7 @@ MODELS = {
     "many samples": ["--mc-samples", "2"],
     "mlp": ["--architecture", "mlp"],
     "linear": ["--architecture", "linear", "--likelihood", "gaussian"],
+    "masked": ["--architecture", "masked", "--binarize", "dynamic", "--free-nats", "5"],
     "cvae": ["--model", "cvae"],
     "ae": ["--model", "ae"],
     "vqvae": ["--model", "vqvae", "--codes", "16"],

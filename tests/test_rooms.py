@@ -100,7 +100,7 @@ MODELS = {"conv_vae", *(module for module in FILES if room(module) == "vae_model
 
 def test_models_know_no_processes_command_lines_folders_or_pictures():
     own = set().union(*(imports(module) for module in MODELS))
-    standard = {"collections.abc", "dataclasses", "itertools", "math"}
+    standard = {"collections.abc", "dataclasses", "functools", "itertools", "math"}
     assert {name for name in own if room(name) not in {*MAY_USE, "numpy", "torch"}} <= standard
     common = {name for name in own if room(name) == "vae_common"}
     assert common <= {f"vae_common.{name}" for name in ("data", "errors", "evaluation", "spec")}

@@ -59,6 +59,16 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
     return Kind(float, allows, wanted)
 
 
+def widths(most: int, high: int) -> Kind:
+    """One to `most` integers from 1 to `high` in a row, typed with commas between them."""
+    each = whole(1, high)
+    return Kind(
+        lambda text: tuple(map(int, text.split(","))),
+        lambda value: isinstance(value, tuple | list) and 1 <= len(value) <= most and all(map(each.allows, value)),
+        f"at most {most} integers from 1 to {high} with commas between, such as 512,64",
+    )
+
+
 def one_of(*choices: str) -> Kind:
     """One of these words."""
     return Kind(str, lambda value: isinstance(value, str) and value in choices, " or ".join(choices), choices)
@@ -128,7 +138,24 @@ class RunConfig:
     overwrite: bool = setting(False, SWITCH, EVERY, "write into --out even if it holds an earlier run")
     model: str = setting("vae", one_of("vae", "ae", "cvae", "vqvae"), PAPER, "which model (default vae)")
     architecture: str = setting(
-        "conv", one_of("conv", "mlp", "linear"), PAPER, "encoder and decoder (default conv)", alias="trunk"
+        "conv", one_of("conv", "mlp", "linear", "masked"), PAPER,
+        "encoder and decoder (default conv; masked: the decoder also sees the pixels before each one)", alias="trunk",
+    )  # fmt: skip
+    hidden: tuple[int, ...] = setting(
+        (500, 500), widths(4, 2048), PAPER,
+        "widths of the hidden layers of --architecture mlp, from the image on; its decoder has them in reverse "
+        "(default 500,500)", "W,W", new=True,
+    )  # fmt: skip
+    activation: str = setting(
+        "tanh", one_of("tanh", "relu"), PAPER, "after each hidden layer of --architecture mlp (default tanh)", new=True
+    )
+    reach: int = setting(
+        10,
+        whole(1, 27),
+        PAPER,
+        "rows and columns that a pixel of --architecture masked looks back (default 10)",
+        "R",
+        new=True,
     )
     beta: float | None = setting(None, number(0), PAPER, "weight of the KL (default 1, with --capacity 10)", "W")
     anneal: str = setting(
@@ -139,6 +166,7 @@ class RunConfig:
         "epochs of one ramp of beta or C (default half of --epochs; cyclical an eighth: four cycles)", "N",
     )  # fmt: skip
     free_bits: float = setting(0.0, number(0), PAPER, "nats per latent dimension that cost nothing", "F")
+    free_nats: float = setting(0.0, number(0), PAPER, "nats of the whole KL that cost nothing", "N", new=True)
     capacity: float | None = setting(None, number(0), PAPER, "nats that the KL is drawn to; C rises to this", "C")
     importance_samples: int = setting(1, whole(1, 1000), PAPER, "train on L_K (IWAE)", "K")
     mc_samples: int = setting(1, whole(1, 1000), PAPER, "samples of z per image in the ELBO", "L")

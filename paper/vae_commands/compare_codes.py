@@ -59,6 +59,10 @@ def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:
                 "--model ae, and --against names one of --model vae first."
             )
     for folder, found in others:
+        if found.architecture == "masked":
+            raise UsageError(
+                f"{folder}: a masked decoder draws images and has no mean image to compare; name another run."
+            )
         for name in ("dataset", "binarize", "latent_dim"):
             one, other = getattr(config, name), getattr(found, name)
             if one != other:

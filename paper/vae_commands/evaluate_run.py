@@ -277,6 +277,8 @@ def left_out(name: str, run: Run) -> str | None:
         )
     if name in ("probes", "factors", "space") and not model.codes_are_vectors:
         return f"the encoder of --model {run.config.model} does not give an image alone a vector"
+    if name == "space" and model.sees_pixels:
+        return "the decoder draws images, and has no mean image that could change evenly"
     return None
 
 

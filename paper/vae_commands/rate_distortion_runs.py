@@ -1,4 +1,4 @@
-"""Place a finished run in the plane of rate and distortion, or train a sweep over beta and place each of its models."""
+"""Place finished runs in the plane of rate and distortion, or train a sweep over beta and place each of its models."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from vae_common import cli
-from vae_common.config import BETAS, RunConfig, SweepConfig
+from vae_common.config import BETAS, RunConfig, SweepConfig, flag
 from vae_common.data import ImageSet
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
@@ -30,30 +30,46 @@ from vae_common.run_folder import (
 )
 from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.rate_distortion_plane import place
-from vae_plots.rate_distortion import BOUNDS, CAPTION, rate_distortion_plane
+from vae_plots.rate_distortion import BOUNDS, CAPTION, RUNS_CAPTION, rate_distortion_plane
 from vae_training.factory import build_model
 from vae_training.run_files import load_model, read_run, save_model
 from vae_training.trainer import RunState, steps_per_epoch, train
 
 LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
 
-# --- one finished run ---------------------------------------------------------------------------------------------
+# --- finished runs ------------------------------------------------------------------------------------------------
 
 
-def place_run(run: str, device: str = "auto", data_dir: str | None = None, samples: int = 2000) -> None:
-    """Place the finished run in the plane: print it, draw it, write rate_distortion.json beside it."""
-    on = cli.torch_device(device)
-    config, model, rows = read_run(run)
+def place_runs(run: Sequence[str], device: str = "auto", data_dir: str | None = None, samples: int = 2000) -> None:
+    """Place finished runs of the same data in the plane: print and draw them, write rate_distortion.json into each.
+
+    The picture goes into the folder of the first.
+    """
+    on, found = cli.torch_device(device), [read_run(one) for one in run]
+    config = found[0][0]
+    for folder, (other, model, _) in zip(run, found, strict=True):
+        refuse_without_place(folder, other, model)
+        for name in ("dataset", "validation", "binarize", "likelihood"):
+            if getattr(other, name) != getattr(config, name):
+                wanted, is_there = (f"{flag(name)} {getattr(one, name)}" for one in (config, other))
+                raise UsageError(f"{folder}: expected {wanted}, as in {run[0]}, found {is_there}; place like runs.")
+    train, test = (config.load(split, data_dir) for split in ("train", "test"))
+    splits, models = [train.hold_out(config.validation)[0], test], []
+    for folder, (other, model, rows) in zip(run, found, strict=True):
+        refuse_other_data(folder, rows, measure(model.to(on), test, other.binarize, other.seed))
+        entry, ends = place(model, splits, other, samples)
+        write_json(Path(folder) / "rate_distortion.json", {"models": [entry], "ends": ends})
+        models.append({"name": Path(folder).name, **entry} if len(run) > 1 else entry)
+    report({"models": models, "ends": ends}, config, Path(run[0]))
+
+
+def refuse_without_place(folder: str, config: RunConfig, model: nn.Module) -> None:
+    """Raise UsageError for a run that has no rate, or a distortion of another kind."""
     if not model.has_posterior or model.conditional or model.mean_output:
         raise UsageError(
-            f"{run}: the plane is for --model vae with pixels as Bernoulli or squared error, and this is "
+            f"{folder}: the plane is for --model vae with pixels as Bernoulli or squared error, and this is "
             f"--model {config.model} --architecture {config.architecture}; name another run."
         )
-    train, test = (config.load(split, data_dir) for split in ("train", "test"))
-    refuse_other_data(run, rows, measure(model.to(on), test, config.binarize, config.seed))
-    entry, ends = place(model, [train.hold_out(config.validation)[0], test], config, samples)
-    write_json(Path(run) / "rate_distortion.json", {"models": [entry], "ends": ends})
-    report({"models": [entry], "ends": ends}, config, Path(run))
 
 
 # --- the sweep ----------------------------------------------------------------------------------------------------
@@ -172,10 +188,12 @@ def remove_runs(folders: Sequence[Path]) -> None:
 
 
 def table(models: Sequence[Mapping]) -> str:
-    """The entries of results.json as lines of text."""
+    """The entries of results.json as lines of text; those of several runs have names."""
+    width = max(8, *(len(model.get("name", "")) for model in models))
     lines = [
-        "              train            test                    active  I(x; z)         KL(q(z)||p(z))  total",
-        "    beta       R       D       R       D     -elbo      units  (train)         (train)         correlation",
+        f"{'':{width}}      train            test                    active  I(x; z)         KL(q(z)||p(z))  total",
+        f"{'run' if 'name' in models[0] else 'beta':>{width}}       R       D       R       D     -elbo      units  "
+        "(train)         (train)         correlation",
     ]
     for model in models:
         numbers = [model[split][key] for split in ("train", "test") for key in ("rate", "distortion")]
@@ -183,7 +201,7 @@ def table(models: Sequence[Mapping]) -> str:
         beta = "-" if model["beta"] is None else f"{model['beta']:g}"
         parts = [model[key] for key in ("information", "aggregate_kl", "total_correlation")]
         parts = "".join(f"{part['value']:8.2f} +- {part['error']:.2f}" for part in parts)
-        lines.append(f"{beta:>8}{numbers}{model['active_units']:9d} {parts}")
+        lines.append(f"{model.get('name', beta):>{width}}{numbers}{model['active_units']:9d} {parts}")
     return "\n".join(lines)
 
 
@@ -204,9 +222,11 @@ def known(ends: Mapping[str, Mapping], config: RunConfig) -> str:
 
 
 def report(results: Mapping, config: RunConfig, folder: Path) -> None:
-    """Print what was measured, and draw it into folder/figures/rate_distortion_plane.png."""
+    """Print what was measured, and draw it into folder/figures."""
     print("\n" + known(results["ends"], config) + "\n\n" + table(results["models"]) + "\n")
     title = f"Rate and distortion on {config.dataset}, {PIXELS[config.binarize]}"
-    caption = CAPTION + (BOUNDS if config.likelihood == "bernoulli" else "")
+    several = "name" in results["models"][0]
+    caption = (RUNS_CAPTION if several else CAPTION) + (BOUNDS if config.likelihood == "bernoulli" else "")
     figure = rate_distortion_plane(results["models"], results["ends"], title, caption)
-    print(f"wrote {save_figure(figure, folder / 'figures' / 'rate_distortion_plane.png')}")
+    name = "rate_distortion_runs" if several else "rate_distortion_plane"
+    print(f"wrote {save_figure(figure, folder / 'figures' / f'{name}.png')}")

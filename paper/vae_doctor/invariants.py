@@ -50,7 +50,7 @@ class Exam:
         eps = rng.standard_normal(mu.shape)
         with np.errstate(over="ignore", invalid="ignore"):
             z = mu + np.exp(0.5 * logvar) * eps
-        x_logits = subject.logits(z, y)
+        x_logits = subject.logits(z, y, x)
         recon = kl = np.zeros(len(x))
         if all(np.isfinite(value).all() for value in (z, x_logits)):
             recon, kl = subject.terms(x, x_logits, mu, logvar)
@@ -142,7 +142,7 @@ def train_eval(exam: Exam) -> str:
 def _loss_of(exam: Exam, part: slice) -> np.ndarray:
     """recon + kl (B,) of those images, computed again."""
     mu, logvar = exam.subject.posterior(exam.x[part], exam.labels(part))
-    x_logits = exam.subject.logits(mu + np.exp(0.5 * logvar) * exam.eps[part], exam.labels(part))
+    x_logits = exam.subject.logits(mu + np.exp(0.5 * logvar) * exam.eps[part], exam.labels(part), exam.x[part])
     return sum(exam.subject.terms(exam.x[part], x_logits, mu, logvar))
 
 
@@ -155,7 +155,7 @@ def batch_size(exam: Exam) -> str:
             many, length = f"in one batch of {len(exam.x):,}", part.stop - start
             try:
                 mu, logvar = subject.posterior(exam.x[part], exam.labels(part))
-                x_logits = subject.logits(exam.z[part], exam.labels(part))
+                x_logits = subject.logits(exam.z[part], exam.labels(part), exam.x[part])
                 recon, kl = subject.terms(exam.x[part], x_logits, mu, logvar)
             except SubjectError as error:
                 raise Fails(
@@ -347,7 +347,7 @@ def forward_samples(exam: Exam) -> str:
         raise Fails("forward must return x_logits, mu and logvar.")
     found, expected = answer[0].reshape(-1, 1, 28, 28), exam.x_logits[part]
     if np.shape(found) != expected.shape or differ(found, expected).any():
-        at_mean = exam.subject.logits(exam.mu[part], exam.labels(part))
+        at_mean = exam.subject.logits(exam.mu[part], exam.labels(part), exam.x[part])
         mean = found.shape == at_mean.shape and not differ(found, at_mean).any()
         raise Fails(
             "forward(x, eps) does not decode mu + exp(logvar / 2) eps; "
@@ -380,7 +380,7 @@ def encoder_uses_x(exam: Exam) -> str:
 def decoder_uses_z(exam: Exam) -> str:
     """With the z of another image recon must be worse. If it is not, z is ignored and the decoder draws one average
     image. An untrained decoder fails too."""
-    x_logits = exam.subject.logits(np.roll(exam.z, 1, axis=0), exam.y)
+    x_logits = exam.subject.logits(np.roll(exam.z, 1, axis=0), exam.y, exam.x)
     shuffled, _ = exam.subject.terms(exam.x, x_logits, exam.mu, exam.logvar)
     worse = Estimate.of(shuffled - exam.recon)
     if not worse.value > SIGMAS * worse.error:
@@ -447,7 +447,7 @@ def _recon_at(exam: Exam, images: np.ndarray, z: np.ndarray) -> np.ndarray:
     rows = []
     for i, codes in zip(images, z, strict=True):
         index = np.full(len(codes), i)
-        x_logits = exam.subject.logits(codes, exam.labels(index))
+        x_logits = exam.subject.logits(codes, exam.labels(index), exam.x[index])
         rows.append(exam.subject.terms(exam.x[index], x_logits, exam.mu[index], exam.logvar[index])[0])
     return np.stack(rows)
 

@@ -27,7 +27,7 @@ class Subject:
     """A VAE as functions; those that are None are not examined. `arrays` makes of a float32 NumPy array what they take.
 
     With labels y (B,) given to `examine`, encode, decode and forward take them as their last argument.
-    mean_output: decode answers with the pixels' means, not with logits.
+    mean_output: decode answers with the pixels' means, not with logits; sees_pixels: decode takes the images first.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Subject:
     params: Mapping[str, Any] | None = None
     likelihood: str = "bernoulli"
     mean_output: bool = False
+    sees_pixels: bool = False
     arrays: Callable[[np.ndarray], Any] = lambda array: array
 
     def call(self, name: str, *arguments: np.ndarray | None) -> Any:
@@ -68,9 +69,9 @@ class Subject:
             )
         return answer
 
-    def logits(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        """x_logits (B, 1, 28, 28) of codes z (B, Z)."""
-        answer = self.call("decode", z, y)
+    def logits(self, z: np.ndarray, y: np.ndarray | None = None, x: np.ndarray | None = None) -> np.ndarray:
+        """x_logits (B, 1, 28, 28) of codes z (B, Z), for the images x (B, 1, 28, 28) where decode sees pixels too."""
+        answer = self.call("decode", x, z, y) if self.sees_pixels else self.call("decode", z, y)
         if isinstance(answer, tuple) or answer.size != len(z) * 784:
             shape = "a tuple" if isinstance(answer, tuple) else answer.shape
             raise SubjectError(
@@ -130,7 +131,7 @@ def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
     return Subject(
         name,
         model.encode,
-        model.decode,
+        model.logits_of if model.sees_pixels else model.decode,
         model.reparameterize,
         model.forward,
         model.elbo_terms,
@@ -138,6 +139,7 @@ def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
         model=model,
         likelihood="other" if model.mean_output else model.likelihood,
         mean_output=model.mean_output,
+        sees_pixels=model.sees_pixels,
         arrays=arrays,
     )
 

@@ -3,6 +3,7 @@
     loss = recon + beta * kl                           Higgins et al. 2017, "beta-VAE", eq. 4
     loss = recon + beta(step) * kl                     KL annealing: Bowman et al. 2016; cyclical: Fu et al. 2019
     loss = recon + beta * sum_z max(floor, kl_z)       free bits: Kingma et al. 2016 (IAF), App. C.8
+    loss = recon + beta * max(floor, kl)               free nats: one floor for all dimensions together
     loss = recon + gamma * |kl - C(step)|              capacity: Burgess et al. 2018, eq. 8
 
 beta = 1 with no schedule is the plain VAE. Whatever is minimised, recon, kl and elbo (at beta = 1) are reported too.
@@ -24,8 +25,8 @@ from conv_vae import ConvVAE
 class KLWeight:
     """The weight of the KL, or its schedule.
 
-    ramp: the length of one ramp in optimizer steps; free_bits: in nats per latent dimension; with `capacity`, C rises
-    to that many nats and beta is Burgess et al.'s gamma.
+    ramp: the length of one ramp in optimizer steps; free_bits: the floor of each latent dimension, in nats; free_nats:
+    that of their sum; with `capacity`, C rises to that many nats and beta is Burgess et al.'s gamma.
     """
 
     beta: float = 1.0
@@ -33,6 +34,7 @@ class KLWeight:
     ramp: float = 1.0
     free_bits: float = 0.0
     capacity: float | None = None
+    free_nats: float = 0.0
 
     def beta_at(self, step: int) -> float:
         """The weight of the KL at this step.
@@ -56,13 +58,13 @@ class KLWeight:
     def penalty(self, kl_per_dim: Tensor, step: int) -> Tensor:
         """What is added to recon: kl_per_dim (Z,) are the minibatch means of each dimension's KL.
 
-        The floor of free bits is held against the minibatch mean, not against each image: the max comes after.
+        A floor is held against the minibatch mean, not against each image: the max comes after.
         """
         if self.capacity is not None:
             return self.beta * (kl_per_dim.sum() - self.capacity_at(step)).abs()
         if self.free_bits > 0:
             kl_per_dim = kl_per_dim.clamp(min=self.free_bits)
-        return self.beta_at(step) * kl_per_dim.sum()
+        return self.beta_at(step) * kl_per_dim.sum().clamp(min=self.free_nats)
 
 
 # --- the model ----------------------------------------------------------------------------------------------------
@@ -91,6 +93,7 @@ class BetaVAE(ConvVAE):
         weight = self.kl_weight
         parts = [f"beta = {weight.beta:g}"] if weight.beta != 1 else []
         parts += [f"free bits {weight.free_bits:g}"] if weight.free_bits else []
+        parts += [f"free nats {weight.free_nats:g}"] if weight.free_nats else []
         parts += [f"capacity {weight.capacity:g}"] if weight.capacity is not None else []
         parts += [f"{weight.anneal} annealing"] if weight.anneal != "none" else []
         return ", ".join(["beta-VAE", *parts])

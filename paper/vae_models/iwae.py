@@ -40,7 +40,7 @@ def sample_terms(model: ConvVAE, x: Tensor, eps: Tensor, y: Tensor | None = None
     z = model.reparameterize(mu[:, None], logvar[:, None], eps)  # (B, K, Z)
     x_K, mu_K, logvar_K = (value.repeat_interleave(K, dim=0) for value in (x, mu, logvar))  # (B K, ...)
     y_K = y.repeat_interleave(K) if y is not None else None
-    recon, _ = model.elbo_terms(x_K, model.decode(z.flatten(0, 1), y_K), mu_K, logvar_K)
+    recon, _ = model.elbo_terms(x_K, model.logits_of(x_K, z.flatten(0, 1), y_K), mu_K, logvar_K)
     recon = recon.unflatten(0, (B, K))
     return recon, model.kl_terms(mu, logvar).sum(dim=1), log_weights(recon, z, logvar, eps)
 

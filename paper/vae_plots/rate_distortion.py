@@ -12,9 +12,14 @@ from vae_common.arrays import checked_array
 from vae_common.plots import style
 
 CAPTION = (
-    "Each point is one beta, and the short line through it has slope -beta. Top left: collapse, the code says nothing. "
-    "Towards the bottom right the model copies: where train still falls and test does not, it memorises. Below: the "
-    "parts of R."
+    "Each point is one beta, and the short line through it has slope -beta. Top left is the auto-decoding limit: the "
+    "code says nothing. Towards the auto-encoding limit, bottom right, the model copies: where train still falls and "
+    "test does not, it memorises. Below: the parts of R."
+)
+RUNS_CAPTION = (
+    "Each point is one run; lines of slope -1 hold runs of equal elbo. At the auto-decoding limit the code says "
+    "nothing, at the auto-encoding limit it says all. The square is for decoders that see nothing but z: one that also "
+    "sees pixels needs no code to lie below it. Below: the parts of R."
 )
 BOUNDS = (
     " No model of the training images lies in the grey area. At each height come, in this order, its edge (H - D), a "
@@ -29,14 +34,17 @@ def rate_distortion_plane(
     """Models in the plane of Alemi et al. 2018 above the parts of their rates; as in results.json.
 
     models: entries in rising order of beta (None: trained for something other than D + beta R), with the keys train,
-    test, active_units, information and aggregate_kl; ends: `rate_distortion.end_points` of both splits.
+    test, active_units, information and aggregate_kl, or of separate runs, with a name besides;
+    ends: `rate_distortion.end_points` of both splits.
     """
     points = [[model[split][key] for split in ("train", "test") for key in ("rate", "distortion")] for model in models]
     points = checked_array("models", points, None, 4)
+    separate = "name" in models[0]
     fig = style.new_figure(title, caption, height=8.2)
     plane, below = fig.subplots(2, 1, height_ratios=[2.6, 1])
     for column, split, colour, ls in ((0, "train", style.LINES[0], "--"), (2, "test", style.LINES[1], "-")):
-        plane.plot(*points[:, column : column + 2].T, ls=ls, marker="o", ms=4.5, color=colour, label=split)
+        line = {"ls": "none" if separate else ls, "marker": "o", "ms": 4.5, "color": colour}
+        plane.plot(*points[:, column : column + 2].T, **line, label=split)
         plane.plot(0, ends[split]["without_z"], marker="s", ms=8, mfc="none", color=colour, clip_on=False)
     information = np.array([model["information"]["value"] for model in models])
     plane.plot(information, points[:, 1], "|", ms=9, mew=1.6, color=style.LINES[0], label="I(x; z), train")
@@ -46,7 +54,8 @@ def rate_distortion_plane(
     low, high = ends["train"]["floor"], max(points[:, [1, 3]].max(), ends["train"]["without_z"])
     plane.set(xlim=(-0.02 * right, right), ylim=(low - 0.12 * (high - low), high + 0.12 * (high - low)))
     _impossible(plane, ends["train"])
-    _strokes(plane, points[:, :2], [model["beta"] for model in models])
+    if not separate:
+        _strokes(plane, points[:, :2], [model["beta"] for model in models])
     _equal_elbo(plane, models)
     plane.legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
     _parts(below, models, math.log(ends["train"]["images"]))
@@ -96,12 +105,17 @@ def _parts(ax: Axes, models: Sequence[Mapping], most: float) -> None:
     for place, model, top in zip(places, models, information + rest, strict=True):
         ax.text(place, top, f"{model['active_units']}", ha="center", va="bottom", size=8)
     ax.set_xticks(places, [_name(model).removeprefix("beta ") for model in models])
-    ax.set(xlabel="beta; above the bars the active units", ylabel="R (nats)", xlim=(-0.6, max(len(models), 4) - 0.4))
+    of_betas = "" if "name" in models[0] else "beta; "
+    ax.set(
+        xlabel=f"{of_betas}above the bars the active units", ylabel="R (nats)", xlim=(-0.6, max(len(models), 4) - 0.4)
+    )
     ax.set_ylim(0, 1.18 * max((information + rest).max(), most))
     ax.legend(loc="upper right")
 
 
 def _name(model: Mapping) -> str:
+    if "name" in model:
+        return model["name"]
     return "this run" if model["beta"] is None else f"beta {model['beta']:g}"
 
 
@@ -110,15 +124,16 @@ def _name_points(ax: Axes, points: np.ndarray, models: Sequence[Mapping], end: M
     halo = [withStroke(linewidth=3, foreground="white")]
     look = {"textcoords": "offset points", "size": 9, "path_effects": halo}
     names = [
-        ((0, end["without_z"]), (8, 16), "collapse"),
-        ((ax.get_xlim()[1], end["floor"]), (-4, -14), "floor of D: memorisation ends here"),
-        *((points[k, :2], (7, 5), _name(model)) for k, model in enumerate(models)),
+        ((0, end["without_z"]), [(8, 16)], "auto-decoding limit: R = 0, collapse"),
+        ((ax.get_xlim()[1], end["floor"]), [(-4, -14)], "auto-encoding limit: D at its floor"),
+        *((points[k, :2], [(7, 5), (7, -13)], _name(model)) for k, model in enumerate(models)),
     ]
     placed = []
-    for at, offset, name in names:
-        text = ax.annotate(name, at, offset, ha="right" if offset[0] < 0 else "left", **look)
-        box = text.get_window_extent()
-        if any(box.overlaps(other) for other in placed):
+    for at, offsets, name in names:
+        for offset in offsets:
+            text = ax.annotate(name, at, offset, ha="right" if offset[0] < 0 else "left", **look)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in placed):
+                placed.append(box)
+                break
             text.remove()
-        else:
-            placed.append(box)

@@ -1,5 +1,8 @@
 """The one place that knows which model a configuration means."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,11 +16,12 @@ from vae_models.code_prior import CodePrior
 from vae_models.conditional_vae import ConditionalVAE
 from vae_models.iwae import IWAE, ManySampleVAE
 from vae_models.linear_vae import LinearVAE
-from vae_models.mlp import LINEAR, MLP
+from vae_models.masked_decoder import MaskedVAE
+from vae_models.mlp import LINEAR, MLPDecoder, MLPEncoder
 from vae_models.vq_vae import VQVAE
 from vae_training import processes
 
-ARCHITECTURES = {"conv": (Encoder, Decoder), "mlp": MLP, "linear": LINEAR}
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def build_model(config: RunConfig, steps_per_epoch: int = 1) -> nn.Module:
@@ -46,7 +50,7 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
     if config.model == "vqvae":
         shared = {"batch_mean": processes.batch_mean, "batch_rows": processes.batch_rows}
         return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook, **shared)
-    spec, architecture = VAESpec(config.latent_dim), ARCHITECTURES[config.architecture]
+    spec, architecture = VAESpec(config.latent_dim), _architecture(config)
     if config.model == "cvae":
         return ConditionalVAE(spec, config.likelihood, classes=len(config.class_names))
     if config.model == "ae":
@@ -56,12 +60,23 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
     if config.mc_samples > 1:
         return ManySampleVAE(spec, config.likelihood, architecture, samples=config.mc_samples)
     ramp = config.anneal_epochs * steps_per_epoch
-    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity)
+    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
+    weighted = {"kl_weight": kl_weight, "batch_mean": processes.batch_mean}
     if config.architecture == "linear":
-        return LinearVAE(spec, config.likelihood, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+        return LinearVAE(spec, config.likelihood, **weighted)
+    if config.architecture == "masked":
+        return MaskedVAE(spec, config.likelihood, reach=config.reach, **weighted)
     if kl_weight == KLWeight(ramp=ramp):
         return ConvVAE(spec, config.likelihood, architecture)
-    return BetaVAE(spec, config.likelihood, architecture, kl_weight=kl_weight, batch_mean=processes.batch_mean)
+    return BetaVAE(spec, config.likelihood, architecture, **weighted)
+
+
+def _architecture(config: RunConfig) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
+    """The encoder and the decoder, each built from latent_dim."""
+    if config.architecture == "mlp":
+        layers = {"hidden": config.hidden, "activation": ACTIVATIONS[config.activation]}
+        return partial(MLPEncoder, **layers), partial(MLPDecoder, **layers)
+    return LINEAR if config.architecture == "linear" else (Encoder, Decoder)
 
 
 def follows_spec(model: nn.Module) -> bool:
