@@ -31,6 +31,8 @@ def conv2d(x: Array, weight: Array, bias: Array, stride: int = 2, padding: int =
     Gather: each output pixel is the product of the kernel with the k x k patch of the input under it. The patches are
     the rows of one matrix, filled with k x k shifted slices of the input, so that one matrix product does it all.
     """
+    if x.dtype.kind != "f":
+        raise ValueError(f"x must hold floats, images from 0 to 1, got {x.dtype}; divide pixels from 0 to 255 by 255.")
     (B, C, H, W), (O, _, k, _) = x.shape, weight.shape
     H_out, W_out = ((side + 2 * padding - k) // stride + 1 for side in (H, W))
     padded = np.zeros((B, H + 2 * padding, W + 2 * padding, C), x.dtype)

@@ -72,6 +72,12 @@ def test_gaussian_likelihood_agrees(digits):
         np.testing.assert_allclose(run(params, x, eps, "gaussian")["recon"], one, rtol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_level_1_refuses_pixels_that_are_no_floats(dtype):
+    with pytest.raises(ValueError, match=f"x must hold floats, images from 0 to 1, got {np.dtype(dtype)}"):
+        recorder.level1(VAESpec(2).init_params(0), np.ones((1, 1, 28, 28), dtype), np.zeros((1, 2), np.float32))
+
+
 def test_rounding_allowance_is_small(digits):
     """The float32 bound would be worthless if it were wide: it stays under 2e-4 of each quantity's size."""
     params, x, eps = same_inputs("trained 20", 64, "digits", digits, np.float32)
