@@ -497,6 +497,7 @@ def test_every_right_answer_agrees(answer):
         (RIGHT / np.log(2), "in bits, from log2"),
         (RIGHT / np.log(10), "from log10"),
         (-RIGHT, "sign is turned"),
+        (0 * RIGHT, "All of yours are 0."),
         (RIGHT - 0.5, "minus 0.5"),
         (RIGHT.T, "wrong places"),
         (RIGHT + np.array([[0, 0], [0, 1e-6]]), "[1, 1]"),

@@ -489,6 +489,8 @@ def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
         return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
+    if got.size > 1 and not got.any():
+        return "All of yours are 0."
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, difference = got / expected, got - expected
     if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio - 1).max():
