@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -547,8 +548,12 @@ def test_every_right_answer_agrees(answer):
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (2 * RIGHT, "Yours is 2 times"),
+        (2 * RIGHT, "Exactly twice the right one"),
+        (RIGHT / 2, "Exactly half the right one"),
+        (RIGHT / np.log(2), "in bits, from log2"),
+        (RIGHT / np.log(10), "from log10"),
         (-RIGHT, "sign is turned"),
+        (0 * RIGHT, "All of yours are 0."),
         (RIGHT - 0.5, "minus 0.5"),
         (RIGHT.T, "wrong places"),
         (RIGHT + np.array([[0, 0], [0, 1e-6]]), "[1, 1]"),
@@ -558,6 +563,7 @@ def test_every_right_answer_agrees(answer):
         (RIGHT.reshape(4, 1), "shape (4, 1)"),
         (RIGHT.astype(complex), "complex"),
         (RIGHT > 0, "bool"),
+        (RIGHT + np.array([[0, 0], [0, 1e-8]]), f"{RIGHT[1, 1] + 1e-8:.10g}"),
         (RIGHT.tolist(), "Wrap it in np.array(...)."),
         ((RIGHT, 1.0), "a stray comma?"),
         (None, "NoneType"),
@@ -622,7 +628,54 @@ def test_a_mistake_is_named_only_if_it_fits_on_every_case():
 
     assert likely(lambda x: 2 * x) == "doubled"  # on the first case both fit
     assert likely(lambda x: x**2 + 1) == "squared"
-    assert likely(lambda x: 3 * x) == "Yours is 3 times the right one."
+    assert likely(lambda x: 5 * x).startswith("All are off by one factor")
+
+
+def test_a_factor_is_named_only_with_what_it_is():
+    def likely(factor):
+        case = dict(x=np.arange(1.0, 61).reshape(3, 1, 4, 5), beta=7.0)
+        with pytest.raises(Mismatch) as error:
+            agree_on_cases("f", lambda x, beta: factor * x[:, 0, 0], lambda x, beta: x[:, 0, 0], [case])
+        return error.value.lines["likely"]
+
+    assert likely(3).startswith("Yours is 3 times the right one, by the 3 of x (3, 1, 4, 5)")
+    assert likely(1 / 20).startswith("Yours is the right one divided by 20, the size of x[0]")
+    assert likely(7).startswith("Yours is 7 times the right one, by beta")
+    assert not re.search(r"\d", likely(1.7))
+
+
+@pytest.mark.parametrize(("at", "change"), [(0, 1.0), (50, 1.0), (99, 1.0), (50, 1e-5)])
+def test_what_is_shown_of_a_long_answer_holds_the_difference(at, change):
+    right = 1000.0 + np.arange(100)
+    wrong = right.copy()
+    wrong[at] += change
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", wrong, right)
+    expected, got = error.value.lines["expected"], error.value.lines["got"]
+    assert expected != got
+    assert f"{right[at]:.13g}" in expected.split("]")[0] and f"{wrong[at]:.13g}" in got.split("]")[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("np.ones(3) + np.ones(4)", "A new axis, [:, None]"),
+        ("torch.ones(3) + torch.ones(4)", "A new axis, [:, None]"),
+        ("max(np.ones(3), np.zeros(3))", "np.maximum"),
+        ("math.exp(np.ones(3))", "np.exp"),
+        ("math.exp(1000)", "its logarithm"),
+        ("np.pad(np.ones(3), (-1, 0))", "take a slice"),
+        ("torch.ones(1, requires_grad=True).numpy()", "or .detach()"),
+        ("torch.exp(np.ones(3))", "torch.as_tensor"),
+        ("np.ones(3)()", ""),
+    ],
+)
+def test_the_likely_cause_stands_beside_an_error(line, says):
+    work = Work(module_of(f"import math\n\nimport numpy as np\nimport torch\n\n\ndef f():\n    return {line}\n"))
+    with pytest.raises(LearnerError) as error:
+        work.f()
+    told = judging.tell(error.value, EXERCISES / "my_work" / "ex99_test.py").splitlines()
+    assert (told[-1].startswith("  likely ") and says in told[-1]) if says else ("Error" in told[-1])
 
 
 def module_of(source: str):

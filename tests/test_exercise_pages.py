@@ -208,6 +208,17 @@ def test_a_page_names_its_files_and_folds_its_answers(page):
     assert re.search(r"\bminutes|\bhour", text.split("##")[0])
 
 
+def test_the_end_of_a_page_leads_to_its_neighbours():
+    ends = [page.read_text(encoding="utf-8").split("\n\n")[-1] for page in PAGES]
+    titles = [page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for page in PAGES]
+    for i, end in enumerate(ends):
+        links = dict(re.findall(r"(Next|Back):\s+(\[\d.*?\]\(.*?\))", end))
+        neighbours = {"Back": i - 1, "Next": i + 1}
+        right = {way: f"[{titles[n]}]({PAGES[n].name})" for way, n in neighbours.items() if 0 <= n < len(PAGES)}
+        assert links == {way: right.get(way) for way in links}
+        assert "Back" in links or i == 0
+
+
 def test_the_readme_of_the_exercises_lists_every_page():
     rows = re.findall(r"^\| (\d+) \| (.*?) \|", (EXERCISES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(number) for number, _ in rows] == sorted(int(page.name[:2]) for page in PAGES)

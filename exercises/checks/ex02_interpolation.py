@@ -63,13 +63,16 @@ def part_slerp(work, rng):
         cosine = unit(z0.astype(np.float64)) @ unit(z1.astype(np.float64))
         of_cosine = turned(z0, z1, t, omega=cosine)
         return {
-            "The arc turns the whole vectors; turn the directions, and give the norm r(t) afterwards.": (
+            "The slerp of much public code: the angle is that of the directions, but the sine weights stand on z0 and "
+            "z1 themselves. Put them on u0 and u1, and give the norm r(t) afterwards.": (
                 turned(z0, z1, t, unit=False, radius=False)
             ),
             "The norm is counted twice: take r(t) times the arc between unit vectors.": turned(z0, z1, t, unit=False),
             "The norm r(t) is missing: all your points lie on the unit sphere.": arc,
             "The division by sin(omega) is missing.": turned(z0, z1, t, sine=False),
-            "A straight line pushed out to the sphere: its turning is fastest in the middle.": radius * unit(chord),
+            "A straight line pushed out to the sphere: its turning is fastest in the middle.": (
+                tuple(r * unit(path) for r in (radius, norm0, norm1, len(z0) ** 0.5) for path in (chord, line))
+            ),
             "That is the straight line.": line,
             "It runs backwards: t = 0 is z0.": latent_paths.slerp(z1, z0, t),
             "The directions run backwards, the norm does not: u0 goes with sin((1 - t) omega).": (

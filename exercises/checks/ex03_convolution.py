@@ -15,6 +15,7 @@ CASES = (
     (1, 3, 2, 7, 10, 4, 3, 2, 2),
     (2, 2, 2, 5, 6, 2, 2, 0, 1),
     (3, 1, 2, 4, 5, 1, 1, 0, 0),
+    (2, 2, 3, 5, 6, 2, 2, 2, 1),  # more padding than k - 1: of the outermost stamps nothing is left
 )
 
 
@@ -127,10 +128,13 @@ def part_conv_transpose2d(work, rng):
             ),
             "The kernel's rows and columns are exchanged.": back(x, w.swapaxes(2, 3), b, stride, padding, extra),
             "The bias is missing.": back(x, w, 0 * b, stride, padding, extra),
-            "The rows and columns that output_padding adds are not zeros: they are a part of the canvas that the "
-            "padding would have cut off.": zeros_added,
+            "The rows and columns that output_padding adds are not zeros: cut the padding off the whole canvas, and "
+            "the stamps that reach there are kept.": zeros_added,
             "The padding is cut off at the bottom and right only; cut as much from the top and left.": (
                 whole[:, :, : y.shape[2], : y.shape[3]]
+            ),
+            "Padding larger than k - 1 cuts into the outermost pixels: a width of k - 1 - padding is negative there.": (
+                back(x, w, b, stride, min(padding, w.shape[2] - 1), extra)
             ),
         }
 

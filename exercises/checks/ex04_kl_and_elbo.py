@@ -61,6 +61,9 @@ def part_gaussian_kl(work, rng):
             "The log of std^2 is logvar itself, not its half.": (
                 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar / 2).sum(axis=1)
             ),
+            "log2 gives bits: the natural logarithm of std^2, which is logvar itself, gives nats.": (
+                0.5 * (mu**2 + np.exp(logvar) - 1 - logvar / np.log(2)).sum(axis=1)
+            ),
             "mu must be squared.": 0.5 * (mu + np.exp(logvar) - 1 - logvar).sum(axis=1),
             "That is KL(prior || posterior); the other direction is asked for.": (
                 0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=1)
@@ -144,6 +147,9 @@ def part_bernoulli_recon(work, rng):
             "Black and white are exchanged: x belongs to the probability sigmoid(l).": recon(x, -l),
             "Only x log s: a black pixel says something too, (1 - x) log(1 - s).": (
                 (x * np.logaddexp(0, -l)).sum(axis=(1, 2, 3))
+            ),
+            "log2 gives bits, and max(l, 0) - l x is in nats: take the natural logarithm.": (
+                (np.maximum(l, 0) - l * x + np.log2(1 + np.exp(-np.abs(l)))).sum(axis=(1, 2, 3))
             ),
             SATURATED: of(s, 1 - s),
             "An exp overflows where the logit is large on one side: the form with |l| is for both signs.": (

@@ -1,5 +1,7 @@
 """What exercise 6 asks for, compared with level 3's weights and schedules of the KL and with PyTorch's derivatives."""
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -93,6 +95,8 @@ def part_linear(work, rng):
             "It goes on growing after `ramp` steps; there it should stay.": beta * step / ramp,
             "The ramp ends at 1, not at `beta`.": min(1.0, step / ramp),
             "It is held at 1 where it should be held at `beta`.": min(1.0, beta * step / ramp),
+            "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by `beta`, "
+            "and is over at step `ramp`.": min(beta, step / ramp),
             LATE.format("0"): right(step + 1, ramp, beta),
             "It falls from `beta` to 0; it should rise.": beta - y,
             "Whole steps only: // rounds down, / divides.": beta * min(1, step // ramp),
@@ -118,6 +122,26 @@ def part_sigmoid(work, rng):
             "The 12 is missing: over the ramp the curve should go from 0.25 % to 99.75 %.": curve(0.5 - step / ramp),
             "`beta` is not used.": right(step, ramp, 1.0),
             LATE.format("0.25 % of beta"): right(step + 1, ramp, beta),
+            "The step is not divided by `ramp`.": (curve(-12 * (step - 0.5)), curve(-12 * (step - ramp / 2))),
+            "The brackets: 12 multiplies all of step / ramp - 1/2.": (
+                curve(-12 * step / ramp - 0.5),
+                curve(-12 * step / ramp + 0.5),
+                curve(-12 * step / (ramp - 0.5)),
+            ),
+            "The brackets: all of 1 + exp(...) is below the line.": beta / 1 + np.exp(-12 * (step / ramp - 0.5)),
+            "The middle is right, the steepness is not: the factor is 12.": tuple(
+                curve(-factor * (step / ramp - 0.5)) for factor in (1 / 12, 5, 6, 8, 10, 20, 24)
+            ),
+            "It is held from `ramp` on; the curve goes on, from 99.75 % ever nearer to `beta`.": (
+                right(min(step, ramp), ramp, beta),
+                beta if step >= ramp else y,
+            ),
+            "It is stretched to go from 0 to `beta` exactly; the curve goes from 0.25 % to 99.75 %.": tuple(
+                beta * (value - low) / (1 - 2 * low) if step else 0.0
+                for low in [1 / (1 + np.exp(6))]
+                for value in (y / beta, min(y / beta, 1 - low))
+            ),
+            "Whole steps only: // rounds down, / divides.": curve(-12 * (step // ramp - 0.5)),
         }
 
     agree_on_cases("sigmoid_beta", work.sigmoid_beta, right, cases, mistakes, "the-maths")
@@ -139,15 +163,21 @@ def part_cyclical(work, rng):
                 beta * (1 - abs(1 - step / ramp % 2))
             ),
             "The ramp ends at 1, not at `beta`.": right(step, ramp, 1.0),
+            "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by "
+            "`beta`.": min(beta, step % (2 * ramp) / ramp),
             LATE.format("0"): right(step + 1, ramp, beta),
         }
 
     # Where a cycle begins, (step / ramp) % 2 may round to just under 2: those steps come below, with ramps that do not
     cases = [case for case in steps(rng) if case["step"] % (2 * case["ramp"]) or case["step"] == 0]
     agree_on_cases("cyclical_beta", work.cyclical_beta, right, cases, mistakes, "the-maths")
-    for ramp in (1, 4, 8):
-        got = work.cyclical_beta(6 * ramp, ramp, 2.0)
-        agree(f"cyclical_beta({6 * ramp}, {ramp}, 2.0), where a cycle begins", got, 0.0, read="the-maths")
+    top = (
+        "The last step at the top is 2 ramp - 1. Step 2 ramp is the first of the next cycle, as step 0 was of its own."
+    )
+    for ramp, cycles in itertools.product((1, 4, 8), (1, 2, 3)):
+        step = cycles * 2 * ramp
+        got, what = work.cyclical_beta(step, ramp, 2.0), f"cyclical_beta({step}, {ramp}, 2.0), where a cycle begins"
+        agree(what, got, 0.0, mistakes={top: 2.0}, read="the-maths")
     agree("cyclical_beta(13, 4) with beta left out (1)", work.cyclical_beta(13, 4), 1.0, read="the-maths")
 
 

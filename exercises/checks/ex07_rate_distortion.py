@@ -235,9 +235,14 @@ def part_information(work, rng):
                 own - aggregate(z, mu[index], v[index])
             ),
             "That is log q(z|x) alone, and log q(z) is to be taken off.": own,
+            "Cut off at 0. Only the mean over many codes tends to an I of at least 0; a single code that fell nearer "
+            "to other posteriors has less, and without it the mean is too large.": (np.maximum(y, 0), np.abs(y)),
         }
 
-    agree_on_cases("information", work.information, right, posteriors(rng), mistakes, "what-the-code-holds")
+    mu = 0.5 * rng.normal(size=(4, 3))  # codes nearer to the next posterior than to their own
+    astray = dict(z=np.roll(mu, 1, axis=0), index=np.arange(4), mu=mu, logvar=rng.uniform(-0.1, 0.1, (4, 3)))
+    cases = [*posteriors(rng), astray]
+    agree_on_cases("information", work.information, right, cases, mistakes, "what-the-code-holds")
 
 
 # --- the frontier -------------------------------------------------------------------------------------------------

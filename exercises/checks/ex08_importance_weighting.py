@@ -222,6 +222,9 @@ def part_expected_share(work, rng):
             "With c^2 <= 1/2 the weights have no finite variance, so the share tends to 0, not to 1.": y
             if 2 * c**2 > 1
             else 1.0,
+            "The weights lose their finite variance at c^2 = 1/2, where c is above 0.7, not at c = 1/2.": (
+                np.nan if c > 0.5 and 2 * c**2 <= 1 else y
+            ),
             "One dimension's share; with Z independent dimensions the shares multiply.": right(c, 1),
             "The shares of the dimensions multiply; they are not multiplied by Z.": Z * right(c, 1),
             "Upside down: that is K / ESS.": 1 / y if y else np.inf,
@@ -234,7 +237,7 @@ def part_expected_share(work, rng):
         }
 
     cases = [dict(c=float(c), Z=int(Z)) for c, Z in zip(rng.uniform(0.75, 3, 6), (1, 2, 3, 5, 20, 1), strict=True)]
-    cases += [dict(c=float(c), Z=2) for c in (*rng.uniform(0.2, 0.7, 2), *rng.uniform(0.72, 0.8, 2), 1.0, 0.5)]
+    cases += [dict(c=float(c), Z=2) for c in (*rng.uniform(0.2, 0.7, 2), *rng.uniform(0.72, 0.8, 2), 1.0, 0.5, 0.6)]
     # 1e-7: the oracle's grid is exact to rounding, but Z = 20 takes its 20th power
     agree_on_cases("expected_share", work.expected_share, right, cases, mistakes, "when-to-trust-it", rel=1e-7)
 

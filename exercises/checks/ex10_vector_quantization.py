@@ -21,6 +21,13 @@ def nearest(z_e, codebook):
     return np.square(apart).sum(axis=-1).argmin(axis=-1)
 
 
+def decided(z_e, codebook):
+    """The rows whose two nearest codes differ by more than float64 rounds squares of 3e6."""
+    apart = np.square(z_e.astype(np.float64)[:, None] - codebook.astype(np.float64)).sum(axis=-1)
+    first, second = np.sort(apart, axis=1)[:, :2].T
+    return z_e[second - first > 1e-7]
+
+
 def part_nearest_code(work, rng):
     """nearest_code: which code is it"""
     cases = []
@@ -28,10 +35,10 @@ def part_nearest_code(work, rng):
         z_e, codebook = rng.normal(size=(*shape, D)), rng.normal(size=(K, D)) * rng.uniform(0.2, 2, (K, 1))
         cases.append(dict(z_e=z_e, codebook=codebook))
         cases.append(dict(z_e=z_e.astype(np.float32), codebook=codebook.astype(np.float32)))
-    whole = rng.integers(-2, 3, (50, 2)).astype(float)
-    cases.append(dict(z_e=whole, codebook=np.array([[1.0, 0], [0, 1], [-1, 0], [1, 0], [0, -1]])))  # ties, a code twice
-    far = (1000 + 0.02 * rng.normal(size=(60, 3))).astype(np.float32), 1000 + 0.02 * rng.normal(size=(20, 3))
-    cases.append(dict(z_e=far[0], codebook=far[1].astype(np.float32)))  # all squares are 3e6, in float32 +- 0.2
+    twice = rng.normal(size=(4, 1))[[0, 1, 2, 0, 3, 1]]  # equal codes are as near to the last digit, by any formula
+    cases.append(dict(z_e=2 * rng.normal(size=(50, 1)), codebook=twice))
+    far = [(1000 + 0.02 * rng.normal(size=(N, 3))).astype(np.float32) for N in (60, 20)]
+    cases.append(dict(z_e=decided(*far), codebook=far[1]))  # all squares are 3e6, in float32 +- 0.2
     large = 60 * rng.normal(size=(40, 64)), 60 * rng.normal(size=(9, 64))  # in float16 the squares are infinite
     cases.append(dict(zip(("z_e", "codebook"), (a.astype(np.float16) for a in large), strict=True)))
 
@@ -51,7 +58,7 @@ def part_nearest_code(work, rng):
                 differences if half else expanded,
                 y if half else expanded,
             ),
-            "Of codes that are equally near the lowest number is wanted.": len(e) - 1 - nearest(z, e[::-1]),
+            "Of codes that are equal the first is wanted.": len(e) - 1 - nearest(z, e[::-1]),
             "That is the farthest code.": np.square(apart).sum(axis=-1).argmax(axis=-1),
             "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
             "distance.": (wide_z @ wide_e.T).argmax(axis=-1),

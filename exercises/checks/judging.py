@@ -232,9 +232,23 @@ def tell(error: Mismatch | LearnerError, path: Path) -> str:
     lines = ["Your code raised an error" + (f" in {where}:" if where.isidentifier() else f" on {where}:")]
     lines += [line.rstrip() for line in traceback.format_list(frames[-5:])]
     lines.append("".join(traceback.format_exception_only(cause)).rstrip())
-    if isinstance(cause, ImportError):
-        lines.append("An exercise needs NumPy, torch and this project alone; is the name spelled right?")
+    lines += [f"  likely    {text}" for part, text in CAUSES.items() if part in lines[-1]][:1]
     return "\n".join(lines)
+
+
+# A part of what Python, NumPy or torch says of an error -> what is likely to have caused it.
+CAUSES = {
+    "ImportError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
+    "ModuleNotFoundError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
+    "could not be broadcast": "Shapes are lined up from the right. A new axis, [:, None], or keepdims=True moves one.",
+    "must match the size": "Shapes are lined up from the right. A new axis, [:, None], or keepdim=True moves one.",
+    "truth value of an array": "if, min and max want one number; np.where, np.minimum and np.maximum take arrays.",
+    "can be converted to": "float, int and the functions of math take one number; NumPy's take arrays: np.exp.",
+    "OverflowError": "A number grows beyond any float: work with its logarithm, and take exp of a difference.",
+    "can't contain negative values": "np.pad cannot cut: where its width would be negative, take a slice instead.",
+    "on Tensor that requires grad": "NumPy carries no gradient: use torch's operations, or .detach() if none is due.",
+    "must be Tensor, not numpy": "A torch function got a NumPy array: take NumPy's of that name, or torch.as_tensor.",
+}
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------
@@ -249,11 +263,13 @@ def agree(
     read: str = "",
     rel: float | None = None,
     inputs: str = "float64",
+    sizes: Mapping[str, float] | None = None,
 ) -> None:
     """Raise Mismatch unless `got` has the shape of `expected` and its values, to `rel` of the largest of them.
 
     mistakes: what to say -> the answer that this mistake gives, or a tuple of such; the first that fits is named.
     rel: by default TOLERANCE of float32 if the answer or its `inputs` are of that, else of float64.
+    sizes: {what: number} of the arguments, by which a wrong answer may be multiplied or divided.
     """
     expected, value = to_numpy(expected), numbers(what, got, read)
     rel = tolerance(value, inputs) if rel is None else rel
@@ -263,7 +279,9 @@ def agree(
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
-    raise Mismatch(what, show(expected), show(value), likely or pattern(value, expected), read)
+    around, digits = where_to_look(value, expected)
+    shown = (show(array, around, digits) for array in (expected, value))
+    raise Mismatch(what, *shown, likely or pattern(value, expected, sizes or {}), read)
 
 
 def agree_on_cases(
@@ -289,7 +307,7 @@ def agree_on_cases(
         what = f"{name}({', '.join(arguments)})" + (f" in {inputs}" if inputs != "float64" else "")
         got = function(*case.values())
         try:
-            agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs)
+            agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs, sizes=sizes_of(case))
         except Mismatch as error:
             if mistakes:
                 error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
@@ -432,38 +450,85 @@ def about_shapes(got: tuple, expected: tuple) -> str:
     return "Does a sum or mean run over another axis than the one asked for?" if len(expected) == 1 else ""
 
 
-def pattern(got: np.ndarray, expected: np.ndarray) -> str:
+FACTORS = {
+    -1.0: "The sign is turned.",
+    2.0: "Exactly twice the right one: is a 1/2 missing, or something counted twice?",
+    0.5: "Exactly half the right one: is there a 1/2 too many, or is a 2 missing?",
+    1 / np.log(2): "That is in bits, from log2: the natural logarithm gives nats.",
+    1 / np.log(10): "That is from log10: the natural logarithm gives nats.",
+}
+
+
+def sizes_of(case: Mapping) -> dict[str, float]:
+    """What of the arguments a sum or a mean may run over, or a factor may be: {"the 3 of x (3, 5)": 3}."""
+    found = {}
+    for key, value in case.items():
+        shape = tuple(getattr(value, "shape", ()))
+        found |= {f"the {n} of {key} {shape}": n for n in shape}
+        found |= {f"the size of {key}[0], {key} being {shape}": int(np.prod(shape[1:]))} if len(shape) > 2 else {}
+        found |= {key: value} if isinstance(value, (int, float)) else {}
+    return {name: size for name, size in found.items() if abs(size) not in (0, 1)}
+
+
+def about_factor(factor: float, sizes: Mapping[str, float]) -> str:
+    """What explains that all numbers are the right ones times this factor, or nothing."""
+    for known, text in FACTORS.items():
+        if abs(factor / known - 1) < 1e-6:
+            return text
+    for name, size in sizes.items():
+        if abs(factor / size - 1) < 1e-6:
+            return f"Yours is {size:.6g} times the right one, by {name}: is a mean or a division missing?"
+        if abs(factor * size - 1) < 1e-6:
+            return f"Yours is the right one divided by {size:.6g}, {name}: is a mean taken where nothing is divided?"
+    return ""
+
+
+def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
         return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
+    if got.size > 1 and not got.any():
+        return "All of yours are 0."
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, difference = got / expected, got - expected
-    factor = ratio.flat[0]
-    if got.size == 1 and min(abs(factor - simple) for simple in (-1, 2, 0.5)) > 1e-6:
-        return ""  # of two single numbers any factor is the right one
     if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio - 1).max():
-        return "The sign is turned." if abs(factor + 1) < 1e-6 else f"Yours is {factor:.6g} times the right one."
-    if got.size > 1 and np.ptp(difference) <= 1e-6 * np.abs(difference).max():
+        known = about_factor(ratio.flat[0], sizes)
+        if known or got.size > 1:
+            return known or "All are off by one factor: is a constant missing, or one too many?"
+    if got.size == 1:
+        return ""  # of two single numbers any factor is the right one
+    if np.ptp(difference) <= 1e-6 * np.abs(difference).max():
         return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."
     moved = np.abs(difference).max() > 1e-3 * np.abs(expected).max()
     if got.size > 2 and moved and np.allclose(np.sort(got, axis=None), np.sort(expected, axis=None), rtol=1e-6):
         return "The right numbers at the wrong places: axes are exchanged, or an order is turned."
-    worst = np.unravel_index(np.abs(difference).argmax(), difference.shape)
-    digits = 6 if np.abs(difference[worst]) > 1e-4 * np.abs(expected[worst]) else 12
-    pair = f"{expected[worst]:.{digits}g} expected, {got[worst]:.{digits}g} came"
-    return f"The largest difference stands at {place(worst)}: {pair}."
+    around, digits = where_to_look(got, expected)
+    pair = f"{expected.flat[around]:.{digits}g} expected, {got.flat[around]:.{digits}g} came"
+    return f"The largest difference stands at {place(np.unravel_index(around, got.shape))}: {pair}."
+
+
+def where_to_look(got: np.ndarray, expected: np.ndarray) -> tuple[int, int]:
+    """Where two arrays of one shape differ most, as an index into .flat; how many digits it takes to see that."""
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        worst = int(np.abs(np.where(same, 0, got - expected)).argmax())  # of a NaN, the first
+    one, other = got.flat[worst], expected.flat[worst]
+    return worst, next((digits for digits in range(6, 17) if f"{one:.{digits}g}" != f"{other:.{digits}g}"), 17)
 
 
 def place(index) -> str:
     return f"[{', '.join(str(int(i)) for i in index)}]"
 
 
-def show(array) -> str:
-    """An array in one line: its first numbers and its shape."""
+def show(array, around: int = 0, digits: int = 6) -> str:
+    """An array in one line: six of its numbers, with the one at `around` in .flat among them, and its shape."""
     array = to_numpy(array)
     if array.ndim == 0:
-        return f"{array.item():.6g}" if array.dtype.kind == "f" else str(array)
-    first = " ".join(f"{value:.6g}" for value in array.flat[:6])
-    return f"[{first}{' ...' if array.size > 6 else ''}] {array.dtype} {array.shape}"
+        return f"{array.item():.{digits}g}" if array.dtype.kind == "f" else str(array)
+    start = max(0, min(around - 2, array.size - 6))
+    some = " ".join(f"{value:.{digits}g}" for value in array.flat[start : start + 6])
+    before, after = "... " if start else "", " ..." if start + 6 < array.size else ""
+    return f"[{before}{some}{after}] {array.dtype} {array.shape}"

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def nearest_code(z_e, codebook):
-    """z_e (..., D), codebook (K, D) -> (...,) in 0 .. K-1: the nearest code of each row, the lowest number of a tie."""
+    """z_e (..., D), codebook (K, D) -> (...,) in 0 .. K-1: the nearest code of each row; of equal codes the first."""
     z_e, codebook = z_e.astype(np.float64), codebook.astype(np.float64)
     return (np.square(codebook).sum(axis=1) - 2 * z_e @ codebook.T).argmin(axis=-1)
 

@@ -4,7 +4,7 @@ import numpy as np  # noqa: F401
 
 
 def nearest_code(z_e, codebook):
-    """z_e (..., D), codebook (K, D) -> (...,) in 0 .. K-1: the nearest code of each row, the lowest number of a tie."""
+    """z_e (..., D), codebook (K, D) -> (...,) in 0 .. K-1: the nearest code of each row; of equal codes the first."""
     raise NotImplementedError
 
 

@@ -12,7 +12,7 @@ WRONG = (
     (
         f"{ARC}\n    {RADIUS}",
         ARC.replace("u0", "z0").replace("u1", "z1") + "\n    return direction",
-        "turns the whole vectors",
+        "The slerp of much public code",
     ),
     (ARC, ARC.replace("u0", "z0").replace("u1", "z1"), "counted twice"),
     (RADIUS, "return direction", "unit sphere"),
@@ -22,6 +22,15 @@ WRONG = (
         ARC,
         "direction = (1 - t) * u0 + t * u1\n    direction /= np.linalg.norm(direction, axis=1, keepdims=True)",
         "pushed out",
+    ),
+    *(
+        (
+            f"{ARC}\n    {RADIUS}",
+            f"direction = lerp(z0, z1, t[:, 0])\n    direction = direction / np.linalg.norm(direction, axis=1)[:, None]"
+            f"\n    return {length} * direction",
+            "pushed out",
+        )
+        for length in ("((1 - t) * norm0 + t * norm1)", "norm0", "np.sqrt(len(z0))")
     ),
     (RADIUS, "return norm0 * direction", "stays the same"),
     (RADIUS, "return np.sqrt(norm0 * norm1) * direction", "stays the same"),
@@ -36,6 +45,7 @@ WRONG = (
     ("    if omega < 1e-6:\n        return lerp(z0, z1, t[:, 0])\n", "", "0/0 is NaN"),
     (CHI, "math.sqrt(Z)", "a little below"),
     (CHI, "math.sqrt(Z - 1)", "most likely norm"),
+    (CHI, f"{CHI} if Z < 2000 else math.sqrt(Z)", "expected  999.9997"),
     (CHI, "math.sqrt(Z - 0.5)", "near for large Z"),
     (CHI, CHI.replace("math.exp", ""), "take exp"),
     (CHI, "math.sqrt(2) * math.lgamma((Z + 1) / 2) / math.lgamma(Z / 2)", "take exp"),

@@ -5,7 +5,29 @@ GATHER = """            y += np.einsum("bchw,oc->bohw", under, weight[:, :, i, j
     return y + bias[:, None, None]"""
 CUT = "y[:, :, padding : padding + H_out, padding : padding + W_out]"
 
+TRANSPOSE = """    y = np.zeros((B, O, H_out + 2 * padding, W_out + 2 * padding), x.dtype)
+    for i in range(k):
+        for j in range(k):
+            stamp = np.einsum("bchw,co->bohw", x, weight[:, :, i, j])
+            y[:, :, i : i + stride * H : stride, j : j + stride * W : stride] += stamp
+"""
+# A convolution of the pixels set apart by zeros, with the kernel turned round; `around` is k - 1 - padding.
+BY_ZEROS = """    apart = np.zeros((B, x.shape[1], (H - 1) * stride + 1, (W - 1) * stride + 1), x.dtype)
+    apart[:, :, ::stride, ::stride] = x
+    around = k - 1 - padding
+{make_room}
+    return conv2d(apart, weight.swapaxes(0, 1)[:, :, ::-1, ::-1], bias, 1, 0)
+"""
+MORE = "(around, around + output_padding)"
+ROOM = f"    apart = np.pad(apart, ((0, 0), (0, 0), {MORE}, {MORE}))"
+CUT_OR_PAD = """    ends = [(max(end, 0), max(-end, 0)) for end in (around, around + output_padding)]
+    (before, cut), (after, cut_after) = ends
+    apart = np.pad(apart, ((0, 0), (0, 0), (before, after), (before, after)))
+    apart = apart[:, :, cut : apart.shape[2] - cut_after, cut : apart.shape[3] - cut_after]"""
+
 WRONG = (
+    (TRANSPOSE, BY_ZEROS.format(make_room=ROOM), "np.pad cannot cut"),
+    (TRANSPOSE, BY_ZEROS.format(make_room=ROOM.replace("around", "max(around, 0)")), "larger than k - 1 cuts"),
     (PLACES, "(size + 2 * padding - k) // stride", "one more"),
     (PLACES, "(size + padding - k) // stride + 1", "both sides"),
     (PLACES, "-((k - size - 2 * padding) // stride) + 1", "round down"),
@@ -42,6 +64,7 @@ LARGER = "a canvas that is larger than needed at the bottom and right is cut to 
 EQUIVALENT = {CANVAS: LARGER, f"{CANVAS} #2": LARGER}
 
 ALSO_RIGHT = (
+    (TRANSPOSE, BY_ZEROS.format(make_room=CUT_OR_PAD)),
     (
         (
             """    for i in range(k):

@@ -38,6 +38,7 @@ WRONG = (
     (SIZE, "(w**2).sum(axis=1) / w.sum(axis=1) ** 2", "Upside down"),
     (SIZE, f"{SIZE} / log_w.shape[1]", "share of K"),
     (SHARE, "(np.sqrt(2 * c**2 - 1) / c**2) ** Z", "no answer"),
+    (SHARE, SHARE.replace("2 * c**2 > 1", "c > 0.5"), "not at c = 1/2"),
     (SHARE, "(np.sqrt(2 * c - 1) / c) ** Z if 2 * c > 1 else 0", "standard deviations"),
     (SHARE, "c * np.sqrt(2 - c**2) ** Z * c ** (Z - 1) if c**2 < 2 else 0", "other way round"),
     (SHARE, SHARE.replace("c**2) **", "c) **"), "not over c"),

@@ -11,7 +11,7 @@ WRONG = (
     (WIDE, "", "float64"),
     (DISTANCE, "-z_e @ codebook.T", "largest product"),
     (DISTANCE, DISTANCE.replace("2 * ", ""), "2 is missing"),
-    (f"({DISTANCE}).argmin(axis=-1)", f"len(codebook) - 1 - ({DISTANCE})[..., ::-1].argmin(-1)", "lowest"),
+    (f"({DISTANCE}).argmin(axis=-1)", f"len(codebook) - 1 - ({DISTANCE})[..., ::-1].argmin(-1)", "the first is wanted"),
     ("z_e + (e - z_e).detach()", "e.detach()", "Nothing comes back"),
     ("z_e + (e - z_e).detach()", "z_e + e - z_e.detach()", "reaches the codebook"),
     ("z_e + (e - z_e).detach()", "z_e", "code itself"),
@@ -64,6 +64,10 @@ EQUIVALENT = {
 }
 
 ALSO_RIGHT = (
+    *(  # the same to better precision: other roundings where two codes are equally near
+        (WIDE, f"{WIDE}    middle = {middle}.mean(axis=0)\n    z_e, codebook = z_e - middle, codebook - middle\n")
+        for middle in ("codebook", "z_e.reshape(-1, z_e.shape[-1])")
+    ),
     (
         f"return ({DISTANCE}).argmin(axis=-1)",
         "return np.linalg.norm(z_e[..., None, :] - codebook, axis=-1).argmin(axis=-1)",
