@@ -85,9 +85,9 @@ def test_completeness_is_the_share_that_is_recognised():
     assert all(f" {value:.1%}" in text for value in share.values()) and f"{found['jump']:6.2f}" in text
 
 
-def test_the_picture_of_holes_shows_the_confidence_over_the_plane():
+def test_the_picture_of_the_plane_shows_the_confidence_over_the_plane():
     measured = evaluated(RNG.uniform(-2, 2, (500, 2)).astype(np.float32), np.zeros((500, 2)), bright_on_the_right)
-    image = comparison.holes({"a": measured}, OfBrightness(), side=20).axes[0].images[0]
+    image = comparison.recognised_planes({"a": measured}, OfBrightness(), side=20).axes[0].images[0]
     left, right, *_ = image.get_extent()
     across = np.linspace(left, right, 20)
     np.testing.assert_allclose(image.get_array()[:, across > 0], 1, atol=1e-6)

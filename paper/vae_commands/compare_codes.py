@@ -32,9 +32,9 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     x_train = binarize(train.images, config.binarize, generator(config.seed, "binarize"))
     pca = LinearCode.fit(x_train, config.latent_dim)
     measured = {}
-    for folder, (_, model, rows) in runs.items():
-        measured[folder] = measure(model, test, config.binarize, config.seed)  # the same x for all
-        refuse_other_data(folder, rows, measured[folder])
+    for folder, (own, model, rows) in runs.items():
+        refuse_other_data(folder, rows, measure(model, test, own.binarize, own.seed))
+        measured[folder] = measure(model, test, config.binarize, config.seed)  # the same x and noise for all
     ae, vae = measured[run], measured[against[0]]
     found = errors(ae, vae, pca)
     print("\n" + table(found, test, config, runs[against[0]][0]) + "\n")

@@ -82,10 +82,10 @@ def draw_spaces(
     folder: Path, models: dict[str, Evaluation], found: Sequence[tuple[str, dict]], classifier: Classifier
 ) -> None:
     """Draw the latent spaces of all runs, as `latent_space.report` found them under the models' titles, on one pair of
-    axes; and where two models by name, with Z = 2, decode nothing that the classifier recognises."""
+    axes; and of two models by name, where these have Z = 2, how surely the classifier recognises the decoded plane."""
     pictures = {"spaces": spaces(found)}
     if all(one.mu.shape[1] == 2 for one in models.values()):
-        pictures["holes"] = holes(models, classifier)
+        pictures["planes"] = recognised_planes(models, classifier)
     for name, figure in pictures.items():
         print(f"wrote {save_figure(figure, folder / 'figures' / f'against-{name}.png')}")
 
@@ -115,12 +115,12 @@ def spaces(found: Sequence[tuple[str, dict]]) -> Figure:
 
 
 @style.styled
-def holes(models: dict[str, Evaluation], classifier: Classifier, side: int = 60) -> Figure:
+def recognised_planes(models: dict[str, Evaluation], classifier: Classifier, side: int = 60) -> Figure:
     """For models with Z = 2, by name, the classifier's confidence over the plane, and the test codes as dots."""
     fig = style.new_figure(
-        "Holes in the latent plane", "How surely a classifier recognises the image decoded at each place: white is at "
-        "least 90 %, the darker the less. Dots are test images. Where it is dark and there are no dots, the decoder "
-        "was never trained; the circles are one and two standard deviations of N(0, I).", height=4.2,
+        "How surely the decoded plane is recognised", "The probability that a classifier gives to the likeliest class "
+        "of the image decoded at each place: white is at least 90 %, the darker the less. Dots are the codes of test "
+        "images; the circles are one and two standard deviations of N(0, I), from which a VAE samples.", height=4.2,
     )  # fmt: skip
     axes = fig.subplots(1, len(models), squeeze=False)[0]
     for ax, (name, measured) in zip(axes, models.items(), strict=True):
