@@ -354,3 +354,20 @@ def test_a_loss_that_explodes_is_told_with_a_remedy(level, batch_size, small_dig
     after = "on the test split in epoch 1; train with a smaller --lr or start from other weights."
     assert_refused(status, capsys.readouterr().err, after if batch_size == "150" else "try a smaller --lr than 1000.")
     assert "weights.safetensors" not in files_in(tmp_path / "runs" / level)
+
+
+def test_ctrl_c_while_a_command_imports_is_one_line():
+    """As the signal would come during `import torch` at the top of a file: while a module is imported."""
+    code = (
+        "import sys; sys.argv[0] = sys.argv[1]\n"
+        "import vae_common\n"
+        "raise {}"
+    )  # fmt: skip
+    for program, error, lines in (
+        (ROOT / "pytorch_lowlevel" / "vae_lowlevel.py", "KeyboardInterrupt", ["", "interrupted; nothing had begun."]),
+        (ROOT / "elsewhere.py", "KeyboardInterrupt", None),
+        (ROOT / "pytorch_lowlevel" / "vae_lowlevel.py", "ValueError", None),
+    ):
+        done = subprocess.run([sys.executable, "-c", code.format(error), program], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert done.stderr.splitlines() == lines if lines else "Traceback" in done.stderr
