@@ -26,9 +26,8 @@ def refuse_contradictions(config: RunConfig) -> None:
     many = changed("importance_samples", "mc_samples")
     if model != "vae" and (weight or many):
         refuse(f"{(weight + many)[0]} changes the objective of --model vae and has no meaning for --model {model}")
-    for describes, names in {"mlp": ("hidden", "activation"), "masked": ("reach",)}.items():
-        if architecture != describes and (typed := changed(*names)):
-            refuse(f"{typed[0]} describes --architecture {describes}; leave it out with --architecture {architecture}")
+    if architecture != "mlp" and (layers := changed("hidden", "activation")):
+        refuse(f"{layers[0]} describes --architecture mlp; leave it out with --architecture {architecture}")
     of_codes = changed("codebook", "codes", "prior_epochs")
     if of_codes and model != "vqvae":
         refuse(f"{of_codes[0]} is about the codes of --model vqvae; --model {model} has none")

@@ -1,6 +1,5 @@
 """Each level as a user runs it: what a good command writes and prints, and what a bad one says."""
 
-import importlib
 import json
 import os
 import re
@@ -297,41 +296,6 @@ def test_a_bad_command_is_refused_in_one_line(bad, small_digits, tmp_path, monke
     assert not list(tmp_path.iterdir()) and set(bad.rglob("*")) == before
 
 
-SAME = "--compile takes an objective that is the same at every step"
-BAD_OF_LEVEL_3 = {
-    "evaluate mine.py": "mine.py: a .py file can only be examined; give --doctor with it",
-    "evaluate RUN --doctor --against VAE": "--doctor examines one run, and --against compares two; give one of them",
-    "evaluate RUN --doctor --only bounds": "--only has no meaning with --doctor",
-    "evaluate AE --against VAE --votes 200": "--votes has no meaning with --against",
-    "evaluate AE --against VAE --images 60": "--images has no meaning with a run, whose own settings hold",
-    "evaluate RUN --dataset sprites": "--dataset has no meaning with a run, whose own settings hold",
-    "evaluate RUN --votes 99": "expected an integer from 100 to 1000000, got '99'",
-    "evaluate RUN --only everything": "invalid choice: 'everything'",
-    "evaluate RUN --device tpu": "--device: expected cpu",
-    "latent_explorer nowhere": "name a run folder",
-    "latent_explorer": "either a run folder or --pretrained",
-    "latent_explorer --pretrained --latent-dim 7": "shipped for 2 and 20",
-    "latent_explorer nowhere --latent-dim 2": "a run has its own",
-    "rate_distortion": "name a finished RUN to place in the plane",
-    "rate_distortion nothing --lr 0.1": "--lr cannot be given with RUN",
-    "rate_distortion --resume nothing": "config.json: expected the settings of a run",
-    "rate_distortion --resume nothing --epochs 5": "--epochs cannot be given with --resume",
-    "rate_distortion --sweep 1 0": "expected a finite number above 0, got '0'",
-    "effective_beta --recon-batch sum": "add --batch-size",
-    "effective_beta --variance 1": "add --likelihood gaussian",
-    "effective_beta --recon none": "invalid choice",
-    **{f"vae_paper --compile {flags}": SAME for flags in ("--anneal linear", "--free-bits 1", "--model vqvae")},
-}
-
-
-@pytest.mark.parametrize("typed", BAD_OF_LEVEL_3)
-def test_a_bad_command_of_level_3_is_refused_in_one_line(typed, tmp_path, monkeypatch, capsys):
-    name, *argv = typed.split()
-    monkeypatch.chdir(tmp_path)
-    assert_refused(importlib.import_module(name).main(argv), capsys.readouterr().err, BAD_OF_LEVEL_3[typed])
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_bad_command_is_refused_when_typed(tmp_path):
     done = python(SCRIPT["paper"], "--seed", "nan", cwd=tmp_path)
     assert_refused(done.returncode, done.stderr, "vae_paper.py: error: argument --seed: expected an integer")
@@ -358,11 +322,7 @@ def test_a_loss_that_explodes_is_told_with_a_remedy(level, batch_size, small_dig
 
 def test_ctrl_c_while_a_command_imports_is_one_line():
     """As the signal would come during `import torch` at the top of a file: while a module is imported."""
-    code = (
-        "import sys; sys.argv[0] = sys.argv[1]\n"
-        "import vae_common\n"
-        "raise {}"
-    )  # fmt: skip
+    code = "import sys; sys.argv[0] = sys.argv[1]\nimport vae_common\nraise {}"
     for program, error, lines in (
         (ROOT / "pytorch_lowlevel" / "vae_lowlevel.py", "KeyboardInterrupt", ["", "interrupted; nothing had begun."]),
         (ROOT / "elsewhere.py", "KeyboardInterrupt", None),

@@ -9,7 +9,6 @@ from torch import nn
 
 from vae_measures import latent_space
 from vae_measures.latent_space import POINTS, continuity, draw_codes, report
-from vae_plots import comparison
 
 RNG = np.random.default_rng(0)
 STARTS, ENDS = RNG.standard_normal((2, 20, 3)).astype(np.float32)
@@ -83,12 +82,3 @@ def test_completeness_is_the_share_that_is_recognised():
     assert found["jump"] > 1 and found["detour"] == 1
     text = latent_space.table(found, has_prior=False)
     assert all(f" {value:.1%}" in text for value in share.values()) and f"{found['jump']:6.2f}" in text
-
-
-def test_the_picture_of_the_plane_shows_the_confidence_over_the_plane():
-    measured = evaluated(RNG.uniform(-2, 2, (500, 2)).astype(np.float32), np.zeros((500, 2)), bright_on_the_right)
-    image = comparison.recognised_planes({"a": measured}, OfBrightness(), side=20).axes[0].images[0]
-    left, right, *_ = image.get_extent()
-    across = np.linspace(left, right, 20)
-    np.testing.assert_allclose(image.get_array()[:, across > 0], 1, atol=1e-6)
-    np.testing.assert_allclose(image.get_array()[:, across < 0], 0.5, atol=1e-6)

@@ -25,7 +25,7 @@ MODELS = {
     "free bits": ({"free_bits": FLOOR}, "beta-VAE, free bits 50", lambda t: t["recon"] + Z * FLOOR),
     "free nats": ({"free_nats": FLOOR}, "beta-VAE, free nats 50", lambda t: t["recon"] + FLOOR),
     "masked": (
-        {"architecture": "masked", "reach": 2, "free_bits": FLOOR},
+        {"architecture": "masked", "free_bits": FLOOR},
         "VAE with a masked decoder, free bits 50",
         lambda t: t["recon"] + Z * FLOOR,
     ),

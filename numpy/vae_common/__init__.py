@@ -1,4 +1,4 @@
-"""What all levels share. It is imported before torch, whose threads it tells how long to spin while they wait."""
+"""What all levels share. Imported before torch, it sets how long threads spin, and what Ctrl-C says until then."""
 
 import os
 import sys

@@ -149,14 +149,6 @@ class RunConfig:
     activation: str = setting(
         "tanh", one_of("tanh", "relu"), PAPER, "after each hidden layer of --architecture mlp (default tanh)", new=True
     )
-    reach: int = setting(
-        10,
-        whole(1, 27),
-        PAPER,
-        "rows and columns that a pixel of --architecture masked looks back (default 10)",
-        "R",
-        new=True,
-    )
     beta: float | None = setting(None, number(0), PAPER, "weight of the KL (default 1, with --capacity 10)", "W")
     anneal: str = setting(
         "none", one_of("none", "linear", "sigmoid", "cyclical"), PAPER, "how beta rises from 0 (default none)"

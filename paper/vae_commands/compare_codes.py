@@ -14,7 +14,7 @@ from vae_measures import latent_space
 from vae_measures.held_out import measure, refuse_other_data
 from vae_measures.linear_code import LinearCode, errors
 from vae_measures.sample_quality import classifier_of
-from vae_plots.comparison import draw_comparison, draw_spaces
+from vae_plots.comparison import draw_comparison
 from vae_training.run_files import read_run
 
 
@@ -44,8 +44,7 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     print(table_of_spaces(space, titles) + "\n")
     settings = {"latent_dim": config.latent_dim, "vae": against[0]}
     write_json(Path(run) / "against.json", {**ae.on, **settings, "mse": found, "latent_space": space})
-    draw_comparison(Path(run), ae, vae, pca, config.seed)
-    draw_spaces(Path(run), {"AE": ae, "VAE": vae}, [(titles[folder], one) for folder, one in space.items()], classifier)
+    draw_comparison(Path(run), ae, vae, pca, [(titles[folder], one) for folder, one in space.items()], config.seed)
 
 
 def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:

@@ -63,12 +63,6 @@ def draw_codes(measured: Evaluation, pairs: np.ndarray, rng: np.random.Generator
     return {name: z.astype(np.float32) for name, z in drawn.items()}
 
 
-def confidence(measured: Evaluation, classifier: Classifier, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The probability (N,) that the classifier gives to the likeliest class of the image decoded at each z (N, Z)."""
-    images = [as_data(measured.decode(z[chunk]), measured.binarize, rng) for chunk in chunks(len(z), 500)]
-    return look(classifier, np.concatenate(images)).probability.max(axis=1)
-
-
 def report(measured: Evaluation, classifier: Classifier, seed: int) -> dict:
     """Continuity, mean and standard error over the lines, and completeness, the share of points recognised with
     confidence, of an evaluated model whose codes are vectors."""
@@ -79,7 +73,9 @@ def report(measured: Evaluation, classifier: Classifier, seed: int) -> dict:
         figures |= {name: float(values.mean()), f"{name}_error": float(values.std() / len(values) ** 0.5)}
     recognised = {"test": look(classifier, (255 * measured.x + 0.5).astype(np.uint8)).confident}
     for name, z in draw_codes(measured, pairs, rng).items():
-        recognised[name] = float((confidence(measured, classifier, z, rng) >= CONFIDENT).mean())
+        means = (measured.decode(z[chunk]) for chunk in chunks(len(z), 500))
+        images = np.concatenate([as_data(part, measured.binarize, rng) for part in means])
+        recognised[name] = look(classifier, images).confident
     return {**figures, "recognised": recognised}
 
 

@@ -10,8 +10,6 @@ The masked convolution is that of van den Oord et al. 2016 (PixelCNN); as the de
 Axes: B batch, C channels, H W height and width, Z latent.
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -87,8 +85,8 @@ class MaskedVAE(BetaVAE):
 
     sees_pixels = True
 
-    def __init__(self, *args, reach: int = 10, **kwargs):
-        super().__init__(*args, architecture=(Encoder, partial(MaskedDecoder, reach=reach)), **kwargs)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, architecture=(Encoder, MaskedDecoder), **kwargs)
 
     @property
     def title(self) -> str:

@@ -5,22 +5,21 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
 from vae_common.evaluation import Evaluation
 from vae_common.plots import charts, style
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
-from vae_measures.latent_space import confidence
 from vae_measures.linear_code import LinearCode
-from vae_measures.sample_quality import CONFIDENT, Classifier
 from vae_models.autoencoder import Autoencoder
 
 COLUMNS = 12  # images in a row of the pictures
 
 
-def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCode, seed: int) -> None:
-    """Draw reconstructions, samples, and the two clouds of codes into folder/figures."""
+def draw_comparison(
+    folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCode, found: Sequence[tuple[str, dict]], seed: int
+) -> None:
+    """Draw reconstructions, samples, the two clouds of codes, and `spaces` of all runs into folder/figures."""
     z = generator(seed, "figures").standard_normal((COLUMNS, ae.mu.shape[1]), dtype=np.float32)
     pictures = {
         "reconstructions": reconstructions(ae, vae, pca),
@@ -33,6 +32,7 @@ def draw_comparison(folder: Path, ae: Evaluation, vae: Evaluation, pca: LinearCo
         "codes-vae": latent(
             vae, "The posterior means of the VAE", "The KL pulls them to where z ~ N(0, I) lies, the circles"
         ),
+        "spaces": spaces(found),
     }
     for name, figure in pictures.items():
         print(f"wrote {save_figure(figure, folder / 'figures' / f'against-{name}.png')}")
@@ -75,66 +75,26 @@ def latent(measured: Evaluation, title: str, caption: str) -> Figure:
     )  # fmt: skip
 
 
-# --- continuity and completeness ----------------------------------------------------------------------------------
-
-
-def draw_spaces(
-    folder: Path, models: dict[str, Evaluation], found: Sequence[tuple[str, dict]], classifier: Classifier
-) -> None:
-    """Draw the latent spaces of all runs, as `latent_space.report` found them under the models' titles, on one pair of
-    axes; and of two models by name, where these have Z = 2, how surely the classifier recognises the decoded plane."""
-    pictures = {"spaces": spaces(found)}
-    if all(one.mu.shape[1] == 2 for one in models.values()):
-        pictures["planes"] = recognised_planes(models, classifier)
-    for name, figure in pictures.items():
-        print(f"wrote {save_figure(figure, folder / 'figures' / f'against-{name}.png')}")
-
-
 @style.styled
 def spaces(found: Sequence[tuple[str, dict]]) -> Figure:
-    """Completeness against continuity: a full mark for each run at codes from its prior or, of an autoencoder, from
-    the Gaussian fitted to its codes, and an open mark for the same run halfway between two test codes."""
+    """Completeness against continuity of each run, from its title and its `latent_space.report`: a full mark at codes
+    from its prior or, of an autoencoder, from the Gaussian fitted to its codes, an open one halfway between test codes.
+    """
     fig = style.new_figure(
         "Continuity and completeness", "Higher and further to the left is better; one mark for each run. Full: codes "
         "drawn where the model would sample, N(0, I), or for an autoencoder the Gaussian fitted to its codes. Open: "
         "codes halfway between those of two test images.", height=4.4,
     )  # fmt: skip
     ax, titles = fig.subplots(), list(dict.fromkeys(title for title, _ in found))
-    for title, one in found:
+    for k, (title, one) in enumerate(found):
+        first = title not in [earlier for earlier, _ in found[:k]]
         mark = dict(ls="", marker="os^Dv"[titles.index(title) % 5], color=style.LINES[titles.index(title) % 4], ms=8)
         drawn = one["recognised"]["fitted" if title == Autoencoder.title else "prior"]
         ax.plot(one["jump"], 100 * one["recognised"]["midway"], mfc="none", **mark)
-        ax.plot(one["jump"], 100 * drawn, label=title, **mark)
+        ax.plot(one["jump"], 100 * drawn, label=title if first else None, **mark)
     ax.set(xlabel="continuity: largest change of the image in one step, over the mean (1: even)")
     ax.set(ylabel="completeness: % recognised with confidence", ylim=(0, 100))
     ax.set_xlim(1, 1.05 * max(one["jump"] for _, one in found))
     ax.grid()
-    handles, names = ax.get_legend_handles_labels()
-    ax.legend([handles[names.index(title)] for title in titles], titles, loc="best", frameon=True)
-    return style.settle(fig)
-
-
-@style.styled
-def recognised_planes(models: dict[str, Evaluation], classifier: Classifier, side: int = 60) -> Figure:
-    """For models with Z = 2, by name, the classifier's confidence over the plane, and the test codes as dots."""
-    fig = style.new_figure(
-        "How surely the decoded plane is recognised", "The probability that a classifier gives to the likeliest class "
-        "of the image decoded at each place: white is at least 90 %, the darker the less. Dots are the codes of test "
-        "images; the circles are one and two standard deviations of N(0, I), from which a VAE samples.", height=4.2,
-    )  # fmt: skip
-    axes = fig.subplots(1, len(models), squeeze=False)[0]
-    for ax, (name, measured) in zip(axes, models.items(), strict=True):
-        low, high = np.quantile(measured.mu, [0.002, 0.998], axis=0)
-        middle, half = (low + high) / 2, 0.55 * (high - low).max()
-        x, y = (np.linspace(centre - half, centre + half, side, dtype=np.float32) for centre in middle)
-        z = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-        certain = confidence(measured, classifier, z, np.random.default_rng(0)).reshape(side, side)
-        extent = (x[0], x[-1], y[0], y[-1])
-        image = ax.imshow(certain, "Blues_r", vmin=0.3, vmax=CONFIDENT, origin="lower", extent=extent)
-        ax.scatter(*measured.mu[:2000].T, s=1.5, lw=0, color=style.LINES[1])
-        for radius in (1, 2):
-            ax.add_patch(Circle((0, 0), radius, fill=False, ls="--", lw=0.8, color=style.GREY))
-        ax.set(title=name, xlabel="z[0]", xlim=extent[:2], ylim=extent[2:], aspect="equal")
-    axes[0].set_ylabel("z[1]")
-    fig.colorbar(image, ax=list(axes), label="probability of the likeliest class", fraction=0.05, pad=0.02)
+    ax.legend(loc="best", frameon=True)
     return style.settle(fig)

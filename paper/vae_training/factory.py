@@ -65,7 +65,7 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
     if config.architecture == "linear":
         return LinearVAE(spec, config.likelihood, **weighted)
     if config.architecture == "masked":
-        return MaskedVAE(spec, config.likelihood, reach=config.reach, **weighted)
+        return MaskedVAE(spec, config.likelihood, **weighted)
     if kl_weight == KLWeight(ramp=ramp):
         return ConvVAE(spec, config.likelihood, architecture)
     return BetaVAE(spec, config.likelihood, architecture, **weighted)

@@ -1,11 +1,13 @@
-"""Settings of level 3 that contradict one another are refused in one sentence, and never ignored."""
+"""What may not be typed at level 3, alone or together, is refused in one sentence, before anything is written."""
+
+import importlib
 
 import pytest
 
-import vae_paper
 from messages import assert_refused
 
-REFUSED = {
+SAME = "--compile takes an objective that is the same at every step"
+OF_VAE_PAPER = {
     "--model ae --beta 4": "--beta changes the objective of --model vae and has no meaning for --model ae",
     "--model cvae --free-bits 1": "--free-bits changes the objective of --model vae",
     "--model cvae --architecture mlp": "--architecture mlp is for --model vae and ae",
@@ -24,7 +26,6 @@ REFUSED = {
     "--architecture mlp --hidden 512,": "at most 4 integers",
     "--architecture mlp --hidden 4096": "at most 4 integers",
     "--architecture mlp --hidden 2.5": "at most 4 integers",
-    "--architecture mlp --reach 3": "--reach describes --architecture masked; leave it out with --architecture mlp",
     "--architecture masked": "needs --binarize threshold or dynamic",
     "--architecture masked --binarize dynamic --likelihood gaussian": "--likelihood bernoulli",
     "--architecture masked --binarize dynamic --model ae": "--model vae and one sample",
@@ -49,22 +50,38 @@ REFUSED = {
     "--capacity -2": "of at least 0",
     "--anneal-epochs 0 --anneal linear": "above 0",
     "--importance-samples 0": "expected an integer from 1",
+    **{f"--compile {flags}": SAME for flags in ("--anneal linear", "--free-bits 1", "--model vqvae")},
+}
+REFUSED = {
+    **{f"vae_paper {flags}": said for flags, said in OF_VAE_PAPER.items()},
+    "evaluate mine.py": "mine.py: a .py file can only be examined; give --doctor with it",
+    "evaluate RUN --doctor --against VAE": "--doctor examines one run, and --against compares two; give one of them",
+    "evaluate RUN --doctor --only bounds": "--only has no meaning with --doctor",
+    "evaluate AE --against VAE --votes 200": "--votes has no meaning with --against",
+    "evaluate AE --against VAE --images 60": "--images has no meaning with a run, whose own settings hold",
+    "evaluate RUN --dataset sprites": "--dataset has no meaning with a run, whose own settings hold",
+    "evaluate RUN --votes 99": "expected an integer from 100 to 1000000, got '99'",
+    "evaluate RUN --only everything": "invalid choice: 'everything'",
+    "evaluate RUN --device tpu": "--device: expected cpu",
+    "latent_explorer nowhere": "name a run folder",
+    "latent_explorer": "either a run folder or --pretrained",
+    "latent_explorer --pretrained --latent-dim 7": "shipped for 2 and 20",
+    "latent_explorer nowhere --latent-dim 2": "a run has its own",
+    "rate_distortion": "name a finished RUN to place in the plane",
+    "rate_distortion nothing --lr 0.1": "--lr cannot be given with RUN",
+    "rate_distortion --resume nothing": "config.json: expected the settings of a run",
+    "rate_distortion --resume nothing --epochs 5": "--epochs cannot be given with --resume",
+    "rate_distortion --sweep 1 0": "expected a finite number above 0, got '0'",
+    "effective_beta --recon-batch sum": "add --batch-size",
+    "effective_beta --variance 1": "add --likelihood gaussian",
+    "effective_beta --recon none": "invalid choice",
 }
 
 
-@pytest.mark.parametrize("flags", REFUSED)
-def test_nonsense_is_refused_in_one_sentence(flags, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("typed", REFUSED)
+def test_a_bad_command_of_level_3_is_refused_in_one_sentence(typed, tmp_path, monkeypatch, capsys):
+    name, *argv = typed.split()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vae_paper.cli.later", None)  # it is refused before anything is trained
-    assert_refused(vae_paper.main(flags.split()), capsys.readouterr().err, REFUSED[flags])
+    monkeypatch.setattr("vae_commands.train_run.train_run", None)  # it is refused before anything is trained
+    assert_refused(importlib.import_module(name).main(argv), capsys.readouterr().err, REFUSED[typed])
     assert not list(tmp_path.iterdir())
-
-
-def test_what_a_default_says_is_no_contradiction(monkeypatch):
-    given = []
-    monkeypatch.setattr("vae_paper.cli.later", lambda module, function: lambda **typed: given.append(typed))
-    for flags in ("--model ae --importance-samples 1", "--model vqvae --architecture conv", "--compile"):
-        assert vae_paper.main(flags.split()) == 0
-    # With --resume, the resumed run tells what else was typed.
-    assert vae_paper.main(["--resume", "runs/paper", "--beta", "4", "--mc-samples", "5"]) == 0
-    assert given[0] == {"model": "ae", "importance_samples": 1} and len(given) == 4
