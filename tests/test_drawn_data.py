@@ -340,6 +340,7 @@ def accuracy(net, images, labels):
     return (found == labels).mean()
 
 
+@pytest.mark.slow  # trains a convnet
 def test_a_convnet_learns_digits_and_a_linear_classifier_learns_less():
     from sklearn.linear_model import LogisticRegression
 
