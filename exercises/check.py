@@ -1,18 +1,22 @@
 """Work on the exercises: `check.py` shows how far you are, `check.py start 03` begins, `check.py 03` checks.
 
-Your files lie in exercises/my_work, which git ignores. `check.py hint 03` says more each time; `check.py solution 03`
-shows a solution once you have checked a try of your own. The exit status of a check is 0 only when it passed.
+Your files lie in exercises/my_work, which git ignores. `check.py predict 03` keeps your guesses and shows them beside
+what came, after a pass; `check.py watch 03` checks at each save; `check.py hint 03` says more each time; `check.py
+solution 03` shows a solution once you have checked a try of your own. The exit status of a check is 0 only when it
+passed.
 
 In a notebook `%load_ext check` brings the cell magic `%%answer 03`, which saves its cell as your file and checks it.
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
 import re
 import secrets
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,8 +33,10 @@ except ImportError as error:
     sys.exit(f"check.py: error: {error}; install the project first: python -m pip install -e .")
 
 WORK = HERE / "my_work"
-COMMANDS = ("start", "hint", "solution")
+COMMANDS = ("start", "predict", "watch", "hint", "solution")
 SHOWN = 20  # lines of what the learner's code printed
+PAUSE = 20 * 60  # seconds: a longer time between two commands counts as this long
+CAME = "What came of your guesses"  # the fold of a page that answers the questions under Predict
 LEARNT = {  # what the course is about, and the exercise in which one does it
     "read a latent space": "01",
     "derive the ELBO, and compute it": "04",
@@ -59,12 +65,34 @@ def page(name: str) -> Path:
     return HERE / f"{name.removeprefix('ex')}.md"
 
 
-def read_progress() -> dict[str, dict]:
-    """number -> {tries, hints: those given, at: the function that failed, right: those that did not, passed, cell}.
+def predictions(name: str) -> list[tuple[str, str]]:
+    """The questions under Predict on an exercise's page, each with what came."""
+    section = re.search(r"^## Predict$(.*?)^## ", page(name).read_text("utf-8"), re.MULTILINE | re.DOTALL)[1]
+    asked, came = section.split(f"<summary>{CAME}</summary>")
+    item = re.compile(r"^\d\. (.*(?:\n   .*)*)", re.MULTILINE)
+    return list(zip(*([" ".join(text.split()) for text in item.findall(part)] for part in (asked, came)), strict=True))
 
-    The last two are hashes, of the work that passed and of what a notebook's cell wrote. Damage counts as nothing.
+
+def block_after_the_task(name: str) -> str:
+    """The heading of the part of the page that uses what passed the check."""
+    return re.search(r"^## What the check looks at$.*?^## (.*?)$", page(name).read_text("utf-8"), re.M | re.S)[1]
+
+
+def question(number: str) -> str:
+    """One that exercises/README.md answers, and that this exercise lets one answer."""
+    text = (HERE / "README.md").read_text("utf-8")
+    return re.search(rf"^<details><summary>{int(number)}\. (.*)</summary>$", text, re.MULTILINE)[1]
+
+
+def read_progress() -> dict[str, dict]:
+    """What is known of each exercise, by its number. Damage counts as nothing.
+
+    tries; hints: those given; at: the function that failed; right: those that did not; guesses; said: the sentence
+    after a pass; passed and cell: hashes, of the work that passed and of what a notebook's cell wrote; seconds: spent,
+    until the time seen.
     """
-    kinds = dict(tries=int, hints=list, at=str, right=list, passed=str, cell=str)
+    kinds = dict(tries=int, hints=list, at=str, right=list, guesses=list, said=str, passed=str, cell=str)
+    kinds |= dict(seconds=float, seen=float)
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
@@ -74,9 +102,11 @@ def read_progress() -> dict[str, dict]:
 
 
 def note(number: str, **entry) -> None:
-    """Add `entry` to what is known of an exercise; None takes a key out."""
+    """Add `entry` and the time since the last note to what is known of an exercise; None takes a key out."""
     progress = read_progress()
-    known = {**progress.get(number, {}), **entry}
+    known, now = progress.get(number, {}), time.time()
+    since = min(max(0.0, now - known.get("seen", now)), PAUSE)
+    known = {**known, "seconds": known.get("seconds", 0.0) + since, "seen": now, **entry}
     progress[number] = {key: value for key, value in known.items() if value is not None}
     text = json.dumps(progress, indent=1) + "\n"
     write_atomically(WORK / ".progress.json", lambda file: file.write(text.encode()))
@@ -107,7 +137,8 @@ def show_table() -> int:
     progress, following = read_progress(), None
     for number, name in exercises().items():
         now = state(number, name, progress)
-        print(f"{number}  {title(name):<32}{now}")
+        minutes = progress.get(number, {}).get("seconds", 0) / 60
+        print(f"{number}  {title(name):<32}{now}" + (f", {minutes:.0f} min" if minutes >= 1 else ""))
         if following is None and now != "passed":
             command = "start " if now == "not started" else ""
             following = f"next: read exercises/{page(name).name}, then python exercises/check.py {command}{number}"
@@ -127,8 +158,7 @@ def start(number: str, name: str, overwrite: bool) -> int:
         raise UsageError(f"{shown(work)} is there already; --overwrite replaces your work by the starter.")
     if overwrite or not work.exists():
         write_atomically(work, lambda file: file.write(starter_of(name)))
-        if number in read_progress():
-            note(number, passed=None, at=None, right=None)
+        note(number, passed=None, at=None, right=None)
         print(f"wrote {shown(work)}; write your answer there, then: python exercises/check.py {number}")
     if not can_write_notebooks:
         print("for the page as a notebook: python -m pip install -e '.[notebook]', then this command again")
@@ -154,6 +184,45 @@ def save(number: str, name: str, text: str, overwrite: bool) -> None:
         )
     write_atomically(work, lambda file: file.write(text.encode()))
     note(number, cell=digest(work))
+
+
+def predict(number: str, name: str, overwrite: bool) -> int:
+    """Ask for the guesses, once or with `overwrite` anew; after a pass show each beside what came, without a grade."""
+    if overwrite or not read_progress().get(number, {}).get("guesses"):
+        guesses = []
+        for i, (asked, _) in enumerate(predictions(name), start=1):
+            try:
+                guesses.append(input(f"{i}. {asked}\n   your guess: "))
+            except EOFError:
+                raise UsageError(
+                    "predict asks at the terminal, and nobody answered there; no guess was kept."
+                ) from None
+        note(number, guesses=guesses)
+    if state(number, name, read_progress()) == "passed":
+        show_guesses(number, name)
+    else:
+        print(f"kept; they come back beside the results once python exercises/check.py {number} has passed")
+    return 0
+
+
+def show_guesses(number: str, name: str) -> None:
+    guesses = map(str, read_progress()[number]["guesses"])
+    for i, (guess, (asked, came)) in enumerate(zip(guesses, predictions(name), strict=False), start=1):
+        print(f"\n{i}. {asked}\n   your guess: {guess}\n   what came:  {came}")
+
+
+def watch(number: str, name: str, seed: int | None, seconds: float) -> int:
+    """Check the file now and at each save, until it passes or Ctrl-C."""
+    work = WORK / f"{name}.py"
+    while True:
+        checked = digest(work) if work.is_file() else None
+        if check(number, name, seed, seconds) == 0:
+            return 0
+        if checked is None:
+            return 1
+        print(f"\nwatching {shown(work)}: save it to check it again; Ctrl-C ends this", flush=True)
+        while not work.is_file() or digest(work) == checked:
+            time.sleep(0.3)
 
 
 def hint(number: str, name: str) -> int:
@@ -189,7 +258,8 @@ def solution(number: str, name: str) -> int:
     return 0
 
 
-def check(number: str, name: str, seed: int, seconds: float) -> int:
+def check(number: str, name: str, seed: int | None, seconds: float) -> int:
+    seed = secrets.randbelow(2**32) if seed is None else seed
     work = WORK / f"{name}.py"
     if not work.is_file():
         print(f"[fail] {number} {title(name)}\nThere is no {shown(work)}: python exercises/check.py start {number}")
@@ -211,11 +281,30 @@ def check(number: str, name: str, seed: int, seconds: float) -> int:
             print(f"  | ... {len(lines) - SHOWN} more lines")
     print(f"[{'pass' if verdict['passed'] else 'fail'}] {number} {title(name)}\n{verdict['text']}")
     if verdict["passed"]:
+        after_a_pass(number, name)
         return 0
     if verdict["tried"]:
         print(f"same numbers again: python exercises/check.py {number} --seed {seed}")
     print(f"stuck? python exercises/check.py hint {number}")
     return 1
+
+
+def after_a_pass(number: str, name: str) -> None:
+    """The guesses beside what came, one sentence of the learner's own, and where to go on."""
+    entry, numbers = read_progress()[number], list(exercises())
+    if entry.get("guesses"):
+        show_guesses(number, name)
+    print(f"\nIn one sentence of your own: {question(number)}")
+    if "said" in entry:
+        print(f"  you said: {entry['said']}")
+    elif sys.stdin is not None and sys.stdin.isatty():
+        with contextlib.suppress(EOFError):
+            note(number, said=input("  (Enter leaves it out) ") or None)
+    print(
+        f"Our answer stands in exercises/README.md. Go on with “{block_after_the_task(name)}” in {shown(page(name))}."
+    )
+    for following in numbers[numbers.index(number) + 1 :][:1]:
+        print(f"The next exercise is {following}, {title(exercises()[following])}.")
 
 
 def shown(path: Path) -> str:
@@ -235,7 +324,7 @@ def exercise(text: str) -> str:
 
 
 def command(text: str) -> str:
-    """An argparse type: start, hint or solution, or the number of the exercise to check."""
+    """An argparse type: one of COMMANDS, or the number of the exercise to check."""
     if text in COMMANDS:
         return text
     if not re.fullmatch(r"\d+", text):
@@ -254,26 +343,24 @@ def run(
     if what is None:
         return show_table()
     if (what in COMMANDS) == (number is None):
-        usage = "start, hint and solution take the number of one exercise, a check is the number alone"
+        usage = f"{', '.join(COMMANDS)} take the number of one exercise, a check is the number alone"
         raise UsageError(f"{usage}: check.py {COMMANDS[0]} 03, or check.py 03.")
     number = number or what
     name = exercises()[number]
-    if what == "start":
-        return start(number, name, overwrite)
-    if what in COMMANDS:
+    if what in ("start", "predict"):
+        return dict(start=start, predict=predict)[what](number, name, overwrite)
+    if what in ("hint", "solution"):
         return dict(hint=hint, solution=solution)[what](number, name)
-    return check(number, name, secrets.randbelow(2**32) if seed is None else seed, time_limit)
+    return (watch if what == "watch" else check)(number, name, seed, time_limit)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument(
-        "what", nargs="?", default=None, type=command, help="start, hint, solution, or the exercise to check"
+        "what", nargs="?", default=None, type=command, help=f"{', '.join(COMMANDS)}, or the exercise to check"
     )
-    parser.add_argument(
-        "number", nargs="?", default=None, type=exercise, help="the exercise, after start, hint or solution"
-    )
-    cli.add_switch(parser, "overwrite", "start: replace your work by the starter")
+    parser.add_argument("number", nargs="?", default=None, type=exercise, help="the exercise, after one of these words")
+    cli.add_switch(parser, "overwrite", "start: replace your work by the starter; predict: guess again")
     parser.add_argument("--seed", type=whole(0, 2**32 - 1), help="draw the inputs of an earlier check again")
     parser.add_argument("--time-limit", type=number_between(0, 3600, above=True), metavar="SECONDS",
                         help="for your code (default 20)")  # fmt: skip

@@ -464,8 +464,89 @@ def test_a_fresh_start_forgets_that_it_has_passed(check, work, quick, capsys):
     (work / f"{NAME}.py").write_text("# right")
     assert check.main([NUMBER]) == 0
     assert check.main(["start", NUMBER, "--overwrite"]) == 0
-    assert check.read_progress()[NUMBER] == dict(tries=1)
+    assert not {"passed", "at", "right"} & check.read_progress()[NUMBER].keys()
     assert check.state(NUMBER, NAME, check.read_progress()) == "started, 1 try"
+
+
+def test_every_page_answers_its_predictions_and_says_where_to_go_on(check):
+    for number, name in check.exercises().items():
+        predictions = check.predictions(name)
+        assert len(predictions) >= 3 and all(asked and came for asked, came in predictions)
+        text = check.page(name).read_text()
+        assert text.index(f"\n## {check.block_after_the_task(name)}\n") > text.index("\n## Your task")
+        assert f"<summary>{int(number)}. {check.question(number)}</summary>" in (EXERCISES / "README.md").read_text()
+
+
+def test_guesses_are_asked_once_and_come_back_after_a_pass(check, work, quick, monkeypatch, capsys):
+    def typed(*answers):
+        answers = iter(answers)
+        monkeypatch.setattr("builtins.input", lambda prompt: (print(prompt), next(answers))[1])
+
+    def nobody(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    assert check.main(["predict", NUMBER]) == 2 and not work.exists()
+    assert "no guess was kept" in capsys.readouterr().err
+    typed("13 alone", "even", "to 3")
+    assert check.main(["predict", NUMBER]) == 0
+    shown = capsys.readouterr().out
+    predictions = check.predictions(NAME)
+    assert all(asked in shown and came not in shown for asked, came in predictions)
+    assert check.main(["predict", NUMBER]) == 0  # asks nobody
+    assert "13 alone" not in capsys.readouterr().out
+    (work / f"{NAME}.py").write_text("# right")
+    for command in ([NUMBER], ["predict", NUMBER]):
+        assert check.main(command) == 0
+        shown = capsys.readouterr().out
+        for (asked, came), guess in zip(predictions, ("13 alone", "even", "to 3"), strict=True):
+            assert shown.index(asked) < shown.index(f"your guess: {guess}\n") < shown.index(f"what came:  {came}\n")
+    typed("a", "b", "c")
+    assert check.main(["predict", NUMBER, "--overwrite"]) == 0
+    assert check.read_progress()[NUMBER]["guesses"] == ["a", "b", "c"]
+
+
+def test_after_a_pass_comes_a_sentence_and_where_to_go_on(check, work, quick, monkeypatch, capsys):
+    work.mkdir()
+    (work / f"{NAME}.py").write_text("# right")
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda prompt: "It is told.")
+    assert check.main([NUMBER]) == 0
+    shown = capsys.readouterr().out
+    assert "How does a transposed convolution get the size back?" in shown
+    assert "“Your two functions in the model” in exercises/03_convolution.md" in shown
+    assert "next exercise is 04, KL and ELBO" in shown
+    assert check.main([NUMBER]) == 0
+    assert "you said: It is told." in capsys.readouterr().out
+
+
+def test_watch_checks_at_each_save_until_a_pass(check, work, quick, monkeypatch, capsys):
+    assert check.main(["watch", NUMBER]) == 1  # there is nothing to watch
+    mine, saves = work / f"{NAME}.py", iter(["# wrong", "# wrong still", None, "# right"])
+    check.main(["start", NUMBER])
+
+    def sleep(seconds):
+        if (text := next(saves)) is not None:
+            mine.write_text(text)
+        else:
+            mine.unlink()  # as editors do for a moment
+
+    monkeypatch.setattr(check.time, "sleep", sleep)
+    capsys.readouterr()
+    assert check.main(["watch", NUMBER]) == 0
+    shown = capsys.readouterr().out
+    assert (shown.count("[fail]"), shown.count("[pass]")) == (3, 1)  # the starter, and two wrong ones
+
+
+def test_the_table_says_how_long_it_took_and_leaves_out_pauses(check, work, quick, monkeypatch, capsys):
+    now = 1e9
+    monkeypatch.setattr(check.time, "time", lambda: now)
+    check.main(["start", NUMBER])
+    for minutes in (10, 300, -60, 5):  # a long pause counts as 20, a clock that was set back as none
+        now += 60 * minutes
+        check.main(["hint", NUMBER])
+    check.main([])
+    assert f"{NUMBER}  Convolution                     started, 35 min" in capsys.readouterr().out
 
 
 def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys):
