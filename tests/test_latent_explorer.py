@@ -265,7 +265,7 @@ def test_a_shipped_model_without_its_data_shows_what_it_draws_itself(monkeypatch
     monkeypatch.chdir(tmp_path)
     data = write_page("--pretrained", folder=tmp_path / "runs/pretrained-z2").data
     assert "that the model drew itself, for want of digits: no data here." in capsys.readouterr().out
-    config, model, _ = explore_run.shipped("digits", 2)
+    config, model, _ = explore_run.shipped_model("digits", 2)
     images = explore_run.drawn_by(model, config).images
     z = generator(0, "figures").standard_normal((1000, 2), dtype=np.float32)
     means = vae_numpy.pixels(load_weights("digits-z2"), z)

@@ -17,12 +17,11 @@ from vae_common import digits, sprites
 from vae_common.download import REAL, load_downloaded
 from vae_common.errors import UsageError
 from vae_common.files import check_size, load_arrays, write_atomically
-from vae_common.image_folder import load_image_folder
+from vae_common.image_folder import SPLITS, load_image_folder
 from vae_common.spec import IMAGE_SHAPE
 
 DRAWN = {"digits": digits, "sprites": sprites}
 DATASETS = (*DRAWN, *REAL, "folder")
-SPLITS = ("train", "test")
 BINARIZE = ("none", "threshold", "dynamic")
 DRAWING_VERSION = 1  # part of the cached file's name: raise it when digits.py or sprites.py draw differently
 

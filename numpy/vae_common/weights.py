@@ -65,17 +65,22 @@ def chosen_weights(path: str | None, latent_dim: int | None) -> tuple[dict, dict
 
     Raises WeightsError as `load_weights` does, UsageError for a Z that is not shipped.
     """
-    if path is None:
-        path = f"digits-z{latent_dim or 20}"
-        if path not in SHIPPED:
-            raise UsageError(
-                f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; train others with level 2 or 3 "
-                "and name them with --weights."
-            )
+    path = shipped("digits", latent_dim or 20) if path is None else path
     params = load_weights(path, latent_dim)
     if latent_dim_of(params) == 2:
         return params, params
     return params, load_weights(f"{trained_on(path)}-z2") if path in SHIPPED else None
+
+
+def shipped(dataset: str, latent_dim: int) -> str:
+    """The name in SHIPPED of the weights for a data set and Z; UsageError where there are none."""
+    name = f"{dataset}-z{latent_dim}"
+    if name not in SHIPPED:
+        raise UsageError(
+            f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; train others with level 2 or 3, "
+            "and name their run or, with --weights, their file."
+        )
+    return name
 
 
 def trained_on(weights: str | None) -> str | None:

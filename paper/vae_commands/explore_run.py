@@ -10,10 +10,10 @@ import torch
 from conv_vae import ConvVAE
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet
-from vae_common.errors import DatasetError, UsageError
+from vae_common.errors import DatasetError
 from vae_common.files import write_atomically
 from vae_common.randomness import generator
-from vae_common.weights import SHIPPED, load_weights
+from vae_common.weights import load_weights, shipped
 from vae_explorer.builder import explorer_page, refuse_other_models
 from vae_training.factory import build_model, load_arrays
 from vae_training.run_files import read_run
@@ -31,7 +31,7 @@ def explore_run(
     pretrained: the data set whose shipped weights, of Z = `latent_dim`, by default 2, take the place of a run.
     """
     if pretrained:
-        config, model, folder = shipped(pretrained, latent_dim or 2)
+        config, model, folder = shipped_model(pretrained, latent_dim or 2)
     else:
         (config, model, _), folder = read_run(run), Path(run)
     refuse_other_models(model, str(folder))  # before the data is read
@@ -49,11 +49,9 @@ def explore_run(
         print(f"no browser could be started here; open {path.resolve()} yourself", file=sys.stderr)
 
 
-def shipped(dataset: str, latent_dim: int) -> tuple[RunConfig, ConvVAE, Path]:
+def shipped_model(dataset: str, latent_dim: int) -> tuple[RunConfig, ConvVAE, Path]:
     """The settings, the model and the folder to write to for the shipped weights of that data set and Z."""
-    name = f"{dataset}-z{latent_dim}"
-    if name not in SHIPPED:
-        raise UsageError(f"--latent-dim {latent_dim}: weights are shipped for 2 and 20; name a run of your own.")
+    name = shipped(dataset, latent_dim)
     config = RunConfig(dataset=dataset, latent_dim=latent_dim, epochs=30).settled()  # as pretrained/README.md has it
     model = build_model(config)
     load_arrays(model, load_weights(name))
