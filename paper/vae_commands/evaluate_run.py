@@ -157,7 +157,8 @@ def codes(run: Run) -> tuple[str, dict]:
     """What the rate of each split consists of, and a row for each latent dimension."""
     measured, seed = run.measured, run.config.seed
     sets = {"test": (measured.mu, measured.logvar), "train": posteriors(run, run.train)}
-    parts = {name: decompose(*one, CODES, generator(seed, "evaluation", 2)) for name, one in sets.items()}
+    ratio = measured.log_prior_ratio
+    parts = {name: decompose(*one, CODES, generator(seed, "evaluation", 2), ratio) for name, one in sets.items()}
     rows = {
         "rate R": [f"{part.rate:.2f}" for part in parts.values()],
         "  I(x; z)": [str(part.information) for part in parts.values()],
