@@ -61,6 +61,8 @@ class Coupling(nn.Module):
 class FlowPrior(nn.Module):
     """Couplings one after another, the halves in turn; at first N(0, I). latent_dim is 2 or more."""
 
+    name = "flow prior"
+
     def __init__(self, latent_dim: int, couplings: int = 6, hidden: int = 256):
         super().__init__()
         self.couplings = nn.ModuleList(Coupling(latent_dim, hidden, swap=i % 2 == 1) for i in range(couplings))

@@ -29,6 +29,8 @@ from vae_models.iwae import IWAE
 class MixturePrior(nn.Module):
     """K Gaussians of equal weight, each with a mean and a diagonal variance to learn."""
 
+    name = "mixture prior"
+
     def __init__(self, latent_dim: int, components: int = 500):
         super().__init__()
         self.mu = nn.Parameter(torch.randn(components, latent_dim))
@@ -56,6 +58,8 @@ class MixturePrior(nn.Module):
 class VampPrior(MixturePrior):
     """The posteriors of K pseudo-inputs, images (K, 1, 28, 28) to learn: as many parameters as K images have pixels."""
 
+    name = "VampPrior"
+
     def __init__(self, latent_dim: int, components: int = 500):
         nn.Module.__init__(self)
         self.pseudo_inputs = nn.Parameter(0.05 + 0.01 * torch.randn(components, 1, 28, 28))  # as the authors begin
@@ -69,7 +73,7 @@ class VampPrior(MixturePrior):
 
 
 class _LearnedPrior:
-    """What a model with a learned prior changes; `prior` has log_ratio and codes."""
+    """What a model with a learned prior changes; `prior` has a name, log_ratio and codes."""
 
     def __init__(self, *args, prior: nn.Module, **kwargs):
         super().__init__(*args, **kwargs)
@@ -78,7 +82,8 @@ class _LearnedPrior:
     @property
     def title(self) -> str:
         """What reports call the model: its objective, and its prior."""
-        return f"{super().title} with a {type(self.prior).__name__}"
+        objective = super().title
+        return f"{'VAE' if objective == 'beta-VAE' else objective} with a {self.prior.name}"
 
     def log_prior_ratio(self, z: Tensor) -> Tensor:
         """log p(z) - log N(z; 0, I) of z (..., Z) -> (...), in nats."""
