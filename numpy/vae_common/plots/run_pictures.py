@@ -89,6 +89,10 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
     z[:, dims] = latent_paths.manifold_grid(SIDE)
+    if measured.prior_codes is not None:  # the same shares of a learned prior, one dimension at a time
+        drawn = measured.as_prior(rng.standard_normal((5000, z.shape[1])), rng)[:, dims]
+        across, up = np.quantile(drawn, (np.arange(SIDE) + 0.5) / SIDE, axis=0).T
+        z[:, dims] = np.stack(np.meshgrid(across, up[::-1]), axis=-1).reshape(-1, 2)
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
