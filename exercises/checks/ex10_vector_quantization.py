@@ -563,7 +563,7 @@ def part_sample_markov(work, rng):
 HINTS = (
     "nearest_code: ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and the first is the same for every code.",
     "nearest_code: z_e @ codebook.T has all products at once, (..., K); argmin over the last axis.",
-    "nearest_code: ((e**2).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1), both made float64 first: squares of large numbers "
+    "nearest_code: ((e**2).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1), both made float64 first: large squares "
     "swallow small differences.",
     "straight_through: t.detach() has the value of t and no gradient. Add to z_e something that has no gradient.",
     "straight_through: (B, T, D), as z_e; which something makes the value that of e?",
