@@ -1,7 +1,7 @@
 """Draw the pages' pictures: `python exercises/draw_pictures.py 07 08` writes exercises/pictures/07_*.png and 08_*.png.
 
-Without numbers it draws all, in about two minutes: two of them train a small model. What is drawn is computed by the
-exercises' solutions, the shipped weights and the drawn digits. Arrays in, a Figure out, in the style of every picture.
+Without numbers it draws all, in about two minutes, as two of them train a small model. What is drawn is computed by the
+exercises' solutions, from the shipped weights and the drawn digits.
 """
 
 import argparse
@@ -71,12 +71,13 @@ def holes() -> Figure:
     mu, codes = encode(params, x)[0], ae.encode(torch.from_numpy(x))[0].numpy()
     mean, std = codes.mean(axis=0), codes.std(axis=0)
     fig = new_figure("The five largest holes within two standard deviations, decoded", None, height=5.4)
-    planes, rows = fig.subplots(2, 2, height_ratios=[4.6, 1])
-    for name, points, decoder, plane, row in (
-        ("VAE, z2 against z1", mu, lambda z: sigmoid(decode(params, z)), planes[0], rows[0]),
-        ("Autoencoder, codes scaled to variance 1", (codes - mean) / std,
-         lambda z: ae.pixels(torch.from_numpy(z * std + mean)).numpy(), planes[1], rows[1]),
-    ):  # fmt: skip
+    vae_images = lambda z: sigmoid(decode(params, z))  # noqa: E731
+    ae_images = lambda z: ae.pixels(torch.from_numpy(z * std + mean)).numpy()  # noqa: E731
+    left, right = fig.subplots(2, 2, height_ratios=[4.6, 1]).T
+    for name, points, images_at, (plane, row) in (
+        ("VAE, z2 against z1", mu, vae_images, left),
+        ("Autoencoder, codes scaled to variance 1", (codes - mean) / std, ae_images, right),
+    ):
         plane.scatter(*points.T, c=np.array(PALETTE)[test.labels], s=5, alpha=0.75, lw=0)
         plane.add_patch(Circle((0, 0), 2, fill=False, color=GREY, lw=0.9, ls=(0, (4, 3))))
         plane.set(title=name, xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), aspect="equal")
@@ -87,8 +88,7 @@ def holes() -> Figure:
         for place, radius, letter in zip(empty, radii, "abcde", strict=True):
             plane.add_patch(Circle(place, radius, fill=False, color=INK, lw=1.4))
             plane.text(*place, letter, ha="center", va="center")
-        images = decoder(empty.astype(np.float32))[:, 0]
-        row.imshow(np.concatenate(images, axis=1), cmap="gray")
+        row.imshow(np.concatenate(images_at(empty.astype(np.float32))[:, 0], axis=1), cmap="gray")
         row.set_xticks(28 * np.arange(5) + 13.5, list("abcde"))
         bare(row)
     return settle(fig)
@@ -104,7 +104,7 @@ def bare(ax: Axes) -> None:
 @styled
 def shell() -> Figure:
     """Two draws from the prior of Z = 20: the line and the arc between them, in the plane of both, and decoded."""
-    z0, z1 = np.random.default_rng(2).standard_normal((2, 20))
+    z0, z1 = np.random.default_rng(2).standard_normal((2, 20))  # both of them in the shell
     t, params = np.linspace(0, 1, 11), load_weights("digits-z20")
     u = z0 / np.linalg.norm(z0)
     v = z1 - z1 @ u * u
