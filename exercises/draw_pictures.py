@@ -195,7 +195,9 @@ def surfaces() -> Figure:
     fig = new_figure("The loss over the two weights, s2 = 0.8", None, height=3.5)
     for ax, beta in zip(fig.subplots(1, 3, sharey=True), (0.2, 1.0, 2.0), strict=True):
         heights = loss(w, v, beta)
-        ax.contourf(w, v, heights, heights.min() + np.linspace(0, 1, 14) ** 3, cmap="Blues_r", extend="max")
+        steps = heights.min() + np.linspace(0, 1, 14) ** 3
+        ax.contourf(w, v, heights, steps, cmap="Blues_r", extend="max")
+        ax.contour(w, v, heights, steps, colors="white", linewidths=0.6)
         place, path = np.array([0.02, 0.01]), []
         for _ in range(400):
             path.append(place)
