@@ -1,12 +1,12 @@
 """Draw the pages' pictures: `python exercises/draw_pictures.py 07 08` writes exercises/pictures/07_*.png and 08_*.png.
 
-Without numbers it draws all, in about two minutes, as two of them train a small model. What is drawn is computed by the
-exercises' solutions, from the shipped weights and the drawn digits.
+Without numbers it draws all, in about a minute of one core, as two of them train a small model. What is drawn is
+computed by the exercises' solutions, from the shipped weights and the drawn digits.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -349,7 +349,7 @@ def path_of(number: str) -> Path:
     return FOLDER / f"{number}_{PICTURES[number].__name__}.png"
 
 
-def run(numbers: list[str]) -> None:
+def run(numbers: Sequence[str] = ()) -> None:
     """Draw the pictures of these exercises, or of all."""
     for number in numbers or PICTURES:
         print(f"wrote {save_figure(PICTURES[number](), path_of(number)).relative_to(FOLDER.parents[1])}")

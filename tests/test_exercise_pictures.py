@@ -10,6 +10,7 @@ from PIL import Image
 from test_exercise_pages import PAGES
 from test_exercise_solutions import EXERCISES  # which puts exercises/ on the path
 from test_latent_explorer import first
+from vae_common.data import load_dataset
 
 import draw_pictures  # isort: skip
 from solutions import ex06_beta_and_collapse as ex06  # isort: skip
@@ -129,6 +130,21 @@ def test_weights_of_the_exact_posterior_are_all_p_of_x():
     x, variance = a * rng.standard_normal(10) + 0.5 * rng.standard_normal(10), a**2 + 0.25
     np.testing.assert_allclose(log_w, -0.5 * (x**2 / variance + np.log(2 * np.pi * variance)).sum(), rtol=1e-12)
     assert np.ptp(draw_pictures.weights_of(2.0)) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("revival", [False, True])
+def test_the_books_are_those_of_the_page(revival):
+    codebook, used = draw_pictures.book(revival)
+    page = (EXERCISES / "10_vector_quantization.md").read_text(encoding="utf-8")
+    name = "with revival" if revival else "without revival"
+    line = rf"^{name} +(\d+) of 64 codes in use.* ([\d.]+) per image$"
+    in_use, error = re.search(line, page, re.MULTILINE).groups()
+    assert (used > 0).sum() == pytest.approx(int(in_use), rel=0.03)  # the band that the page grants
+    assert used.sum() == 500 * 49 and np.all(np.diff(used) <= 0)
+    patches = load_dataset("digits", "test").images[1500:].reshape(-1, 7, 4, 7, 4).swapaxes(2, 3).reshape(-1, 16) / 255
+    squared = ((patches[:, None] - codebook[used > 0]) ** 2).sum(axis=2).min(axis=1)
+    assert squared.sum() / 500 == pytest.approx(float(error), rel=0.03)
 
 
 def test_the_bars_are_variances_and_what_is_told_stands_out_of_the_water(digits, monkeypatch):
