@@ -7,6 +7,7 @@ answers are. Shell blocks that show what they print run too. Every page has the 
 them), for when the shipped weights or a block have changed. Read the text around it again afterwards.
 """
 
+import ast
 import contextlib
 import io
 import os
@@ -29,7 +30,7 @@ SECTIONS = (
     "Explain",
     "Your task",
     "What the check looks at",
-    "Look closer",
+    "Look closer (optional)",
     "An open end",
 )
 BLOCK = re.compile(r"(?:^<!-- within ([\d.]+) % -->\n)?^```(python|sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -206,6 +207,31 @@ def test_a_page_names_its_files_and_folds_its_answers(page):
         assert f"python exercises/{command}" in text
     assert text.count("<details>") == text.count("</details>") >= 3
     assert re.search(r"\bminutes|\bhour", text.split("##")[0])
+
+
+# --- what is transcribed, derived and invented --------------------------------------------------------------------
+
+MARK = re.compile(r"`(\w+)(?:\([^`]*\))?` \*(transcribe|derive|invent)\*")
+
+
+def functions(page: Path) -> dict[str, bool]:
+    """Each function of the page's starter -> whether it is still to be written; others are given."""
+    tree = ast.parse((EXERCISES / "starter" / f"ex{page.stem}.py").read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: "raise NotImplementedError" in ast.unparse(node) for node in nodes}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_function_is_marked_once(page):
+    """As `name(arguments)` *derive* where the task names it."""
+    asked, marked = functions(page), [name for name, _ in MARK.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(set(marked)) == sorted(marked)
+    assert {name for name, to_write in asked.items() if to_write} <= set(marked) <= set(asked)
+
+
+def test_at_most_a_third_is_transcribed():
+    marks = [mark for page in PAGES for _, mark in MARK.findall(page.read_text(encoding="utf-8"))]
+    assert marks.count("transcribe") <= len(marks) / 3
 
 
 def test_the_end_of_a_page_leads_to_its_neighbours():

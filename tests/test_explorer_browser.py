@@ -1,4 +1,4 @@
-"""The explorer page in a real browser, opened from disk with the network off: Debian's Chromium, driven by Selenium."""
+"""The explorer's page, and the exercises' sliders, in a real browser with the network off: Chromium by Selenium."""
 
 import re
 import shutil
@@ -11,11 +11,16 @@ import pytest
 import latent_explorer
 import vae_numpy
 from run_folders import finished_run
+from test_exercise_solutions import EXERCISES  # which puts exercises/ on the path
 from test_latent_explorer import HOSTILE, collapse, first, hostile, layers_of_level_1
 from vae_common import latent_paths
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
 from vae_common.weights import PRETRAINED, load_weights
+
+from solutions.ex07_rate_distortion import frontier_distortion, frontier_rate  # isort: skip
+from solutions.ex08_importance_weighting import expected_share  # isort: skip
+from solutions.ex11_linear_vae import diagonal_gap  # isort: skip
 
 pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
@@ -27,6 +32,7 @@ FLAGS = (  # as root in a closed machine: no sandbox, and no look-ups of its own
 )
 DESKTOP, PHONE = (1280, 900), (390, 844)
 PATIENCE = 300  # seconds; a condition is met at once where nothing else runs
+READY = "window.explorer && explorer.ready && explorer.state.posterior"
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +55,12 @@ def browser(tmp_path_factory):
 class Opened:
     """A page that the browser shows."""
 
-    def __init__(self, driver, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light"):
+    def __init__(self, driver, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light", ready: str = READY):
         self.driver, self.path = driver, path
         self.look(size, scheme)
         driver.get_log("browser")
         driver.get(path.as_uri())
-        self.until("window.explorer && explorer.ready && explorer.state.posterior")
+        self.until(ready)
         self.settle()
 
     def look(self, size: tuple[int, int] = DESKTOP, scheme: str = "light"):
@@ -559,3 +565,69 @@ def test_numbers_that_are_not_finite_are_named(opened):
     page.drag("latent-plane", (0.5, 0.5), (0.9, 0.2))
     page.click("#next-image")
     assert "not finite" in page.text("z-text") and "not finite" in page.text("terms")
+
+
+# --- the sliders of the exercises ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sliders(browser):
+    """A function: give sliders these values, and read the numbers with these names."""
+    browser.last_page = page = Opened(browser, EXERCISES / "sliders.html", ready="gap.textContent")
+
+    def shown(values: dict[str, float], *names: str) -> list[float]:
+        for id, value in values.items():
+            page.set(id, value)
+        return [float(page.text(name).replace("\u2212", "-").replace(",", "")) for name in names]
+
+    shown.page = page
+    yield shown
+    assert page("return performance.getEntriesByType('resource').map((entry) => entry.name)") == []
+    assert page.errors() == []
+
+
+def test_the_sliders_show_the_numbers_of_the_solutions(sliders):
+    variance, s2 = np.array([4.0]), 0.5
+    for sigma, log_beta in ((0.8, 1), (0.05, -2), (0.35, 2.5), (1, 4)):
+        found = sliders({"sigma": sigma, "log-beta": log_beta}, "rate", "distortion", "loss", "least")
+        own, beta = variance[0] * sigma**2 / s2, 2**log_beta  # at its own price this sigma is the best one
+        R, D = (frontier(variance, s2, own) for frontier in (frontier_rate, frontier_distortion))
+        least = frontier_distortion(variance, s2, beta) + beta * frontier_rate(variance, s2, beta)
+        np.testing.assert_allclose(found, [R, D, D + beta * R, least], rtol=0, atol=0.00051)  # three decimals
+    for c, Z in ((1, 20), (1.5, 10), (0.8, 3), (0.5, 10), (3, 1)):
+        log_c = np.full((1, Z), np.log(c))
+        gap, other_way = (vae_numpy.gaussian_kl(0 * log_c, 2 * way * log_c)[0] for way in (1, -1))
+        found = sliders({"c": c, "dims": Z}, "share", "below", "needed")
+        np.testing.assert_allclose(found[:2], [expected_share(c, Z), gap], rtol=0, atol=0.00051)
+        assert found[2] == round(np.exp(other_way))
+    for angle, ratio in ((0, 3), (45, 9), (30, 1.5), (80, 1)):
+        cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        W = np.sqrt([[2 * ratio - 1], [1]]) * [[cos, -sin], [sin, cos]]  # s2 = 1: variances 2 ratio and 2
+        [found] = sliders({"angle": angle, "ratio": ratio}, "gap")
+        assert found == pytest.approx(diagonal_gap(W, 1.0), abs=0.000051)
+
+
+def test_the_dots_of_the_sliders_stand_where_their_numbers_say(sliders):
+    place = """const [dot, frame] = ["circle", ".frame"].map((name) => node(arguments[0]).querySelector(name));
+        const [x, y, w, h] = ["x", "y", "width", "height"].map((name) => Number(frame.getAttribute(name)));
+        return [(dot.getAttribute("cx") - x) / w, (y + h - dot.getAttribute("cy")) / h]"""
+    R, D = sliders({"sigma": 0.4}, "rate", "distortion")
+    np.testing.assert_allclose(sliders.page(place, "plane"), [R / 3, D / 5], atol=0.001)
+    c, share = sliders({"c": 1.2, "dims": 5}, "c-shown", "share")
+    np.testing.assert_allclose(sliders.page(place, "shares"), [(c - 0.4) / 2.6, share / 1.05], atol=0.001)
+    angle, gap = sliders({"angle": 60, "ratio": 7}, "angle-shown", "gap")
+    np.testing.assert_allclose(sliders.page(place, "gaps"), [angle / 90, gap / 0.6], atol=0.001)
+
+
+def test_the_sliders_have_labels_take_keys_and_fit(sliders):
+    page = sliders.page
+    assert page("return [...document.querySelectorAll('input')].map((node) => node.labels.length)") == [1] * 6
+    page("document.getElementById('angle').focus()")
+    page.keys(webdriver.Keys.ARROW_RIGHT, webdriver.Keys.ARROW_RIGHT)
+    assert page.text("angle-shown") == "32"
+    for size, scheme in ((PHONE, "dark"), ((320, 640), "light")):
+        page.look(size, scheme)
+        page.settle()
+        assert page("return document.documentElement.scrollWidth") <= size[0]
+        red = int(re.search(r"\d+", page("return getComputedStyle(document.body).backgroundColor"))[0])
+        assert (red > 200) == (scheme == "light")

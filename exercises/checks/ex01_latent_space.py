@@ -1,12 +1,53 @@
-"""What exercise 1 asks for, compared with integrals on a grid, a nearest-neighbour search, and drawn samples."""
+"""What exercise 1 asks for, compared with a search for neighbours, integrals on a grid, and a sum image by image."""
+
+import math
 
 import numpy as np
 from scipy import stats
-from sklearn.neighbors import NearestNeighbors
+from scipy.spatial import KDTree
 
-from checks.judging import Mismatch, agree_on_cases
+from checks.judging import agree_on_cases
 
-TASK = "your-task-how-much-do-two-posteriors-overlap"
+HOLES, OVERLAP, APART = "your-task-holes-and-overlaps", "two-posteriors", "how-many-images"
+
+
+# --- holes --------------------------------------------------------------------------------------------------------
+
+
+def empty(draws, mu, radius):
+    return np.mean(KDTree(mu).query(draws)[0] > radius)
+
+
+def part_holes(work, rng):
+    """holes: where no image is near"""
+    cases = []
+    for M, N, Z, radius in ((40, 31, 2, 0.3), (50, 12, 1, 0.1), (30, 40, 7, 2.5), (9, 1, 3, 1.5), (60, 20, 2, 0.0)):
+        draws, mu = rng.normal(size=(M, Z)), 0.5 + 1.5 * rng.normal(size=(N, Z))
+        cases.append(dict(draws=draws, mu=mu, radius=radius))
+    cases.append(dict(draws=cases[0]["draws"].astype(np.float32), mu=cases[0]["mu"].astype(np.float32), radius=0.4))
+
+    def mistakes(y, draws, mu, radius):
+        distance = np.sqrt(((draws[:, None] - mu) ** 2).sum(axis=-1))
+        return {
+            "The share of draws that do have a mean near them.": 1 - y,
+            "The number of draws; divide by it for a share.": len(draws) * y,
+            "In percent; a share from 0 to 1 is asked for.": 100 * y,
+            "The squared distance is compared with the radius: take its root, or square the radius.": (
+                (distance.min(axis=1) ** 2 > radius).mean()
+            ),
+            "The share of the means that have no draw near them; the holes are where draws have no mean.": (
+                (distance.min(axis=0) > radius).mean()
+            ),
+            "Of all pairs; a draw lies in a hole if even its nearest mean is too far.": (distance > radius).mean(),
+            "A draw lies in a hole if its nearest mean is too far, not if its farthest is.": (
+                (distance.max(axis=1) > radius).mean()
+            ),
+            "Dimension by dimension that is a square; the distance is the root of the squares' sum.": (
+                (np.abs(draws[:, None] - mu).max(axis=-1).min(axis=1) > radius).mean()
+            ),
+        }
+
+    agree_on_cases("holes", work.holes, empty, cases, mistakes, HOLES)
 
 
 # --- overlap ------------------------------------------------------------------------------------------------------
@@ -58,89 +99,55 @@ def part_overlap(work, rng):
             "One number for all pairs: multiply over the last axis only.": (root * bell).prod(),
         }
 
-    agree_on_cases("overlap", work.overlap, integral, cases, mistakes, TASK)
+    agree_on_cases("overlap", work.overlap, integral, cases, mistakes, OVERLAP)
 
 
-# --- neighbours ---------------------------------------------------------------------------------------------------
+# --- how many images ----------------------------------------------------------------------------------------------
 
 
-def share(mu, labels):
-    _, index = NearestNeighbors(n_neighbors=2).fit(mu).kneighbors(mu)
-    return np.mean(labels[index[:, 1]] == labels)
+def effective_number(overlaps):
+    """Image by image: the nats that it takes to find it among those that it could be, averaged."""
+    N = len(overlaps)
+    return math.exp(sum(math.log(N / sum(row)) for row in overlaps.tolist()) / N)
 
 
-def part_neighbours(work, rng):
-    """neighbours_agree: who lies next to whom"""
-    cases = []
-    for N, Z, classes in ((31, 2, 3), (12, 1, 2), (40, 7, 4), (2, 3, 2)):
-        labels = rng.integers(0, classes, size=N)
-        cases.append(dict(mu=rng.normal(size=(N, Z)) + labels[:, None], labels=labels))
-    cases.append(dict(cases[0], mu=cases[0]["mu"].astype(np.float32)))
+def part_told_apart(work, rng):
+    """told_apart: the number of images that the overlaps leave"""
+    cases = [dict(overlaps=np.eye(7)), dict(overlaps=np.ones((5, 5)))]
+    group = np.repeat(np.arange(4), [3, 1, 4, 2])
+    cases.append(dict(overlaps=(group[:, None] == group).astype(float)))
+    for N, dtype in ((12, np.float64), (30, np.float64), (30, np.float32)):
+        mu = rng.normal(size=(N, 2))
+        cases.append(dict(overlaps=np.exp(-((mu[:, None] - mu) ** 2).sum(axis=-1)).astype(dtype)))
 
-    def mistakes(y, mu, labels):
-        distance = ((mu[:, None] - mu[None]) ** 2).sum(axis=-1)
+    def mistakes(y, overlaps):
+        N, share = len(overlaps), overlaps.mean(axis=1)
         return {
-            "Every image is its own nearest neighbour: leave it out.": 1.0,
-            "The number of images; divide by it for a share.": len(mu) * y,
-            "In percent; a share from 0 to 1 is asked for.": 100 * y,
-            "The share of those that differ.": 1 - y,
-            "The farthest image, not the nearest.": (labels[distance.argmax(axis=1)] == labels).mean(),
-            "By the first dimension alone; the distance is over all of them.": share(mu[:, :1], labels),
+            "That is in nats; e to that power is a number of images.": np.log(y),
+            "The sign is turned: a share of 1/N is N images, not 1/N of one.": 1 / y,
+            "Shares are averaged before the logarithm; average the nats of the images.": 1 / share.mean(),
+            "The shares' inverses are averaged; average the nats of the images.": (1 / share).mean(),
+            "The logarithms of single overlaps are averaged; first comes the mean of a row, then its logarithm.": (
+                np.exp(-np.log(overlaps).mean())
+            ),
+            "An image is one of those that it could be: its overlap with itself counts.": (
+                np.exp(-np.log((overlaps.sum(axis=1) - 1) / (N - 1)).mean())
+            ),
+            "That is how many images one is mixed up with; of N, the rest can be told from it.": y and N / y,
+            "In bits and then e to that power: log2 goes with 2 to the power, log with exp.": y ** (1 / np.log(2)),
         }
 
-    agree_on_cases("neighbours_agree", work.neighbours_agree, share, cases, mistakes, "run")
-
-
-# --- the second moment --------------------------------------------------------------------------------------------
-
-
-def moment(mu, std):
-    """E[z^2] = Var z + (E z)^2 of the mixture of all posteriors, with Gauss-Hermite quadrature for the noise."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
-    z = mu[..., None] + std[..., None] * nodes
-    return (z**2 @ weights / weights.sum()).mean(axis=0)
-
-
-def part_second_moment(work, rng):
-    """second_moment: how wide the cloud is"""
-    cases = []
-    for dtype in (np.float64, np.float32):
-        for N, Z in ((5, 3), (1, 4), (17, 1)):
-            mu, std = rng.normal(size=(N, Z)).astype(dtype), np.exp(rng.normal(size=(N, Z))).astype(dtype)
-            cases.append(dict(mu=mu, std=std))
-
-    def mistakes(y, mu, std):
-        return {
-            "The noise is missing: z spreads by std around mu.": (mu**2).mean(axis=0),
-            "The means are missing.": (std**2).mean(axis=0),
-            "std, not its square, is added.": (mu**2 + std).mean(axis=0),
-            "(mu + std)^2 has a term 2 mu std that the noise averages away.": ((mu + std) ** 2).mean(axis=0),
-            "That is the variance; the second moment is around 0, where the prior stands.": (
-                mu.var(axis=0) + (std**2).mean(axis=0)
-            ),
-            "One number for each dimension: the mean is over the images, axis 0.": (
-                (mu**2 + std**2).mean(axis=1),
-                (mu**2 + std**2).mean(),
-            ),
-            "The sum over the images; take their mean.": (mu**2 + std**2).sum(axis=0),
-        }
-
-    once, again = (work.second_moment(**cases[0]) for _ in range(2))
-    if not np.array_equal(once, again):
-        raise Mismatch(
-            "second_moment gave two answers to the same question.",
-            expected="the mean over the noise itself, which needs no draw",
-            mistake="The noise is drawn. What are E[eps] and E[eps^2]?",
-            read="look-closer",
-        )
-    agree_on_cases("second_moment", work.second_moment, moment, cases, mistakes, "look-closer")
+    agree_on_cases("told_apart", work.told_apart, effective_number, cases, mistakes, APART)
 
 
 HINTS = (
-    "overlap: v has the shape of std1 and std2 together; NumPy's broadcasting makes all pairs of (N, 1, Z) and "
-    "(1, N, Z). The product over the dimensions is .prod(axis=-1).",
-    "overlap: np.sqrt(2 * std1 * std2 / v) times np.exp(...), and only then the product.",
-    "neighbours_agree: the page computes it in its first block. An image must not be its own neighbour: "
-    "np.fill_diagonal.",
-    "second_moment: E[(mu + std eps)^2] = mu^2 + 2 mu std E[eps] + std^2 E[eps^2]. What are E[eps] and E[eps^2]?",
+    "holes: a draw lies in a hole if even the nearest of all the means is farther away than `radius`.",
+    "holes: draws[:, None] - mu is (M, N, Z), so the distances are (M, N); the smallest of each row is (M,).",
+    "holes: (distance.min(axis=1) > radius).mean(), where the distance is np.sqrt of the squares' sum over axis -1.",
+    "overlap: complete the square in one dimension. What is left without z is a factor, the rest a bell to integrate.",
+    "overlap: NumPy's broadcasting makes all pairs of (N, 1, Z) and (1, N, Z); multiply over the last axis alone.",
+    "overlap: with v = std1**2 + std2**2 a dimension has np.sqrt(2 * std1 * std2 / v) * np.exp(-gap**2 / (4 * v)).",
+    "told_apart: an image that could be any of a share s of them is found by log(1 / s) nats. Average the nats.",
+    "told_apart: s is the mean of a row, (N,); the answer is one number, e to the power of the mean nats.",
+    "told_apart: np.exp(-np.log(overlaps.mean(axis=1)).mean())",
 )

@@ -202,11 +202,18 @@ def part_attribute_vector(work, rng):
 
 
 HINTS = (
-    "lerp: t has T numbers and the answer T rows, so t[:, None] is a column, and the rest is the formula.",
-    "slerp: first the directions u0 = z0 / |z0| and u1; omega is np.arccos(u0 @ u1); then the formula, with t as a "
-    "column. What happens for omega = 0?",
-    "slerp: `if omega < 1e-6` return the straight line. And np.clip(u0 @ u1, -1, 1): a cosine may come out a rounding "
-    "above 1.",
-    "expected_norm: Gamma(Z / 2) overflows at Z = 342. math.lgamma is its log: exp(lgamma(a) - lgamma(b)).",
-    "attribute_vector: np.quantile(factor, [0.25, 0.75]) gives both borders; mu[factor > high] are the rows above.",
+    "lerp: at t = 0 all of it is z0, at t = 1 all of it is z1.",
+    "lerp: t has T numbers and the answer T rows, so t[:, None] is a column.",
+    "lerp: (1 - t) * z0 + t * z1, with that column.",
+    "slerp: the angle to u0 is t omega, that to u1 (1 - t) omega. So a + b cos(omega) = cos(t omega).",
+    "slerp: omega is one number, np.arccos(u0 @ u1), the direction is (T, Z). a and b share the divisor sin(omega). "
+    "What happens for omega = 0?",
+    "slerp: a = np.sin((1 - t) * omega) / np.sin(omega), b with t. `if omega < 1e-6` return the line; and "
+    "np.clip(u0 @ u1, -1, 1), as a cosine may come out a rounding above 1.",
+    "expected_norm: the integral with r^Z over that with r^(Z - 1): the first has the r of the mean, both the density.",
+    "expected_norm: Gamma((Z + 1) / 2) / Gamma(Z / 2), times a number. Gamma overflows: take math.lgamma, its log.",
+    "expected_norm: math.sqrt(2) * math.exp(math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2))",
+    "attribute_vector: which images belong to the upper quarter? Its border is a quantile of the factor.",
+    "attribute_vector: np.quantile(factor, [0.25, 0.75]) gives both borders; factor > high is a mask (N,).",
+    "attribute_vector: mu[factor > high].mean(axis=0), and the same below `low` taken off.",
 )

@@ -196,13 +196,21 @@ def part_adjoint(work, rng):
 
 HINTS = (
     "conv_size: put the kernel at the left edge of the padded row. How many whole steps of `stride` are left?",
-    "conv2d: pad with np.pad. Do not loop over the image: loop over the k x k places (i, j) of the kernel. For one of "
-    "them, the pixels under it in all patches are padded[:, :, i::stride, j::stride], cut to H' x W'.",
-    "conv2d: those pixels are (B, C, H', W') and weight[:, :, i, j] is (O, C): "
-    'np.einsum("bchw,oc->bohw", pixels, weight[:, :, i, j]), added up over (i, j).',
-    "conv_transpose_size: solve conv_size's formula for `size`, as if nothing were left over; what conv2d left over at "
-    "the edge is output_padding.",
-    "conv_transpose2d: the same two loops backwards. Start from a canvas of zeros of side H' + 2 padding; what was "
-    "read from [i::stride, j::stride] is now added there. Cut `padding` from the top and left, then keep H' x W'.",
-    "output_padding_for: conv2d throws away the remainder of (size + 2 padding - k) / stride.",
+    "conv_size: a whole number, one place more than there are steps. The padded row has size + 2 padding pixels.",
+    "conv_size: (size + 2 * padding - k) // stride + 1",
+    "conv2d: do not loop over the image: loop over the k x k places (i, j) of the kernel, and add up.",
+    "conv2d: pad with np.pad. Under place (i, j) lie, in all patches, the pixels padded[:, :, i::stride, j::stride], "
+    "cut to H' x W': (B, C, H', W'). weight[:, :, i, j] is (O, C).",
+    'conv2d: y += np.einsum("bchw,oc->bohw", pixels, weight[:, :, i, j]); at last + bias[:, None, None].',
+    "conv_transpose_size: the last of `size` stamps begins size - 1 strides after the first.",
+    "conv_transpose_size: all of it: the stamps' width, less the padding on both sides, plus output_padding on one.",
+    "conv_transpose_size: (size - 1) * stride - 2 * padding + k + output_padding",
+    "conv_transpose2d: the same two loops backwards: what was read from [i::stride, j::stride] is now added there.",
+    "conv_transpose2d: start from a canvas of zeros (B, O, H' + 2 padding, W' + 2 padding). Cut `padding` from the top "
+    "and left, then keep H' x W'.",
+    'conv_transpose2d: y[:, :, i : i + stride * H : stride, j : j + stride * W : stride] += np.einsum("bchw,co->bohw", '
+    "x, weight[:, :, i, j])",
+    "output_padding_for: conv2d threw something away when it rounded down. That is what is to be added.",
+    "output_padding_for: a whole number from 0 to stride - 1, as a remainder is.",
+    "output_padding_for: (size + 2 * padding - k) % stride",
 )

@@ -452,16 +452,24 @@ def part_network(work, rng):
 
 
 HINTS = (
-    "reparameterize: sigma is the root of exp(logvar), and a root is half of the exponent.",
-    "pathwise_samples: make z with your first function, d_z = df(z). By the chain rule the rows are d_z dz/dmu and "
-    "d_z dz/dlogvar; differentiate mu + exp(logvar / 2) eps by each. np.stack([a, b]) puts them together.",
-    "score_samples: write log q(z) = -(z - mu)^2 / (2 exp(logvar)) - logvar / 2 + const, differentiate it with z held "
-    "fixed, then put z - mu = sigma eps in: eps / sigma and (eps^2 - 1) / 2. The values are (N,): [:, None] makes them "
-    "fit (N, Z).",
-    "leave_one_out: the sum of the others is the whole sum less the own value. No loop.",
+    "reparameterize: noise of variance 1, stretched to a standard deviation of sigma and moved to mu.",
+    "reparameterize: entry by entry (B, Z). sigma is the root of exp(logvar), and a root is half of the exponent.",
+    "reparameterize: mu + np.exp(0.5 * logvar) * eps",
+    "pathwise_samples: the chain rule: f changes by df(z) times what z changes by. Make z with your first function.",
+    "pathwise_samples: two rows (N, Z), d_z dz/dmu and d_z dz/dlogvar; np.stack puts them together, (2, N, Z).",
+    "pathwise_samples: the derivative of mu + exp(logvar / 2) eps by mu is 1, by logvar exp(logvar / 2) eps / 2.",
+    "score_samples: differentiate log q(z) by mu and by logvar with z held fixed, then put z - mu = sigma eps in.",
+    "score_samples: the values less the baseline are (N,): [:, None] makes them fit (N, Z). Two rows, as before.",
+    "score_samples: the derivatives are eps / sigma by mu and (eps^2 - 1) / 2 by logvar.",
+    "leave_one_out: what is the sum of the others, if you have the sum of all?",
+    "leave_one_out: values.sum() is one number, values are (N,): no loop and no matrix.",
+    "leave_one_out: (values.sum() - values) / (len(values) - 1)",
     "square_variances: the score's draw is (z^2 - b) eps / sigma with mean 2 mu. Square it, put z = mu + sigma eps in, "
     "multiply out. What is odd in eps has mean 0; E[eps^2], E[eps^4], E[eps^6] are 1, 3, 15.",
-    "square_variances: E[z^4 eps^2] = mu^4 + 18 mu^2 sigma^2 + 15 sigma^4 and E[z^2 eps^2] = mu^2 + 3 sigma^2.",
-    "elbo_gradients: two sums of two terms. From recon: d_z and d_z sigma eps / 2. From the KL: mu and "
-    "(exp(logvar) - 1) / 2, each divided by B, since neg_elbo is a mean over the batch.",
+    "square_variances: two numbers. The score's is E[z^4 eps^2] - 2 b E[z^2 eps^2] + b^2, over sigma^2, less (2 mu)^2.",
+    "square_variances: E[z^4 eps^2] = mu^4 + 18 mu^2 sigma^2 + 15 sigma^4 and E[z^2 eps^2] = mu^2 + 3 sigma^2. The "
+    "pathwise one is 4 sigma^2.",
+    "elbo_gradients: mu and logvar each act twice, through z on recon and directly on the KL. Two shares, added.",
+    "elbo_gradients: rows (B, Z). d_z holds its 1/B already; the KL's derivatives need theirs.",
+    "elbo_gradients: from recon d_z and d_z sigma eps / 2; from the KL mu / B and (exp(logvar) - 1) / (2 B).",
 )

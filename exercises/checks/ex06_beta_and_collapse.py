@@ -83,73 +83,8 @@ def steps(rng):
             yield dict(step=step, ramp=ramp, beta=float(rng.uniform(0.5, 8)))
 
 
-LATE = "At step 0 it is {}: steps count from 0, so that is step / ramp and not (step + 1) / ramp."
-
-
-def part_linear(work, rng):
-    """linear_beta: a ramp"""
-    right = schedule("linear")
-
-    def mistakes(y, step, ramp, beta=1.0):
-        return {
-            "It goes on growing after `ramp` steps; there it should stay.": beta * step / ramp,
-            "The ramp ends at 1, not at `beta`.": min(1.0, step / ramp),
-            "It is held at 1 where it should be held at `beta`.": min(1.0, beta * step / ramp),
-            "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by `beta`, "
-            "and is over at step `ramp`.": min(beta, step / ramp),
-            LATE.format("0"): right(step + 1, ramp, beta),
-            "It falls from `beta` to 0; it should rise.": beta - y,
-            "Whole steps only: // rounds down, / divides.": beta * min(1, step // ramp),
-        }
-
-    agree_on_cases("linear_beta", work.linear_beta, right, steps(rng), mistakes, "the-maths")
-    agree("linear_beta(3, 6) with beta left out (1)", work.linear_beta(3, 6), 0.5, read="the-maths")
-
-
-def part_sigmoid(work, rng):
-    """sigmoid_beta: a smooth step"""
-    right = schedule("sigmoid")
-    cases = [*steps(rng), dict(step=0, ramp=100, beta=2.0), dict(step=100_000, ramp=100, beta=2.0)]
-
-    def mistakes(y, step, ramp, beta=1.0):
-        def curve(exponent):
-            return beta / (1 + np.exp(exponent))
-
-        return {
-            "The sign in the exponent is turned: it falls.": curve(12 * (step / ramp - 0.5)),
-            "The middle of the curve is at step 0; it belongs at ramp / 2.": curve(-12 * step / ramp),
-            "The middle of the curve is at `ramp`; it belongs at ramp / 2.": curve(-12 * (step / ramp - 1)),
-            "The 12 is missing: over the ramp the curve should go from 0.25 % to 99.75 %.": curve(0.5 - step / ramp),
-            "`beta` is not used.": right(step, ramp, 1.0),
-            LATE.format("0.25 % of beta"): right(step + 1, ramp, beta),
-            "The step is not divided by `ramp`.": (curve(-12 * (step - 0.5)), curve(-12 * (step - ramp / 2))),
-            "The brackets: 12 multiplies all of step / ramp - 1/2.": (
-                curve(-12 * step / ramp - 0.5),
-                curve(-12 * step / ramp + 0.5),
-                curve(-12 * step / (ramp - 0.5)),
-            ),
-            "The brackets: all of 1 + exp(...) is below the line.": beta / 1 + np.exp(-12 * (step / ramp - 0.5)),
-            "The middle is right, the steepness is not: the factor is 12.": tuple(
-                curve(-factor * (step / ramp - 0.5)) for factor in (1 / 12, 5, 6, 8, 10, 20, 24)
-            ),
-            "It is held from `ramp` on; the curve goes on, from 99.75 % ever nearer to `beta`.": (
-                right(min(step, ramp), ramp, beta),
-                beta if step >= ramp else y,
-            ),
-            "It is stretched to go from 0 to `beta` exactly; the curve goes from 0.25 % to 99.75 %.": tuple(
-                beta * (value - low) / (1 - 2 * low) if step else 0.0
-                for low in [1 / (1 + np.exp(6))]
-                for value in (y / beta, min(y / beta, 1 - low))
-            ),
-            "Whole steps only: // rounds down, / divides.": curve(-12 * (step // ramp - 0.5)),
-        }
-
-    agree_on_cases("sigmoid_beta", work.sigmoid_beta, right, cases, mistakes, "the-maths")
-    agree("sigmoid_beta(2, 4) with beta left out (1)", work.sigmoid_beta(2, 4), 0.5, read="the-maths")
-
-
 def part_cyclical(work, rng):
-    """cyclical_beta: again and again"""
+    """cyclical_beta: a ramp, again and again"""
     right, ramped = schedule("cyclical"), schedule("linear")
 
     def mistakes(y, step, ramp, beta=1.0):
@@ -163,9 +98,13 @@ def part_cyclical(work, rng):
                 beta * (1 - abs(1 - step / ramp % 2))
             ),
             "The ramp ends at 1, not at `beta`.": right(step, ramp, 1.0),
+            "It goes on growing after `ramp` steps; there it should stay.": beta * (step % (2 * ramp)) / ramp,
+            "Whole steps only: // rounds down, / divides.": beta * min(1, step % (2 * ramp) // ramp),
             "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by "
             "`beta`.": min(beta, step % (2 * ramp) / ramp),
-            LATE.format("0"): right(step + 1, ramp, beta),
+            "At step 0 it is 0: steps count from 0, so that is step / ramp and not (step + 1) / ramp.": right(
+                step + 1, ramp, beta
+            ),
         }
 
     # Where a cycle begins, (step / ramp) % 2 may round to just under 2: those steps come below, with ramps that do not
@@ -328,16 +267,20 @@ def part_effective_beta(work, rng):
 
 HINTS = (
     "curvature_at_collapse: put sigma = 1 into the loss, write (1 - w v)^2 as 1 - 2 w v + w^2 v^2, and keep what has "
-    "two factors out of w and v: w^2, w v, v^2. A term a w^2 has second derivative 2 a; a term c w v has mixed "
-    "derivative c.",
+    "two factors out of w and v: w^2, w v, v^2.",
+    "curvature_at_collapse: (2, 2), symmetric. A term a w^2 has second derivative 2 a; c w v has mixed derivative c.",
     "curvature_at_collapse: [[1 / s2, -variance / s2], [-variance / s2, ?]], and the last one comes from the KL.",
-    "linear_beta: the smaller of 1 and step / ramp, times beta.",
-    "cyclical_beta: linear_beta, with the step counted from the beginning of its cycle: step % (2 * ramp).",
-    "sigmoid_beta: the docstring's formula as it stands. At step = ramp / 2 it is half of beta, at 0 a little above 0.",
-    "free_bits: three operations in this order: mean over the batch (dim=0), clamp(min=floor), sum. torch's own, so "
-    "that gradients pass.",
-    "active_units: the variance of each column of mu, over the images; count those above the threshold. bool arrays "
-    "have a .sum().",
-    "effective_beta: write the loss as recon_sum / P + kl_weight * kl_sum / Z (leave out what is not a mean) and "
-    "multiply it by P, which changes no direction. What stands before kl_sum then?",
+    "cyclical_beta: how far in its own cycle is the step? From there on it is one ramp, held at its top.",
+    "cyclical_beta: a number. A cycle is 2 ramp long, and % counts from its beginning; min holds what has risen to 1.",
+    "cyclical_beta: beta * min(1, step % (2 * ramp) / ramp)",
+    "free_bits: a dimension pays its mean KL or the floor, whichever is more. The floor has no gradient.",
+    "free_bits: three of torch's operations in this order: mean over the batch, floor, sum: (B, Z) -> (Z,) -> ().",
+    "free_bits: kl.mean(dim=0).clamp(min=floor).sum()",
+    "active_units: a dimension says something about the image if its mean differs from image to image.",
+    "active_units: the variance of each column of mu, over the images, (Z,); count those above the threshold.",
+    "active_units: int((mu.var(axis=0) > threshold).sum())",
+    "effective_beta: multiply the loss by whatever makes recon a sum, which changes no direction. What stands before "
+    "the KL then?",
+    "effective_beta: write it as recon_sum / P + kl_weight * kl_sum / Z; leave out P or Z where there is no mean.",
+    "effective_beta: kl_weight, times pixels if recon is a mean, divided by latent_dim if kl is one.",
 )

@@ -338,17 +338,25 @@ def part_frontier_distortion(work, rng):
 
 
 HINTS = (
-    "pixel_entropy: -x ln x - (1 - x) ln(1 - x), added up over the pixels, averaged over the images. Where x is 0, "
-    "np.log(np.where(x > 0, x, 1)) is 0 as well, and so is the product.",
-    "distortion_without_z: D is linear in x, so all that counts of the images is their mean. Which picture gives the "
-    "least cross-entropy with the mean image, and what is that least one called? One call of pixel_entropy is enough.",
-    "log_densities: z[:, None] is (M, 1, Z) and mu is (N, Z), so z[:, None] - mu is (M, N, Z). Per dimension "
-    "-(difference^2 / variance + logvar + log 2 pi) / 2; sum over the last axis.",
-    "log_aggregate: the log of a mean of N numbers whose logs you have: np.logaddexp.reduce(log_q, axis=1) - ln N. Or "
-    "take the row's largest out, exp, mean, log, and put it back.",
-    "information: log_densities(z, mu, logvar)[np.arange(len(z)), index] is each code under its own posterior.",
-    "frontier_rate: the water stands at beta * s2. A component of variance v costs ln(v / (beta s2)) / 2 where that is "
-    "above 0. np.maximum, with two arguments, takes the larger for each component.",
-    "frontier_distortion: -log of a Gaussian with variance s2 is (error / s2 + ln(2 pi s2)) / 2. The error of a "
-    "component is the smaller of v and beta s2: np.minimum.",
+    "pixel_entropy: a sum over the pixels, a mean over the images. A pixel of 0 or 1 adds nothing.",
+    "pixel_entropy: a number. Where x is 0, np.log(np.where(x > 0, x, 1)) is 0 as well, and so is the product.",
+    "pixel_entropy: with p one after the other x and 1 - x: -(p * np.log(np.where(p > 0, p, 1))).sum() / len(x)",
+    "distortion_without_z: of the images only their mean counts, and a cross-entropy is least where the two agree.",
+    "distortion_without_z: the mean image keeps its axis, (1, 1, H, W). What is its cross-entropy with itself called?",
+    "distortion_without_z: pixel_entropy(x.mean(axis=0, keepdims=True))",
+    "log_densities: per dimension a difference, squared and divided by the variance, and two terms without z.",
+    "log_densities: z[:, None] is (M, 1, Z) and mu is (N, Z), so z[:, None] - mu is (M, N, Z). Sum over the last axis.",
+    "log_densities: -0.5 * (difference**2 * np.exp(-logvar) + logvar + np.log(2 * np.pi)), summed.",
+    "log_aggregate: exp(a - m) exp(m) = exp(a), for any m. With m the largest of a row, the largest exp is 1.",
+    "log_aggregate: a row (N,) for each code -> one number; m is (M, 1), by keepdims=True. A mean is a sum / N.",
+    "log_aggregate: np.logaddexp.reduce(log_q, axis=1) - np.log(N), log_q being your log_densities.",
+    "information: p(n | z) = q(z | x_n) (1 / N) / q(z). Divide it by 1 / N, and take the logarithm.",
+    "information: (M,): each code under its own posterior, less its aggregate: row m, column index[m].",
+    "information: log_densities(z, mu, logvar)[np.arange(len(z)), index] - log_aggregate(z, mu, logvar)",
+    "frontier_rate: set the derivative by e to 0: the water stands at beta s2. What lies below it costs nothing.",
+    "frontier_rate: a number, a sum over the components of half a logarithm, which is 0 for those below the water.",
+    "frontier_rate: 0.5 * np.log(np.maximum(variances / (beta * s2), 1)).sum()",
+    "frontier_distortion: -log of a Gaussian with variance s2 is (error / s2 + ln(2 pi s2)) / 2.",
+    "frontier_distortion: a component's error is the water's level, or its variance if that is less; all have the ln.",
+    "frontier_distortion: 0.5 * (np.minimum(variances, beta * s2) / s2 + np.log(2 * np.pi * s2)).sum()",
 )

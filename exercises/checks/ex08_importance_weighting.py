@@ -273,16 +273,22 @@ def part_log_integral(work, rng):
 
 
 HINTS = (
-    "log_weights: write out log p(z) and log q(z|x) as sums over the latent dimensions. mu and logvar lack the axis K: "
-    "mu[:, None] is (B, 1, Z). log 2 pi appears twice, with opposite signs.",
-    "log_weights: -recon + (eps^2 + logvar - z^2) / 2, summed over the last axis, where eps^2 is (z - mu)^2 divided by "
-    "exp(logvar).",
-    "importance_bound: np.logaddexp.reduce(log_w, axis=1) is the log of the sum of exp; a mean is a sum over K. Or by "
-    "hand: take the row's largest out, exp, mean, log, put it back.",
-    "bound_of_groups: cut log_w to K // k * k columns and reshape it to (-1, k), rows of k weights of one image each. "
-    "That is what importance_bound takes; then back to (B, number of groups), and the mean.",
-    "effective_sample_size: dividing all weights of a row by its largest changes nothing, and exp(log_w - largest) "
-    "cannot overflow.",
-    "expected_share: (sqrt(2 c^2 - 1) / c^2)^Z where 2 c^2 > 1.",
-    "log_integral: logsumexp over the cells, plus ln(cell).",
+    "log_weights: log p(z) and log q(z|x) at the z that was drawn, no KL. log 2 pi appears twice, with opposite signs.",
+    "log_weights: mu and logvar lack the axis K: mu[:, None] is (B, 1, Z). Sum over the last axis: (B, K).",
+    "log_weights: -recon + (eps^2 + logvar - z^2) / 2, summed, where eps^2 is (z - mu)^2 divided by exp(logvar).",
+    "importance_bound: the log of a mean of exp, without ever leaving logarithms: take the row's largest out first.",
+    "importance_bound: (B, K) -> (B,). Each row has its own largest, keepdims=True; a mean is a sum over K.",
+    "importance_bound: np.logaddexp.reduce(log_w, axis=1) - np.log(K)",
+    "bound_of_groups: each group of k weights is a row for importance_bound; its answers are averaged, image by image.",
+    "bound_of_groups: cut log_w to K // k * k columns and reshape it to (-1, k), rows of k weights of one image each.",
+    "bound_of_groups: importance_bound(groups).reshape(B, -1).mean(axis=1)",
+    "effective_sample_size: a weighted mean has the variance sum w^2 / (sum w)^2, a plain one of m values 1 / m.",
+    "effective_sample_size: dividing a row's weights by its largest changes nothing: exp(log_w - largest), (B, K).",
+    "effective_sample_size: w.sum(axis=1) ** 2 / (w**2).sum(axis=1)",
+    "expected_share: (E w)^2 / E w^2, where E w^2 / p(x)^2 is the integral of p(z|x)^2 / q, one dimension at a time.",
+    "expected_share: a number to the power of Z. The exponent is -(1 - 1 / (2 c^2)) z^2: it must fall on both sides.",
+    "expected_share: (sqrt(2 c^2 - 1) / c^2)^Z where 2 c^2 > 1, else 0.",
+    "log_integral: a cell adds exp(log_joint) times its area, and the log of the sum is wanted.",
+    "log_integral: (B, G) -> (B,): the area is one factor of the whole sum, so its log is added once.",
+    "log_integral: np.logaddexp.reduce(log_joint, axis=1) + np.log(cell)",
 )

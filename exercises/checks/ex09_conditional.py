@@ -472,19 +472,29 @@ def part_blind_encoder(work, rng):
 
 
 HINTS = (
+    "encode: make the label maps of the image's size, set them beside x, and run the spec's encoder.",
     "encode: F.one_hot(y, classes) is (B, classes), of whole numbers; .to(x) gives it the dtype of x. With "
-    "[:, :, None, None].expand(-1, -1, 28, 28) it is maps, and torch.cat([x, maps], dim=1) sets them beside x.",
+    "[:, :, None, None].expand(-1, -1, 28, 28) it is maps; torch.cat([x, maps], dim=1) is (B, 1 + classes, 28, 28).",
     "encode: then the layers of README.md in order, each as F.conv2d(h, weight, bias, stride=2, padding=1) or "
     "F.linear; a ReLU after all but the last two, which both read the same h.",
-    "decode: torch.cat([z, F.one_hot(y, classes).to(z)], dim=1), then linear, linear, reshape to (-1, 64, 7, 7), and "
-    "two F.conv_transpose2d with stride=2, padding=1, output_padding=1. No ReLU and no sigmoid at the end.",
-    "objective: encode, z = mu + exp(logvar / 2) eps, decode with the same y.",
-    "objective: F.binary_cross_entropy_with_logits(x_logits, x, reduction='none') keeps all pixels; sum over the last "
-    "three axes. The kl is 1/2 sum(mu^2 + exp(logvar) - 1 - logvar) over the latent dimensions, exercise 4's.",
-    "log_p_x: log(mean(exp(a))) = m + log(mean(exp(a - m))) for any m. With m the largest entry of the row "
-    "(keepdims=True) the largest exponential is 1.",
-    "label_gain: log_p[np.arange(len(y)), y] takes one entry from each row.",
-    "label_posterior: p(y|x) is p(x|y) / p(x) times p(y); you have both logarithms.",
-    "blind_encoder_cost: p = label_posterior(log_p)[:, :, None] fits beside mu (B, classes, Z). The middle is "
-    "(p * mu).sum(axis=1, keepdims=True). Then half the sum over classes and dimensions of p (mu - middle)^2 / var.",
+    "decode: the label beside z, and the spec's decoder; its last layer gives logits, without ReLU or sigmoid.",
+    "decode: torch.cat([z, F.one_hot(y, classes).to(z)], dim=1) is (B, Z + classes); reshape to (-1, 64, 7, 7).",
+    "decode: linear, linear, reshape, two F.conv_transpose2d with stride=2, padding=1, output_padding=1.",
+    "objective: encode, draw, decode with the same y; then exercise 4's two terms.",
+    "objective: z = mu + exp(logvar / 2) eps. recon and kl are (B,), sums over pixels or Z; the loss is a number.",
+    "objective: F.binary_cross_entropy_with_logits(x_logits, x, reduction='none') keeps all pixels; the kl is "
+    "1/2 sum(mu^2 + exp(logvar) - 1 - logvar).",
+    "log_p_x: labels are equally likely, so p(x) is the mean of p(x|y). You have logarithms, and want one.",
+    "log_p_x: (B, classes) -> (B,). With m the largest of each row, keepdims=True, the largest exp(a - m) is 1.",
+    "log_p_x: np.logaddexp.reduce(log_p, axis=1) - np.log(log_p.shape[1])",
+    "label_gain: log p(x|y) at the true label, less log p(x).",
+    "label_gain: one entry from each row, (B,): two index arrays, the rows' numbers and the labels.",
+    "label_gain: log_p[np.arange(len(y)), y] - log_p_x(log_p)",
+    "label_posterior: p(y|x) is p(x|y) p(y) / p(x); you have both logarithms.",
+    "label_posterior: (B, classes), each row adding up to 1: log_p_x(log_p)[:, None] fits beside log_p.",
+    "label_posterior: np.exp(log_p - log_p_x(log_p)[:, None]) / log_p.shape[1]",
+    "blind_encoder_cost: with s = v the first three terms vanish. The best m is a mean of the labels' means.",
+    "blind_encoder_cost: p = label_posterior(log_p)[:, :, None] fits beside mu (B, classes, Z); the answer is (B,).",
+    "blind_encoder_cost: middle = (p * mu).sum(axis=1, keepdims=True), then (p * (mu - middle)**2 / var).sum over both "
+    "axes, halved.",
 )

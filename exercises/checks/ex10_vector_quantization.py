@@ -561,21 +561,36 @@ def part_sample_markov(work, rng):
 
 
 HINTS = (
-    "nearest_code: ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and the first is the same for every code. z_e @ codebook.T "
-    "has all products at once. Turn both into float64 first: squares of large numbers swallow small differences.",
-    "straight_through and vq_loss: t.detach() has the value of t and no gradient. z_e + something detached has the "
-    "gradient of z_e; which something makes the value that of e? In the loss each square occurs twice, one side "
-    "detached each time.",
-    "vq_gradients: the derivative of (z - e)^2 by z is 2 (z - e), by e it is -2 (z - e). To z_e come d_z_q and the "
-    "commitment, to a code those of all its members: np.add.at(d_codebook, codes, rows) adds row by row.",
-    "ema_step: np.eye(K)[codes] is one-hot (N, K); its mean over N is the shares, its transpose times z_e / N the sums."
-    " Divide only where usage > 0, and write into a copy of the codebook.",
-    "revive: np.flatnonzero(usage < dead_below / K)[: len(outputs)]. Afterwards usage is 1 / K there and sums / usage "
-    "is the new code.",
-    "perplexity: np.unique(codes, return_counts=True)[1] counts the codes that occur, and only these; a code that does "
-    "not occur adds 0 to the entropy, and log 0 must not be taken.",
-    "fit_markov: codes[:, :-1] are the codes before, codes[:, 1:] those after; np.add.at(pairs, (before, after), 1).",
-    "markov_nats: the logarithms of the entries that fit_markov counts up, transition[before, after], and of first.",
+    "nearest_code: ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and the first is the same for every code.",
+    "nearest_code: z_e @ codebook.T has all products at once, (..., K); argmin over the last axis.",
+    "nearest_code: ((e**2).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1), both made float64 first: large squares "
+    "swallow small differences.",
+    "straight_through: t.detach() has the value of t and no gradient. Add to z_e something that has no gradient.",
+    "straight_through: (B, T, D), as z_e; which something makes the value that of e?",
+    "straight_through: z_e + (e - z_e).detach()",
+    "vq_loss: sg is .detach(): each square occurs twice, one side detached each time.",
+    "vq_loss: sums over positions and dimensions, one number for each image: .sum(dim=(1, 2)).",
+    "vq_loss: ((z_e.detach() - e) ** 2 + beta * (z_e - e.detach()) ** 2).sum(dim=(1, 2))",
+    "vq_gradients: the derivative of (z - e)^2 by z is 2 (z - e), by e it is -2 (z - e). d_z_q goes through.",
+    "vq_gradients: (B, T, D) and (K, D). The squares are means over the B images; d_z_q has its 1/B already.",
+    "vq_gradients: d_z_q + 2 * beta / B * (z_e - e); np.add.at(d_codebook, codes, 2 / B * (e - z_e)) adds row by row.",
+    "ema_step: the share of members of each code and the sum of its members, divided by N; the old ones fade by decay.",
+    "ema_step: np.eye(K)[codes] is one-hot (N, K); its mean over N is the shares, its transpose @ z_e / N the sums.",
+    "ema_step: decay * usage + (1 - decay) * shares. Divide only where usage > 0, into a copy of the codebook.",
+    "revive: which codes are dead? The first of them gets the first output, as far as there are outputs.",
+    "revive: np.flatnonzero(usage < dead_below / K)[: len(outputs)]: at most as many as there are outputs.",
+    "revive: afterwards usage is 1 / K there, the code is the output, and sums is the code times usage. On copies.",
+    "perplexity: K codes, all alike, have the entropy ln K. Turn that round.",
+    "perplexity: np.unique(codes, return_counts=True)[1] counts the codes that occur, and only these: no log 0.",
+    "perplexity: np.exp(-(p * np.log(p)).sum()), p being the counts over their sum.",
+    "fit_markov: count first codes and pairs of neighbours, add `extra`, divide each row by its sum.",
+    "fit_markov: codes[:, :-1] are the codes before, codes[:, 1:] those after: a table of pairs (K, K); first is (K,).",
+    "fit_markov: np.add.at(pairs, (before, after), 1), pairs being a table that begins with `extra` everywhere.",
+    "markov_nats: what is the probability of a row of codes? The first one's, times each step's.",
+    "markov_nats: transition[before, after] is (N, T - 1), first[codes[:, 0]] is (N,). Logarithms add up.",
+    "markov_nats: -np.log(first[codes[:, 0]]) - np.log(transition[codes[:, :-1], codes[:, 1:]]).sum(axis=1)",
+    "sample_markov: lay the probabilities end to end on [0, 1): code k has the stretch between two running sums.",
     "sample_markov: a loop over positions. p (N, K).cumsum(axis=1) <= uniforms[:, t, None] is true for every code that "
-    "lies wholly before the uniform; count them. Then p = transition[codes[:, t]].",
+    "lies wholly before the uniform; count them.",
+    "sample_markov: codes[:, t] = np.minimum(that count, K - 1), then p = transition[codes[:, t]].",
 )

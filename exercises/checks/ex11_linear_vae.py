@@ -392,16 +392,26 @@ def part_learned_s2(work, rng):
 
 
 HINTS = (
-    "spectrum: take the mean off, build the (d, d) covariance, and give it to np.linalg.eigh. That sorts from the "
-    "smallest: [::-1] turns the eigenvalues round, [:, ::-1] the columns.",
-    "best_log_likelihood: the formula for the best log p(x), with s2 = eigenvalues[q:].mean().",
-    "best_decoder: a column of W is an axis times a number. Along axis i the model's variance is that number squared "
-    "plus s2, and it has to be l_i.",
-    "exact_posterior: the precision is np.eye(q) + W.T @ W / s2; its inverse is the covariance, for every x. The means "
-    "are (x - b) @ W / s2 times the covariance.",
+    "spectrum: take the mean off, build the covariance, divided by N, and take it apart.",
+    "spectrum: (d, d) goes into np.linalg.eigh, which sorts from the smallest; d eigenvalues and (d, d) columns.",
+    "spectrum: [::-1] turns the eigenvalues round, [:, ::-1] the columns of the axes.",
+    "best_log_likelihood: the cloud's variances are l_i on the kept axes, s2 on the others; det is their product.",
+    "best_log_likelihood: a number. The trace adds up to d: q times 1, and the sum of the others over their mean.",
+    "best_log_likelihood: -0.5 * (d * np.log(2 * np.pi) + np.log(kept).sum() + (d - q) * np.log(s2) + d)",
+    "best_decoder: a column of W is an axis times a number, whose square and s2 together are l_i.",
+    "best_decoder: axes[:, :q] is (d, q); one number for each column multiplies it.",
+    "best_decoder: s2 = eigenvalues[q:].mean(); axes[:, :q] * np.sqrt(eigenvalues[:q] - s2), s2",
+    "exact_posterior: of second order in z are -|W z|^2 / 2 s2 and -|z|^2 / 2; of first order z' W' (x - b) / s2.",
+    "exact_posterior: the precision is (q, q), its inverse the covariance, for every x; the means are (N, q).",
+    "exact_posterior: covariance = inv(np.eye(q) + W.T @ W / s2), the means are (x - b) @ W / s2 @ covariance.",
+    "diagonal_gap: differentiate D_ii P_ii - ln D_ii by D_ii. What is left when the best D is put in?",
     "diagonal_gap: np.linalg.slogdet(precision)[1] is the logarithm of the determinant, np.diag gives the diagonal.",
-    "water_filling: with level = beta * s2 and kept = eigenvalues[:q], np.maximum and np.minimum do all at once. "
-    "Return np.array([rate, error, active]).",
-    "learned_s2: if k units are active, d s2 = k beta s2 + what the others leave. Solve for s2, for each k from 0 to "
-    "q. The smallest with beta k < d is it. (Or start anywhere and set, often, s2 to the squared error over d.)",
+    "diagonal_gap: 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])",
+    "water_filling: an axis above the water costs ln(l / level) / 2 and has the level for its error; one below, or not "
+    "told at all, costs nothing and has its variance.",
+    "water_filling: with kept = eigenvalues[:q], np.maximum and np.minimum do all at once. An array of three numbers.",
+    "water_filling: the error is np.minimum(kept, level).sum() + eigenvalues[q:].sum(); active (kept > level).sum().",
+    "learned_s2: the best s2 is error / d. With k active, d s2 = k beta s2 + what the others leave. Solve for s2.",
+    "learned_s2: a number: the smallest of the solutions for k from 0 to q, of those with beta k < d.",
+    "learned_s2: min(eigenvalues[k:].sum() / (d - k * beta) for k in range(q + 1) if k * beta < d)",
 )

@@ -382,20 +382,32 @@ def part_vae(work, rng):
 
 
 HINTS = (
-    "relu_backward: h > 0 is an array of True and False, and counts as 1 and 0 in a product.",
+    "relu_backward: where h is above 0 the derivative goes through, elsewhere nothing does.",
+    "relu_backward: h > 0 is an array of True and False, of the shape of d_h, and counts as 1 and 0 in a product.",
+    "relu_backward: d_h * (h > 0)",
+    "linear_backward: x and weight were multiplied, so each gets d_y times the other. The bias was added to every row.",
     "linear_backward: only one product of d_y (B, O) and weight (O, C) has the shape of x, and only one of d_y and x "
-    "has that of weight. The bias was added to every row.",
-    "conv2d_backward: write the forward as in exercise 3, a loop over the places (i, j) of the kernel, each with the "
-    "pixels `under` it. There, d_y times weight[:, :, i, j] is added to these pixels of a canvas, and the product of "
-    'd_y with them, summed over b, h, w, is d_weight[:, :, i, j]: np.einsum("bohw,bchw->oc", d_y, under).',
-    "conv_transpose2d_backward: it was the adjoint of a conv2d, so d_x is that conv2d of d_y. And d_weight is that of "
-    "the conv2d which takes d_y to x: call conv2d_backward with the two exchanged.",
-    "bce_backward: differentiate max(l, 0) - l x + log(1 + exp(-|l|)): for either sign of l that is sigmoid(l) - x.",
+    "has that of weight.",
+    "linear_backward: d_y @ weight, d_y.T @ x, d_y.sum(axis=0)",
+    "conv2d_backward: write the forward as in exercise 3, a loop over the places (i, j), each with the pixels `under` "
+    "it. There, d_y times weight[:, :, i, j] is added to these pixels of a canvas, and d_y times them is d_weight's.",
+    "conv2d_backward: the canvas has the padded image's shape; cut the padding off. The bias gets a sum over b, h, w.",
+    'conv2d_backward: d_weight[:, :, i, j] = np.einsum("bohw,bchw->oc", d_y, under); for the pixels '
+    'np.einsum("bohw,oc->bchw", d_y, weight[:, :, i, j]).',
+    "conv_transpose2d_backward: it was the adjoint of a conv2d, so d_x is that conv2d of d_y.",
+    "conv_transpose2d_backward: d_weight is that of the conv2d which takes d_y to x: its input is d_y, its d_y is x.",
+    "conv_transpose2d_backward: conv2d_backward(x, d_y, weight, stride, padding)[1]; d_bias d_y.sum(axis=(0, 2, 3)).",
+    "bce_backward: differentiate max(l, 0) - l x + log(1 + exp(-|l|)), for l above 0 and below. Is it one expression?",
+    "bce_backward: the shape of x_logits. The batch's mean brings a 1/B, the sum over the pixels nothing.",
+    "bce_backward: (sigmoid(x_logits) - x) / len(x)",
     "reparameterize_backward: z = mu + exp(logvar / 2) eps, entry by entry: what is its derivative by mu, by logvar?",
+    "reparameterize_backward: both (B, Z), each d_z times that derivative.",
+    "reparameterize_backward: d_z, d_z * 0.5 * np.exp(0.5 * logvar) * eps",
     "kl_backward: an image's kl is (mu^2 + exp(logvar) - logvar - 1) / 2, summed over Z; then the mean over B.",
+    "kl_backward: both (B, Z); a sum over Z brings no factor, the mean over B a 1/B.",
+    "kl_backward: mu / len(mu), 0.5 * (np.exp(logvar) - 1) / len(mu)",
     "vae_backward: call forward, begin with bce_backward, and go through the layers from the last to the first: first "
-    "its primitive's backward with what it has read, then relu_backward with that same array, which is what the "
-    "ReLU before it gave.",
-    "vae_backward: where an array was reshaped on the way, reshape its derivative back. At mu and logvar add the KL's "
-    "derivatives; at encoder.fc add what comes from both.",
+    "its primitive's backward with what it has read, then relu_backward with that same array.",
+    "vae_backward: where an array was reshaped on the way, reshape its derivative back. A dict of every parameter.",
+    "vae_backward: at mu and logvar add kl_backward's; at encoder.fc add the d_x of both before its relu_backward.",
 )

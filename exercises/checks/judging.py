@@ -111,7 +111,7 @@ def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path)
     try:
         part(work, rng)
     except (Mismatch, LearnerError) as error:
-        to_write = isinstance(error, Missing) or isinstance(error.__cause__, NotImplementedError)
+        to_write = isinstance(error, Missing) or not_written(error.__cause__)
         return "to write" if to_write else "wrong", tell(error, path)
     except Exception as error:
         if any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__)):
@@ -221,7 +221,7 @@ def tell(error: Mismatch | LearnerError, path: Path) -> str:
             error.lines["read"] = f"exercises/{path.stem.removeprefix('ex')}.md#{section}"
         return error.text
     cause, where = error.__cause__, str(error)
-    if isinstance(cause, NotImplementedError):
+    if not_written(cause):
         return f"{where} is not yet written: replace its `raise NotImplementedError`."
     if isinstance(cause, SyntaxError) or (type(cause) is ValueError and "null bytes" in str(cause)):  # Python < 3.11.4
         text = "".join(traceback.format_exception_only(cause)).rstrip()
@@ -236,6 +236,11 @@ def tell(error: Mismatch | LearnerError, path: Path) -> str:
     return "\n".join(lines)
 
 
+def not_written(cause: BaseException | None) -> bool:
+    """The starter's `raise NotImplementedError` has nothing to say; torch's own say what they cannot do."""
+    return isinstance(cause, NotImplementedError) and not str(cause)
+
+
 # A part of what Python, NumPy or torch says of an error -> what is likely to have caused it.
 CAUSES = {
     "ImportError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
@@ -247,6 +252,18 @@ CAUSES = {
     "OverflowError": "A number grows beyond any float: work with its logarithm, and take exp of a difference.",
     "can't contain negative values": "np.pad cannot cut: where its width would be negative, take a slice instead.",
     "on Tensor that requires grad": "NumPy carries no gradient: use torch's operations, or .detach() if none is due.",
+    "core dimension": "a @ b sums a's last axis with b's last but one: is a .T missing, or the order turned?",
+    "mat1 and mat2": "a @ b sums a's last axis with b's last but one: is a .T missing, or the order turned?",
+    "for array of dimension": "That axis is gone or was never there: keepdims=True keeps one that is summed over.",
+    "Dimension out of range": "That axis is gone or was never there: keepdim=True keeps one that is summed over.",
+    "is out of bounds for": "Counting begins at 0: the last of n has the index n - 1, or -1.",
+    "argument 'dim'": "That is torch's word: NumPy's is axis.",
+    "'numpy.ndarray' object has no": "That is an array of NumPy's: does torch have this method, or a list?",
+    "'list' object has no": "That is a list: np.array(...) makes an array of it.",
+    "type(s) for -: 'list'": "Lists do not calculate: np.array(...) makes an array of one.",
+    "same dtype, but got": "float32 meets float64: t.to(x) gives t the dtype of x.",
+    "could not infer output dtype": "Whole numbers have no mean in torch: .float() or .to(x) first.",
+    "is not defined": "Is it imported at the top of your file, or spelled differently where it is assigned?",
     "must be Tensor, not numpy": "A torch function got a NumPy array: take NumPy's of that name, or torch.as_tensor.",
 }
 

@@ -1,21 +1,20 @@
-"""Exercise 1: how near are two posteriors, and what are an image's neighbours? See exercises/01_latent_space.md."""
+"""Exercise 1: the holes of a latent plane, and what its posteriors share. See exercises/01_latent_space.md."""
 
 import numpy as np
 
 
+def holes(draws, mu, radius):
+    """draws (M, Z) of the prior, means mu (N, Z) -> the share of draws that have no mean within `radius`: 0 to 1."""
+    distance = np.sqrt(((draws[:, None] - mu) ** 2).sum(axis=-1))  # (M, N)
+    return (distance.min(axis=1) > radius).mean()
+
+
 def overlap(mu1, std1, mu2, std2):
-    """Bhattacharyya coefficient of diagonal Gaussians (..., Z) -> (...), from 0 (disjoint) to 1 (the same)."""
+    """The integral of sqrt(q1 q2) of diagonal Gaussians (..., Z) -> (...), from 0 (disjoint) to 1 (the same)."""
     v = std1**2 + std2**2
     return (np.sqrt(2 * std1 * std2 / v) * np.exp(-((mu1 - mu2) ** 2) / (4 * v))).prod(axis=-1)
 
 
-def neighbours_agree(mu, labels):
-    """The share of images whose nearest other image, by mu (N, Z), has the same label (N,): 0 to 1."""
-    distance = ((mu[:, None] - mu[None]) ** 2).sum(axis=-1)  # (N, N)
-    np.fill_diagonal(distance, np.inf)
-    return (labels[distance.argmin(axis=1)] == labels).mean()
-
-
-def second_moment(mu, std):
-    """E[z^2] of each dimension over images and noise, z = mu + std eps; mu, std (N, Z) -> (Z,). The prior's is 1."""
-    return (mu**2 + std**2).mean(axis=0)
+def told_apart(overlaps):
+    """The overlap of every two of N images (N, N), 1 with itself -> a number: how many can be told apart, 1 to N."""
+    return np.exp(-np.log(overlaps.mean(axis=1)).mean())

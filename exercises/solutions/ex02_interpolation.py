@@ -24,7 +24,7 @@ def slerp(z0, z1, t):
 
 
 def expected_norm(Z):
-    """The mean of |z| for z ~ N(0, I_Z): sqrt(2) Gamma((Z + 1) / 2) / Gamma(Z / 2), for every Z up to a million."""
+    """The mean of |z| for z ~ N(0, I_Z), for every Z up to a million."""
     return math.sqrt(2) * math.exp(math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2))
 
 

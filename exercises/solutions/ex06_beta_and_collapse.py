@@ -1,7 +1,5 @@
 """Exercise 6: beta, and how a posterior collapses. See exercises/06_beta_and_collapse.md."""
 
-import math
-
 import numpy as np
 
 
@@ -10,19 +8,9 @@ def curvature_at_collapse(variance, s2, beta):
     return np.array([[1 / s2, -variance / s2], [-variance / s2, beta * variance]])
 
 
-def linear_beta(step, ramp, beta=1.0):
-    """Up from 0 at step 0 to `beta` at step `ramp`, and there it stays."""
-    return beta * min(1, step / ramp)
-
-
-def sigmoid_beta(step, ramp, beta=1.0):
-    """A logistic curve: beta times 1 / (1 + exp(-12 (step / ramp - 1/2)))."""
-    return beta / (1 + math.exp(-12 * (step / ramp - 0.5)))
-
-
 def cyclical_beta(step, ramp, beta=1.0):
     """Up from 0 in `ramp` steps, as many steps at `beta`, then from 0 again."""
-    return linear_beta(step % (2 * ramp), ramp, beta)
+    return beta * min(1, step % (2 * ramp) / ramp)
 
 
 def free_bits(kl, floor):

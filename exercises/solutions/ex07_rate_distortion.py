@@ -27,7 +27,7 @@ def log_aggregate(z, mu, logvar):
 
 
 def information(z, index, mu, logvar):
-    """z (M, Z), mu and logvar (N, Z) -> (M,): log q(z_m | x_n) - log q(z_m), whose mean estimates I.
+    """z (M, Z), mu and logvar (N, Z) -> (M,): what each code says about its image, in nats; the mean estimates I.
 
     index (M,) has for each code the number n of the posterior that it was drawn from.
     """

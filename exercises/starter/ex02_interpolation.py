@@ -16,7 +16,7 @@ def slerp(z0, z1, t):
 
 
 def expected_norm(Z):
-    """The mean of |z| for z ~ N(0, I_Z): sqrt(2) Gamma((Z + 1) / 2) / Gamma(Z / 2), for every Z up to a million."""
+    """The mean of |z| for z ~ N(0, I_Z), for every Z up to a million."""
     raise NotImplementedError
 
 

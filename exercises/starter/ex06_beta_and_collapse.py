@@ -1,22 +1,10 @@
 """Exercise 6: beta, and how a posterior collapses. See exercises/06_beta_and_collapse.md."""
 
-import math  # noqa: F401
-
 import numpy as np  # noqa: F401
 
 
 def curvature_at_collapse(variance, s2, beta):
     """The second derivatives by (w, v) -> (2, 2) of the smallest VAE's loss, at w = v = 0 and std 1."""
-    raise NotImplementedError
-
-
-def linear_beta(step, ramp, beta=1.0):
-    """Up from 0 at step 0 to `beta` at step `ramp`, and there it stays."""
-    raise NotImplementedError
-
-
-def sigmoid_beta(step, ramp, beta=1.0):
-    """A logistic curve: beta times 1 / (1 + exp(-12 (step / ramp - 1/2)))."""
     raise NotImplementedError
 
 

@@ -19,7 +19,7 @@ def bound_of_groups(log_w, k):
 
 
 def effective_sample_size(log_w):
-    """log w (B, K) -> (B,): (sum w)^2 / sum w^2, from 1 (one weight has it all) to K (all are equal)."""
+    """log w (B, K) -> (B,): how many equal weights are worth as much, from 1 (one has it all) to K (all are equal)."""
     raise NotImplementedError
 
 

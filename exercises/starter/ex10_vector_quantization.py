@@ -40,7 +40,7 @@ def revive(usage, sums, codebook, outputs, dead_below=0.1):
 
 
 def perplexity(codes):
-    """codes (any shape) -> exp(entropy) of the codes' shares, from 1 (one code does all) to K (all are used alike)."""
+    """codes (any shape) -> how many codes, all used alike, have the entropy of these: from 1 (one does all) to K."""
     raise NotImplementedError
 
 
@@ -60,6 +60,6 @@ def markov_nats(codes, first, transition):
 def sample_markov(uniforms, first, transition):
     """uniforms (N, T) in [0, 1), first (K,), transition (K, K) -> codes (N, T), position by position.
 
-    Code k is taken where the sum of the probabilities before it is <= the uniform < that sum with its own.
+    A uniform picks a code with its probability: 0 picks the first that can occur, larger ones later codes.
     """
     raise NotImplementedError

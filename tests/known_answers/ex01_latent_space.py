@@ -1,9 +1,19 @@
 """Answers to exercise 1 whose verdict is known; see test_exercise_solutions.py."""
 
 ROOT = "np.sqrt(2 * std1 * std2 / v)"
-SECOND = "(mu**2 + std**2).mean(axis=0)"
+SQUARES = "((draws[:, None] - mu) ** 2)"
+EMPTY = "(distance.min(axis=1) > radius).mean()"
+APART = "np.exp(-np.log(overlaps.mean(axis=1)).mean())"
 
 WRONG = (
+    ("> radius", "<= radius", "do have a mean near"),
+    (EMPTY, EMPTY.replace("mean", "sum"), "divide by it"),
+    (EMPTY, f"100 * {EMPTY}", "In percent"),
+    (f"np.sqrt({SQUARES}.sum(axis=-1))", f"{SQUARES}.sum(axis=-1)", "squared distance"),
+    (EMPTY, EMPTY.replace("axis=1", "axis=0"), "have no draw near them"),
+    (EMPTY, "(distance > radius).mean()", "Of all pairs"),
+    (EMPTY, EMPTY.replace("min", "max"), "not if its farthest"),
+    (f"np.sqrt({SQUARES}.sum(axis=-1))", "np.abs(draws[:, None] - mu).max(axis=-1)", "that is a square"),
     (ROOT, "(2 * std1 * std2 / v)", "root is missing"),
     ("(4 * v)", "(2 * v)", "not 2 v"),
     ("-((mu1 - mu2) ** 2)", "-np.abs(mu1 - mu2)", "must be squared"),
@@ -12,29 +22,21 @@ WRONG = (
     ("v = std1**2 + std2**2", "v = std1 + std2", "sum of the squares"),
     (".prod(axis=-1)", ".mean(axis=-1)", "multiply them"),
     (".prod(axis=-1)", ".prod()", "last axis only"),
-    ("    np.fill_diagonal(distance, np.inf)\n", "", "its own nearest neighbour"),
-    ("== labels).mean()", "== labels).sum()", "divide by it"),
-    ("return (labels[", "return 100 * (labels[", "In percent"),
-    (
-        "    np.fill_diagonal(distance, np.inf)\n    return (labels[distance.argmin(axis=1)]",
-        "    return (labels[distance.argmax(axis=1)]",
-        "farthest",
-    ),
-    (SECOND, "((mu + std * np.random.normal(size=mu.shape)) ** 2).mean(axis=0)", "noise is drawn"),
-    (SECOND, "(mu**2).mean(axis=0)", "noise is missing"),
-    (SECOND, "mu.var(axis=0) + (std**2).mean(axis=0)", "That is the variance"),
-    (SECOND, "(mu**2 + std**2).mean(axis=1)", "over the images"),
-    (SECOND, "(mu**2 + std).mean(axis=0)", "not its square"),
+    (APART, "-np.log(overlaps.mean(axis=1)).mean()", "in nats"),
+    (APART, APART.replace("-np.log", "np.log"), "sign is turned"),
+    (APART, "1 / overlaps.mean()", "before the logarithm"),
+    (APART, "(1 / overlaps.mean(axis=1)).mean()", "inverses are averaged"),
+    (APART, "np.exp(-np.log(overlaps).mean())", "single overlaps"),
+    (APART, "np.exp(-np.log((overlaps.sum(axis=1) - 1) / (len(overlaps) - 1)).mean())", "its overlap with itself"),
+    (APART, f"len(overlaps) / {APART}", "mixed up with"),
+    (APART, APART.replace("np.log(", "np.log2("), "log2 goes with"),
 )
 
-SQUARES = "((mu[:, None] - mu[None]) ** 2)"
 EQUIVALENT = {
-    f"neighbours_agree: {SQUARES}.sum -> {SQUARES}.mean in distance = {SQUARES}.sum(axis=-1)  # (N, N)": (
-        "the same images are nearest by the mean of the squares"
+    f"holes: distance.min(axis=1) > radius -> distance.min(axis=1) >= radius in return {EMPTY}": (
+        "no mean lies at just this distance"
     ),
-    "neighbours_agree: 1 -> 0 in return (labels[distance.argmin(axis=1)] == labels).mean()": (
-        "the distances are symmetric"
-    ),
+    f"told_apart: 1 -> 0 in return {APART}": "the overlap of one with another is that of the other with the one",
 }
 
 ALSO_RIGHT = (
@@ -42,6 +44,6 @@ ALSO_RIGHT = (
         "(np.sqrt(2 * std1 * std2 / v) * np.exp(-((mu1 - mu2) ** 2) / (4 * v))).prod(axis=-1)",
         "np.exp((0.5 * np.log(2 * std1 * std2 / v) - (mu1 - mu2) ** 2 / (4 * v)).sum(axis=-1))",
     ),
-    ("distance.argmin(axis=1)", "np.argsort(distance, axis=1)[:, 0]"),
-    (SECOND, "mu.var(axis=0) + mu.mean(axis=0) ** 2 + (std**2).mean(axis=0)"),
+    (EMPTY, "1 - (distance <= radius).any(axis=1).mean()"),
+    (APART, "len(overlaps) / overlaps.sum(axis=1).prod() ** (1 / len(overlaps))"),
 )
