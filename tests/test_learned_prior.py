@@ -1,6 +1,8 @@
 """Learned priors: their densities against enumeration, Jacobians and quadrature, and what they may not change."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+import evaluate
 from conv_vae import ConvVAE
 from vae_common.config import RunConfig
 from vae_common.spec import VAESpec
@@ -16,6 +19,7 @@ from vae_models.flow_prior import Coupling, FlowPrior
 from vae_models.iwae import IWAE, sample_terms
 from vae_models.learned_prior import MixturePrior, PriorIWAE, PriorVAE, VampPrior
 from vae_training.factory import build_model
+from vae_training.run_files import read_run
 
 B, Z = 6, 3
 
@@ -209,3 +213,32 @@ def test_the_network_starts_as_the_plain_one(name):
         np.testing.assert_array_equal(model.state_dict()[key].numpy(), value)
     assert isinstance(build_model(RunConfig(prior=name, latent_dim=3, importance_samples=5).settled()), PriorIWAE)
     assert math.isfinite(model.log_prior_ratio(torch.zeros(1, 3)).item())
+
+
+FLAGS = ("--prior", "flow", "--latent-dim", "3", "--epochs", "1", "--batch-size", "32")
+
+
+def test_an_iwae_goes_on_from_a_run_with_the_same_prior(trained, told, tmp_path):
+    """With a learning rate of next to nothing it is that run; another prior's weights are refused."""
+    import vae_paper
+
+    weights, out = trained(*FLAGS) / "weights.safetensors", tmp_path / "run"
+    more = [*FLAGS, "--weights", str(weights), "--out", str(out)]
+    assert vae_paper.main([*more, "--importance-samples", "2", "--lr", "1e-12"]) == 0
+    model, start = read_run(out)[1], read_run(trained(*FLAGS))[1].state_dict()
+    assert isinstance(model, PriorIWAE)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, start[name], rtol=0, atol=1e-9)
+    said = told(vae_paper.main, ["--prior", "mixture", *more[2:], "--overwrite"])
+    assert "expected the weights of this vae, found others" in said
+
+
+def test_every_section_of_evaluate_is_about_the_learned_prior(trained, small_digits, capsys):
+    """bounds: L_1 agrees with the elbo, which evaluate checks; codes: R is the kl that was measured."""
+    folder = trained(*FLAGS)
+    copy = shutil.copytree(folder, folder.parent / "copy")
+    assert evaluate.main([str(copy), "--only", "bounds", "codes", "--importance-samples", "20"]) == 0
+    found = json.loads((copy / "evaluation.json").read_text())
+    rate = found["information"]["test"]["rate"]
+    assert found["information"]["test"]["aggregate_kl"]["error"] > 0 and rate == pytest.approx(found["kl"], abs=0.2)
+    assert "(the prior's is 1)" not in capsys.readouterr().out
