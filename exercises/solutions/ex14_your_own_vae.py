@@ -59,7 +59,7 @@ def objective(model, x, eps):
 
 
 def train(model, images, epochs, batch_size=64):
-    """Train the model in place on images, uint8 (N, 1, 28, 28), and return it.
+    """Train the model, of model.latent_dim dimensions, in place on images, uint8 (N, 1, 28, 28), and return it.
 
     Each epoch takes all images once, in a new random order, batch_size at a time (the last batch may be smaller), with
     new noise. Each batch is one call of objective and one step of an optimizer of torch.optim.
