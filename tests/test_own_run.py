@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import evaluate
+from test_exercise_pages import place_to_work
 from test_exercise_solutions import EXERCISES, source, with_change
 from vae_common.errors import NotFiniteError
 from vae_measures.held_out import measure, refuse_other_data
@@ -124,18 +125,16 @@ def test_a_loop_that_hardly_learns_is_refused_and_nothing_is_kept(tmp_path):
 # --- the capstone's patient ---------------------------------------------------------------------------------------
 
 
-def test_the_capstone_plants_one_of_the_eight_common_mistakes(tmp_path, monkeypatch):
+def test_the_capstone_plants_one_of_the_eight_common_mistakes(tmp_path):
     page = (EXERCISES / "capstone.md").read_text(encoding="utf-8")
     [block] = [body for body in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "common_mistakes" in body]
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "exercises").symlink_to(EXERCISES)
     healthy = re.search(r"```python\n(.*?)```", (EXERCISES / "common_mistakes.md").read_text(), re.DOTALL)[1]
-    seen = set()
-    for number in range(1, 9):
-        exec(re.sub(r"number = \d+", f"number = {number}", block), {})
-        patient = Path("runs/patient.py").read_text()
-        changed = [line for line in patient.splitlines() if line not in healthy.splitlines()]
-        assert len(changed) == 1
-        seen |= set(changed)
+    planted = set()
+    with place_to_work(tmp_path):
+        for number in range(1, 9):
+            exec(re.sub(r"number = \d+", f"number = {number}", block), {})
+            patient = Path("exercises/my_work/patient.py").read_text()
+            [changed] = [line for line in patient.splitlines() if line not in healthy.splitlines()]
+            planted.add(changed)
     slips = re.findall(r"^```diff\n-.*\n\+(.*)\n```", (EXERCISES / "common_mistakes.md").read_text(), re.MULTILINE)
-    assert seen == set(slips) and len(slips) == 8  # which the doctor finds: see test_common_mistakes.py
+    assert planted == set(slips) and len(slips) == 8  # which the doctor finds: see test_common_mistakes.py

@@ -30,7 +30,7 @@ from vae_doctor.subject import Subject
 
 # They hold the answers.
 FORBIDDEN = ("conv_vae", "vae_lowlevel", "vae_models", "vae_training", "vae_measures", "vae_doctor")
-EPOCHS, BAR = 3, 135  # on the 12,000 drawn digits; nats of -elbo on the test split
+EPOCHS, BAR = 3, 140  # on the 12,000 drawn digits; nats of -elbo on the test split
 
 # --- the network --------------------------------------------------------------------------------------------------
 
@@ -44,9 +44,7 @@ def named_as_asked(model, Z):
     if missing or extra:
         likely = "The network of README.md has these layers and no others, each with a bias."
         if not found:
-            likely = (
-                "torch registers what is an attribute, or in an nn.ModuleDict; not what is in a plain dict or list."
-            )
+            likely = "torch registers what is an attribute, or in an nn.ModuleDict; not what is in a dict or a list."
         elif {name.partition(".")[2] for name in missing} <= set(extra):
             likely = "The layers lie in the model itself; they belong into self.encoder and self.decoder."
         got = "; ".join(f"{what} {', '.join(names[:3])}" for what, names in (("no", missing), ("but", extra)) if names)
@@ -62,9 +60,7 @@ def named_as_asked(model, Z):
 
 def part_names(work, rng):
     """VAE: the names and sizes of its parameters"""
-    with torch.device("meta"):  # nothing is drawn
-        named_as_asked(work.VAE(), 20)
-        named_as_asked(work.VAE(3), 3)
+    named_as_asked(work.VAE(), 20)
 
 
 @functools.cache
@@ -80,11 +76,17 @@ def with_some_weights(Z):
 def trace(model, answer):
     """{name: [what goes into the layer, what comes out]} while `answer()` runs; and its answer, or its LearnerError."""
     seen, hooks = {}, []
+
+    def into(name, layer, given):
+        seen[name] = [value.clone() for value in given[:1]]
+
+    def out(name, layer, given, came):
+        seen[name] += [came.clone()] if given else []
+
     for name, layer in model.named_modules():
-        into = lambda layer, given, name=name: seen.update({name: [value.clone() for value in given[:1]]})  # noqa: E731
-        out = lambda layer, given, came, name=name: seen[name].append(came.clone())  # noqa: E731
         if isinstance(getattr(layer, "weight", None), torch.Tensor):
-            hooks += [layer.register_forward_pre_hook(into), layer.register_forward_hook(out)]
+            hooks.append(layer.register_forward_pre_hook(functools.partial(into, name)))
+            hooks.append(layer.register_forward_hook(functools.partial(out, name)))
     try:
         with torch.no_grad():
             return seen, answer()
@@ -108,7 +110,7 @@ def compare_half(work, rng, method, shape, names, mistakes):
         right, expected = trace(ours, lambda: getattr(ours, method)(given))  # noqa: B023
         found, answer = trace(model, lambda: work.call_method(model, method, given))  # noqa: B023
         for layer in VAESpec(Z).layers:
-            if layer.name in right and layer.name in found:
+            if layer.name in right and found.get(layer.name):
                 compare_layer(layer, model, ours, found[layer.name], right)
         if isinstance(answer, LearnerError):
             raise answer
@@ -338,9 +340,8 @@ def watch(work, model, images, *how):
 
 def expect(holds, what, expected, got, likely):
     if not holds:
-        raise Mismatch(
-            f"train of 12 images, 2 epochs, batch_size 5: {what}", str(expected), str(got), likely, "the-loop"
-        )
+        what = f"train of 12 images, 2 epochs, batch_size 5: {what}"
+        raise Mismatch(what, str(expected), str(got), likely, "the-loop")
 
 
 def part_loop(work, rng):
@@ -359,7 +360,7 @@ def part_loop(work, rng):
     likely = "A loss that is kept or added up keeps its whole graph; take loss.item()."
     expect(graphs <= 3, "graphs in memory", "one or two", graphs, likely)
     expect(returned is model, "what it returns", "the model that it was given", type(returned).__name__, "return model")
-    default = inspect.signature(work.module.train).parameters["batch_size"].default
+    default = getattr(inspect.signature(work.module.train).parameters.get("batch_size"), "default", None)
     expect(default == 64, "batch_size where none is given", 64, default, "Keep the signature of the starter.")
 
 

@@ -38,7 +38,7 @@ WRONG = (
     (CONV2, CONV2.replace("32, 64", "32, 32"), "shape (64, 32, 3, 3)"),
     (FC, "nn.Linear(256, 64 * 7 * 7)", "changed places"),
     (DECONV1, DECONV1.replace("64, 32", "32, 64"), "changed places"),
-    (LOGVAR, LOGVAR.replace("latent_dim", "20"), "encoder.logvar.weight of VAE(latent_dim=3)"),
+    (LOGVAR, LOGVAR.replace("latent_dim", "20"), "encoder.logvar.weight of VAE(latent_dim=4)"),
     ("latent_dim=20):", "latent_dim=2):", "VAE(latent_dim=20)"),
     ("class VAE(nn.Module):", "class VAE:", "an nn.Module"),
     (CONV1, CONV1.replace("stride=2, ", ""), "Its stride is (1, 1), not (2, 2)"),
@@ -112,7 +112,9 @@ WRONG = (
     ("    return model\n", "", "is its `return` missing?"),
 )
 
-EQUIVALENT = {}
+EQUIVALENT = {
+    "train: 0.002 -> 0.004 in adam = torch.optim.Adam(model.parameters(), lr=2e-3)": "a rate is asked to reach the bar",
+}
 
 ALSO_RIGHT = (
     (FIRST, 'h = torch.relu(self.encoder["conv1"](x)).clone()'),
