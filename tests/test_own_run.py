@@ -102,6 +102,16 @@ def test_an_earlier_run_gives_way_only_to_a_whole_one(few, tmp_path, monkeypatch
     assert torch.equal(read_run(folder)[1].state_dict()["encoder.mu.bias"], vae(3).state_dict()["encoder.mu.bias"])
 
 
+def test_a_run_that_cannot_be_written_is_told_in_a_sentence(few, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for name, value in dict(load_dataset=lambda *_: few, BAR=1e9, examined=lambda *_: 13, keep_run=full).items():
+        monkeypatch.setattr(check, name, value)
+    found = judged(source("solutions", NAME), tmp_path)
+    assert not found.passed and found.text.splitlines()[-1].startswith("Your VAE is right, and could not be written to")
+
+
 # --- the training of the check ------------------------------------------------------------------------------------
 
 
