@@ -5,7 +5,6 @@ and by the doctor, and is kept as a run.
 
 import functools
 import inspect
-import math
 import time
 import weakref
 from itertools import pairwise
@@ -64,13 +63,9 @@ def part_names(work, rng):
 
 
 @functools.cache
-def with_some_weights(Z):
-    """Level 3's model with weights that make no answer tiny or huge: 9,973 numbers, repeated."""
-    params, some = {}, np.random.default_rng(Z).standard_normal(9973)
-    for name, shape in VAESpec(Z).shapes.items():
-        size = 0.3 if len(shape) == 1 else (2 / math.prod(shape[1:])) ** 0.5
-        params[name] = torch.from_numpy(np.resize(size * np.roll(some, len(params)), shape).astype(np.float32))
-    return level_3(params)
+def level_3_of(Z):
+    """Level 3's model with the first weights of the spec."""
+    return level_3({name: torch.from_numpy(value) for name, value in VAESpec(Z).init_params(seed=0).items()})
 
 
 def trace(model, answer):
@@ -101,10 +96,10 @@ def compare_half(work, rng, method, shape, names, mistakes):
     """Raise Mismatch where VAE's encode or decode differs from level 3's with the same weights: at the first layer of
     which one can be seen, else in what it answers.
 
-    shape: (B, Z) -> that of its argument; mistakes(right answers) -> `agree`'s, for each.
+    shape: (B, Z) -> that of its argument; mistakes(right answer, the other right answer) -> those of `agree`.
     """
     for B, Z in ((3, 4), (1, 2)):
-        model, ours = named_as_asked(work.VAE(Z), Z), with_some_weights(Z)
+        model, ours = named_as_asked(work.VAE(Z), Z), level_3_of(Z)
         model.load_state_dict(ours.state_dict())
         given = torch.from_numpy(rng.random(shape(B, Z), np.float32))
         right, expected = trace(ours, lambda: getattr(ours, method)(given))  # noqa: B023
@@ -115,10 +110,9 @@ def compare_half(work, rng, method, shape, names, mistakes):
         if isinstance(answer, LearnerError):
             raise answer
         answers, expected = ([answer], [expected]) if len(names) == 1 else (answer, expected)
-        known = mistakes(*expected)
         for i, value in enumerate(values_of(names, method, answers, "the-maths")):
             what = f"{names[i]} of {method}, of shape {tuple(given.shape)}"
-            agree(what, value, expected[i], mistakes=known[i], read="the-maths")
+            agree(what, value, expected[i], mistakes=mistakes(expected[i], expected[i - 1]), read="the-maths")
 
 
 def compare_layer(layer, model, ours, found, right):
@@ -148,15 +142,12 @@ def compare_layer(layer, model, ours, found, right):
 def part_encode(work, rng):
     """VAE: encode, layer by layer"""
 
-    def mistakes(*expected):
-        return [
-            {
-                "mu and logvar have changed places.": expected[1 - i],
-                "A ReLU too many: mu and logvar may have either sign.": right.relu(),
-                "The layer's own answer is log sigma^2, not sigma or sigma^2.": ((right / 2).exp(), right.exp()),
-            }
-            for i, right in enumerate(expected)
-        ]
+    def mistakes(right, other):
+        return {
+            "mu and logvar have changed places.": other,
+            "A ReLU too many: mu and logvar may have either sign.": right.relu(),
+            "The layer's own answer is log sigma^2, not sigma or sigma^2.": ((right / 2).exp(), right.exp()),
+        }
 
     compare_half(work, rng, "encode", lambda B, Z: (B, 1, 28, 28), ("mu", "logvar"), mistakes)
 
@@ -164,14 +155,12 @@ def part_encode(work, rng):
 def part_decode(work, rng):
     """VAE: decode, layer by layer"""
 
-    def mistakes(right):
-        return [
-            {
-                "These are probabilities; logits are asked for, without the sigmoid.": right.sigmoid(),
-                "A tanh too many: logits are not bound to [-1, 1].": right.tanh(),
-                "The last layer has no ReLU: a logit may be negative, and is where a pixel is black.": right.relu(),
-            }
-        ]
+    def mistakes(right, _):
+        return {
+            "These are probabilities; logits are asked for, without the sigmoid.": right.sigmoid(),
+            "A tanh too many: logits are not bound to [-1, 1].": right.tanh(),
+            "The last layer has no ReLU: a logit may be negative, and is where a pixel is black.": right.relu(),
+        }
 
     compare_half(work, rng, "decode", lambda B, Z: (B, Z), ("x_logits",), mistakes)
 
@@ -351,7 +340,10 @@ def part_loop(work, rng):
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     returned, batches = watch(work, model, images, 2, 5)
     batches_are_right(batches, images)
-    steps_are_right(batches)
+    steps, likely = sum(one["seen"] is not None for one in batches), "optimizer.step() belongs once into each batch."
+    expect(steps == len(batches), "steps of an optimizer of torch.optim", len(batches), steps, likely)
+    likely = "backward() comes after zero_grad() and before step()."
+    expect(all(one["seen"].any() for one in batches), "the gradient at a step", "that of its batch", "none", likely)
     still = [name for name, value in model.named_parameters() if torch.equal(before[name], value)]
     likely = "The optimizer needs all of model.parameters(), and a learning rate above 0."
     expect(not still, "the weights afterwards", "others than before", f"as before: {', '.join(still[:3])}", likely)
@@ -405,15 +397,6 @@ def batches_are_right(batches, images):
 def off(one, other) -> float:
     """How far the direction of a vector is from another's: 0 to 2. Clipping a gradient to a length leaves it."""
     return (nn.functional.normalize(one, dim=0) - nn.functional.normalize(other, dim=0)).norm().item()
-
-
-def steps_are_right(batches):
-    """Raise Mismatch unless each batch is followed by one step, which finds a gradient."""
-    steps = sum(one["seen"] is not None for one in batches)
-    likely = "optimizer.step(), of an optimizer of torch.optim, once for each batch."
-    expect(steps == len(batches), "steps", f"{len(batches)}, one for each batch", steps, likely)
-    likely = "backward() comes after zero_grad() and before step()."
-    expect(all(one["seen"].any() for one in batches), "the gradient at a step", "that of its batch", "none", likely)
 
 
 def gradients_are_right(batches):
