@@ -217,9 +217,9 @@ MARK = re.compile(r"`(\w+)(?:\([^`]*\))?` \*(transcribe|derive|invent)\*")
 
 
 def functions(page: Path) -> dict[str, bool]:
-    """Each function of the page's starter -> whether it is still to be written; others are given."""
+    """Each function or class of the page's starter -> whether it is still to be written; others are given."""
     tree = ast.parse((EXERCISES / "starter" / f"ex{page.stem}.py").read_text(encoding="utf-8"))
-    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return {node.name: "raise NotImplementedError" in ast.unparse(node) for node in nodes}
 
 
