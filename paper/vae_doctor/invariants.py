@@ -121,7 +121,8 @@ def train_eval(exam: Exam) -> str:
     if differ(first, second).any():
         raise Fails(
             f"the same {len(first)} images and noise gave -elbo {first.mean():.3f} and then {second.mean():.3f} in "
-            "eval mode; something random is left on: dropout that ignores self.training, or noise drawn inside."
+            "eval mode; a call draws or changes something: look for noise drawn inside, dropout that ignores "
+            "self.training, or a count that every call moves on."
         )
     if model is None:
         return f"two calls on the same {len(first)} images and noise agree; no `model` is named to compare train mode."
@@ -177,9 +178,14 @@ def batch_size(exam: Exam) -> str:
         raw = subject.raw_terms(exam.x, exam.x_logits, exam.mu, exam.logvar)
         for name, value, each in zip(("recon", "kl"), raw, (exam.recon, exam.kl), strict=True):
             if value.shape == () and differ(value, each.mean()):
+                ratio = value / each.mean()
                 raise Fails(
-                    f"{name} of {len(each):,} images is {value:.4g}, {value / each.mean():.4g} times the mean of the "
-                    "images alone; look for a sum over the batch where the mean is meant."
+                    f"{name} of {len(each):,} images is {value:.4g}, {ratio:.4g} times the mean of the images alone; "
+                    + (
+                        "look for a sum over the batch where the mean is meant."
+                        if ratio > 1
+                        else "look for images that are left out, or for a division by more than their number."
+                    )
                 )
     return f"{count} images have the same terms in batches of 1, of 7 and of {len(exam.x):,}."
 
