@@ -99,7 +99,7 @@ def report(findings: list[Finding]) -> str:
     if worst is not None:
         lines.append(f"begin with {worst.name}: what fails after it may follow from it.")
         if all(f.name in UNTRAINED_MAY_FAIL for f in findings if f.status == "failed"):
-            lines.append("look at the training first: a right VAE that is hardly trained, or collapsed, fails there too.")
+            lines.append("look at the training first: a right VAE, hardly trained or collapsed, fails there too.")
     return "\n".join(lines)
 
 
