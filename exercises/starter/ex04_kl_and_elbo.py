@@ -3,7 +3,7 @@
 import numpy as np  # noqa: F401
 
 
-def monte_carlo_kl(mu, logvar, eps, mu_p=0.0, logvar_p=0.0):
+def monte_carlo_kl(mu, logvar, eps, mu_p=0, logvar_p=0):
     """KL(q || p) as a mean of log q(z) - log p(z) over samples z of q; eps (K, B, Z) ~ N(0, I) -> (B,), in nats.
 
     q is N(mu, exp(logvar)), both (B, Z); p is N(mu_p, exp(logvar_p)), numbers or arrays that fit; here the prior.
@@ -11,7 +11,7 @@ def monte_carlo_kl(mu, logvar, eps, mu_p=0.0, logvar_p=0.0):
     raise NotImplementedError
 
 
-def gaussian_kl(mu, logvar, mu_p=0.0, logvar_p=0.0):
+def gaussian_kl(mu, logvar, mu_p=0, logvar_p=0):
     """KL(N(mu, exp(logvar)) || N(mu_p, exp(logvar_p))) in closed form, with the same arguments -> (B,), in nats."""
     raise NotImplementedError
 
