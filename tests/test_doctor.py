@@ -14,6 +14,7 @@ import evaluate
 import vae_paper
 from conv_vae import ConvVAE
 from run_folders import finished_run
+from vae_common.config import RunConfig
 from vae_common.data import entropy_floor
 from vae_common.errors import UsageError
 from vae_common.spec import VAESpec
@@ -594,6 +595,35 @@ def test_the_command_examines_a_run(small_digits, tmp_path, capsys, few_draws):
     assert "50 test images of digits, thresholded pixels" in out
     found = [line.split()[1] for line in out.splitlines() if "FAILED" in line]
     assert found == ["encoder-uses-x", "decoder-uses-z", "beats-mean-image"]
+
+
+def test_a_run_with_another_loss_is_not_asked_about_recon_plus_kl(small_digits, tmp_path, capsys, few_draws):
+    run = finished_run(tmp_path / "free", latent_dim=2, free_bits=0.5)
+    capsys.readouterr()
+    evaluate.main([str(run), "--doctor"])
+    out = capsys.readouterr().out
+    assert "skipped  beats-mean-image" in out and "skipped  stationary" in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "beta"),
+    [
+        ({}, 1.0),
+        ({"beta": 4.0}, 4.0),
+        ({"mc_samples": 4}, 1.0),
+        ({"importance_samples": 4}, None),
+        ({"free_bits": 0.5}, None),
+        ({"free_nats": 0.5}, None),
+        ({"capacity": 15.0}, None),
+    ],
+)
+def test_the_beta_that_was_minimised(settings, beta):
+    assert RunConfig(**settings).settled().plain_beta == beta
+
+
+@pytest.mark.parametrize(("line", "beta"), [("", 1.0), ("beta = 4", 4), ("beta = lambda step: step / 100", None)])
+def test_a_file_says_its_beta(line, beta, tmp_path):
+    assert subject_of_module(written(tmp_path, f"{NUMPY_MODULE}\n{line}\n")).beta == beta
 
 
 def test_a_run_that_cannot_be_examined_is_refused_in_one_sentence(tmp_path, told):
