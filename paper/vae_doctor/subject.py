@@ -27,6 +27,7 @@ class Subject:
     """A VAE as functions; those that are None are not examined. `arrays` makes of a float32 NumPy array what they take.
 
     With labels y (B,) given to `examine`, encode, decode and forward take them as their last argument.
+    beta: recon + beta kl was minimised; None where it was something else: L_K, free bits, a capacity, an annealed beta.
     mean_output: decode answers with the pixels' means, not with logits; sees_pixels: decode takes the images first.
     """
 
@@ -41,6 +42,7 @@ class Subject:
     model: nn.Module | None = None
     params: Mapping[str, Any] | None = None
     likelihood: str = "bernoulli"
+    beta: float | None = 1.0
     mean_output: bool = False
     sees_pixels: bool = False
     arrays: Callable[[np.ndarray], Any] = lambda array: array
@@ -115,8 +117,11 @@ def as_numpy(value: Any) -> np.ndarray:
     return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 
 
-def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
-    """A model of level 3: ConvVAE and what is built on it. Raises UsageError for one without a Gaussian posterior."""
+def subject_of_model(model: nn.Module, name: str = "the model", beta: float | None = 1.0) -> Subject:
+    """A model of level 3, ConvVAE and what is built on it, trained with that beta (see Subject).
+
+    Raises UsageError for one without a Gaussian posterior.
+    """
     if not getattr(model, "has_posterior", False):
         raise UsageError(
             f"{name}: the doctor examines models with a posterior N(mu, std^2), which {type(model).__name__} does not "
@@ -138,6 +143,7 @@ def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
         importance_bound,
         model=model,
         likelihood="other" if model.mean_output else model.likelihood,
+        beta=beta,
         mean_output=model.mean_output,
         sees_pixels=model.sees_pixels,
         arrays=arrays,
@@ -164,11 +170,13 @@ def subject_of_module(path: str | Path) -> Subject:
     likelihood = found.get("likelihood", "bernoulli")
     if likelihood not in ("bernoulli", "gaussian"):
         raise UsageError(f'{path}: likelihood must be "bernoulli" or "gaussian", got {likelihood!r}.')
+    beta = found.get("beta", 1.0)
+    beta = beta if isinstance(beta, int | float) else None  # a schedule, for example
     kinds = [torch.from_numpy, lambda array: array]
     if not any(v is torch or str(getattr(v, "__module__", "")).startswith("torch") for v in found.values()):
         kinds.reverse()
     subjects = [
-        Subject(str(path), **functions, model=model, params=params, likelihood=likelihood, arrays=kind)
+        Subject(str(path), **functions, model=model, params=params, likelihood=likelihood, beta=beta, arrays=kind)
         for kind in kinds
     ]
     return _that_answers(subjects)
