@@ -397,7 +397,7 @@ def test_the_table_knows_what_passed_and_what_changed_since(check, work, quick, 
     mine.write_text("# wrong again")
     assert check.main([NUMBER]) == 1
     assert line().endswith("changed since it passed")
-    assert "[x]" not in table() and table().count("[ ]") == len(check.LEARNT) == 6
+    assert "[x]" not in table() and table().count("[ ]") == len(check.LEARNT) == 7
     for number, name in check.exercises().items():
         (work / f"{name}.py").write_text("# right")
         assert check.main([number]) == 0
@@ -406,8 +406,30 @@ def test_the_table_knows_what_passed_and_what_changed_since(check, work, quick, 
     assert table().splitlines()[-1] == "All of them passed." and "[ ]" not in table()
 
 
+def test_the_path_is_that_of_the_readme_and_leads_from_5_to_14(check, work, quick, capsys):
+    rows = re.findall(r"^\| (\d+) \| \[", (EXERCISES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [number.zfill(2) for number in rows] == list(check.exercises()) == list(check.PATH)
+    for number, name in list(check.exercises().items())[:5]:
+        check.main(["start", number])
+        (work / f"{name}.py").write_text("# right")
+        assert check.main([number]) == 0
+    capsys.readouterr()
+    check.main([])
+    told = capsys.readouterr().out
+    assert [line[:2] for line in told.splitlines()[:7]] == ["01", "02", "03", "04", "05", "14", "06"]
+    assert told.splitlines()[-1].startswith("next: read exercises/14_your_own_vae.md")
+
+
+def test_a_check_that_trains_has_more_time(check, work, monkeypatch):
+    given = []
+    monkeypatch.setattr(check, "check", lambda number, name, seed, seconds: given.append(seconds) or 0)
+    for words in ("3", "14", "14 --time-limit 5"):
+        assert check.main(words.split()) == 0
+    assert given == [20, 1200, 5]
+
+
 def test_what_one_can_do_is_written_in_the_exercise_that_earns_it(check):
-    functions = ("holes", "elbo", "gaussian_kl", "reparameterize", "effective_beta", "objective")
+    functions = ("holes", "elbo", "gaussian_kl", "reparameterize", "train", "effective_beta", "objective")
     for number, function in zip(check.LEARNT.values(), functions, strict=True):
         assert f"def {function}(" in (EXERCISES / "starter" / f"{check.exercises()[number]}.py").read_text()
 

@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 EXERCISES = Path(__file__).parents[1] / "exercises"
-PAGES = sorted(EXERCISES.glob("[0-9][0-9]_*.md"))
+ROW = re.compile(r"^\| (\d+) \| \[(.*?)\]\((.*?)\) \|", re.MULTILINE)  # of the path, in the README of the exercises
+ROWS = ROW.findall((EXERCISES / "README.md").read_text(encoding="utf-8"))
+PAGES = [EXERCISES / file for _, _, file in ROWS]
 QUICK = ("03_convolution",)  # run by default; the other pages train, or measure, for seconds
 SECTIONS = (
     "The maths",
@@ -215,9 +217,9 @@ MARK = re.compile(r"`(\w+)(?:\([^`]*\))?` \*(transcribe|derive|invent)\*")
 
 
 def functions(page: Path) -> dict[str, bool]:
-    """Each function of the page's starter -> whether it is still to be written; others are given."""
+    """Each function or class of the page's starter -> whether it is still to be written; others are given."""
     tree = ast.parse((EXERCISES / "starter" / f"ex{page.stem}.py").read_text(encoding="utf-8"))
-    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return {node.name: "raise NotImplementedError" in ast.unparse(node) for node in nodes}
 
 
@@ -246,11 +248,9 @@ def test_the_end_of_a_page_leads_to_its_neighbours():
 
 
 def test_the_readme_of_the_exercises_lists_every_page():
-    rows = re.findall(r"^\| (\d+) \| (.*?) \|", (EXERCISES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert [int(number) for number, _ in rows] == sorted(int(page.name[:2]) for page in PAGES)
-    titles = {page.name: page.read_text(encoding="utf-8").splitlines()[0].split(". ", 1)[1] for page in PAGES}
-    linked = {link: title for _, row in rows for title, link in re.findall(r"\[(.*?)\]\((.*?)\)", row)}
-    assert linked == titles
+    pages = sorted(EXERCISES.glob("[0-9][0-9]_*.md"))
+    titles = {page.name: page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for page in pages}
+    assert {file: f"{number}. {title}" for number, title, file in ROWS} == titles
 
 
 @pytest.mark.parametrize(

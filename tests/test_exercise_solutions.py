@@ -1,6 +1,7 @@
 """Every exercise's check: refuses the starter, accepts the solution, names the mistakes it knows, catches mutants.
 
-Checks run in this process, which is quick; tests/test_exercise_check.py runs them as a learner does. An answer that
+Checks run in this process, which is quick; tests/test_exercise_check.py runs them as a learner does. Parts that train,
+those in a check's AFTER_OTHERS, are left out; tests/test_own_run.py has them. An answer that
 differs from the solution in one function is given the parts about that function alone, and the whole check only if they
 do not tell. A mutant is the solution with one small change: another operator, a constant one off, a mean for a sum, a
 sign. Nearly all must be refused. known_answers/<exercise>.py holds
@@ -42,10 +43,6 @@ def source(kind: str, name: str) -> str:
     return (EXERCISES / kind / f"{name}.py").read_text(encoding="utf-8")
 
 
-def check_of(name: str):
-    return importlib.import_module(f"checks.{name}")
-
-
 def known(name: str, table: str):
     return getattr(importlib.import_module(f"known_answers.{name}"), table, ())
 
@@ -85,7 +82,14 @@ def changed_functions(name: str, text: str) -> set[str]:
     return set(re.findall(r"^(?:def|class) (\w+)", "".join(new), re.MULTILINE))
 
 
-def only(check: types.ModuleType, functions: set[str]) -> types.SimpleNamespace:
+def check_of(name: str) -> types.SimpleNamespace:
+    """The check of an exercise, without the parts that train."""
+    check = dict(vars(importlib.import_module(f"checks.{name}")))
+    slow = check.get("AFTER_OTHERS", ())
+    return types.SimpleNamespace(**{key: value for key, value in check.items() if value not in slow or not slow})
+
+
+def only(check: types.SimpleNamespace, functions: set[str]) -> types.SimpleNamespace:
     """The check with only its parts about these functions, or all of them where there are none; same numbers drawn."""
 
     def skipped(part):
@@ -143,7 +147,7 @@ def test_an_exercise_is_complete(name):
         assert (EXERCISES / path).is_file(), path
     assert len(known(name, "WRONG")) >= 5
     tree = ast.parse(source("starter", name))
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    functions = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     asked = {function_of(part) for part in parts(check)}
     assert asked <= functions
     about = {word for hint in check.HINTS for word in re.findall(r"\w+", hint.split(":")[0])}

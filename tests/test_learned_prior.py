@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import evaluate
-from conv_vae import ConvVAE
+from conv_vae import ConvVAE, pixel_loss
 from vae_common.config import RunConfig
 from vae_common.spec import VAESpec
+from vae_doctor.invariants import Exam, log_evidence
+from vae_doctor.subject import subject_of_model
 from vae_measures.rate_parts import decompose
 from vae_models.flow_prior import Coupling, FlowPrior
 from vae_models.iwae import IWAE, sample_terms
@@ -242,3 +244,22 @@ def test_every_section_of_evaluate_is_about_the_learned_prior(trained, small_dig
     rate = found["information"]["test"]["rate"]
     assert found["information"]["test"]["aggregate_kl"]["error"] > 0 and rate == pytest.approx(found["kl"], abs=0.2)
     assert "(the prior's is 1)" not in capsys.readouterr().out
+
+
+def test_the_doctor_integrates_with_the_learned_prior(digits):
+    """log p(x) by its quadrature around the posterior, beside a sum over a wide grid with torch's density."""
+    torch.manual_seed(0)
+    model = PriorVAE(VAESpec(2), prior=moved(MixturePrior(2, components=3)).float())
+    x = digits.images[:3] / np.float32(255)
+    exam = Exam.of(subject_of_model(model), x, None, np.random.default_rng(0))
+    axis = torch.arange(-8, 8, 0.2)
+    grid = torch.cartesian_prod(axis, axis)
+    parts = Independent(Normal(model.prior.mu, torch.exp(model.prior.logvar / 2)), 1)
+    with torch.no_grad():
+        log_p = MixtureSameFamily(Categorical(torch.ones(3)), parts).log_prob(grid)
+        x_logits = model.decode(grid)
+        log_joint = [
+            log_p - pixel_loss(torch.from_numpy(one).expand(len(grid), -1, -1, -1), x_logits, "bernoulli") for one in x
+        ]
+    expected = torch.logsumexp(torch.stack(log_joint), dim=1) + 2 * math.log(0.2)
+    np.testing.assert_allclose(log_evidence(exam, 3), expected, atol=0.02)  # of steps of half a std

@@ -1,7 +1,9 @@
-"""What exercise 4 asks for, compared with level 1's loss and with SciPy's densities."""
+"""What exercise 4 asks for, compared with level 1's loss, SciPy's densities and PyTorch's KL."""
 
 import numpy as np
+import torch
 from scipy import stats
+from torch.distributions import Normal, kl_divergence
 
 import vae_numpy as right
 from checks.judging import agree_on_cases
@@ -34,8 +36,85 @@ def pictures(rng):
 # --- the KL -------------------------------------------------------------------------------------------------------
 
 
+def log_ratio(z, mu, std):
+    """log q(z) - log p(z) where p is the prior, summed over the latents."""
+    return (stats.norm.logpdf(z, mu, std) - stats.norm.logpdf(z)).sum(axis=-1)
+
+
+def estimate(mu, logvar, eps):
+    std = np.exp(logvar / 2)
+    return log_ratio(mu + std * eps, mu, std).mean(axis=0)
+
+
+def from_eps(z, logvar, eps):
+    """The estimate with log q written in eps, which stands for (z - mu) / std whatever z is."""
+    return 0.5 * (z**2 - eps**2 - logvar).sum(axis=-1).mean(axis=0)
+
+
+def with_noise(rng, cases, counts):
+    """The cases with eps (K, B, Z) as their third argument."""
+    for case, K in zip(cases, counts, strict=True):
+        eps = rng.normal(size=(K, *case["mu"].shape)).astype(case["mu"].dtype)
+        yield dict(mu=case["mu"], logvar=case["logvar"], eps=eps, **dict(list(case.items())[2:]))
+
+
+def part_monte_carlo_kl(work, rng):
+    """monte_carlo_kl: from samples, against the prior"""
+    cases = with_noise(rng, posteriors(rng), (6, 1, 5, 4, 3, 2, 7, 4, 3))
+
+    def mistakes(y, mu, logvar, eps):
+        return {
+            "That is the closed form; here the mean over the samples is asked for.": right.gaussian_kl(mu, logvar),
+            "The sign is turned: it is log q - log p.": -y,
+            "The samples have std^2 where they should have std: z = mu + exp(logvar / 2) eps.": (
+                log_ratio(mu + np.exp(logvar) * eps, mu, np.exp(logvar / 2)).mean(axis=0),
+                from_eps(mu + np.exp(logvar) * eps, logvar, eps),
+            ),
+            "log q lacks its -log std: the density of a narrow Gaussian is high.": y + 0.5 * logvar.sum(axis=1),
+            "The samples add up; take their mean (axis 0).": len(eps) * y,
+            "The mean over the latents; log-densities of independent ones add up.": y / mu.shape[1],
+            "log p is taken at mu; it must be taken at the sample z, as log q is.": from_eps(mu, logvar, eps),
+            "One constant -1/2 log(2 pi) for each latent is in log q or log p alone; it is in both, or in neither.": (
+                y - 0.5 * np.log(2 * np.pi) * mu.shape[1]
+            ),
+        }
+
+    agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, estimate, cases, mistakes, "stage-1-by-sampling")
+
+
+def pairs(rng):
+    """Cases {mu, logvar, mu_p, logvar_p}: p for each image, one p for all, and numbers."""
+    for case in posteriors(rng):
+        mu_p, logvar_p = 2 * rng.normal(size=(2, *case["mu"].shape)).astype(case["mu"].dtype)
+        yield {**case, "mu_p": mu_p, "logvar_p": logvar_p}
+        yield {**case, "mu_p": mu_p[0], "logvar_p": logvar_p[0]}
+    yield {**case, "mu_p": 0.7, "logvar_p": -1.3}
+
+
+def part_monte_carlo_kl_between_two(work, rng):
+    """monte_carlo_kl: between any two Gaussians"""
+    cases = with_noise(rng, pairs(rng), (4, *9 * (1, 5)))
+
+    def sampled(mu, logvar, eps, mu_p, logvar_p):
+        std = np.exp(logvar / 2)
+        z = mu + std * eps
+        log_p = stats.norm.logpdf(z, mu_p, np.exp(np.float64(logvar_p) / 2))
+        return (stats.norm.logpdf(z, mu, std) - log_p).sum(axis=-1).mean(axis=0)
+
+    def mistakes(y, mu, logvar, eps, mu_p, logvar_p):
+        return {
+            "p is still the prior: mu_p and logvar_p are not used.": estimate(mu, logvar, eps),
+            "log p lacks its -log std_p.": y - 0.5 * (np.zeros_like(mu) + logvar_p).sum(axis=1),
+            "The samples come from p; the mean of a KL is over q.": -sampled(
+                mu_p + np.zeros_like(mu), logvar_p + np.zeros_like(mu), eps, mu, logvar
+            ),
+        }
+
+    agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, sampled, cases, mistakes, "stage-1-by-sampling")
+
+
 def part_gaussian_kl(work, rng):
-    """gaussian_kl: the closed form"""
+    """gaussian_kl: the closed form, against the prior"""
     kl = right.gaussian_kl
 
     def mistakes(y, mu, logvar):
@@ -64,63 +143,60 @@ def part_gaussian_kl(work, rng):
             "log2 gives bits: the natural logarithm of std^2, which is logvar itself, gives nats.": (
                 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar / np.log(2)).sum(axis=1)
             ),
+            "The distance of the means counts in units of std_p, not of std; the prior's is 1.": (
+                0.5 * (mu**2 / np.exp(logvar) + np.exp(logvar) - 1 - logvar).sum(axis=1)
+            ),
             "mu must be squared.": 0.5 * (mu + np.exp(logvar) - 1 - logvar).sum(axis=1),
             "That is KL(prior || posterior); the other direction is asked for.": (
                 0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=1)
             ),
         }
 
-    agree_on_cases("gaussian_kl", work.gaussian_kl, kl, posteriors(rng), mistakes, "the-maths")
+    agree_on_cases("gaussian_kl", work.gaussian_kl, kl, posteriors(rng), mistakes, "stage-2-the-integral")
 
 
-def log_ratio(z, mu, std):
-    """log q(z|x) - log p(z), summed over the latents."""
-    return (stats.norm.logpdf(z, mu, std) - stats.norm.logpdf(z)).sum(axis=-1)
+def between(mu, logvar, mu_p, logvar_p):
+    """By torch.distributions, summed over the latents."""
+    q, p = (
+        Normal(torch.as_tensor(np.float64(mean)), torch.as_tensor(np.exp(np.float64(logvar) / 2)))
+        for mean, logvar in ((mu, logvar), (mu_p, logvar_p))
+    )
+    return kl_divergence(q, p).sum(dim=-1).numpy()
 
 
-def estimate(mu, logvar, eps):
-    std = np.exp(logvar / 2)
-    return log_ratio(mu + std * eps, mu, std).mean(axis=0)
+def part_gaussian_kl_between_two(work, rng):
+    """gaussian_kl: between any two Gaussians"""
 
-
-def from_eps(z, logvar, eps):
-    """The estimate with log q written in eps, which stands for (z - mu) / std whatever z is."""
-    return 0.5 * (z**2 - eps**2 - logvar).sum(axis=-1).mean(axis=0)
-
-
-def part_monte_carlo_kl(work, rng):
-    """monte_carlo_kl: the same from samples"""
-    cases = [
-        dict(case, eps=rng.normal(size=(K, *case["mu"].shape)).astype(case["mu"].dtype))
-        for case, K in zip(posteriors(rng), (6, 1, 5, 4, 3, 2, 7, 4, 3), strict=True)
-    ]
-
-    def mistakes(y, mu, logvar, eps):
+    def mistakes(y, mu, logvar, mu_p, logvar_p):
+        var, var_p = np.exp(logvar), np.exp(np.float64(logvar_p))
+        square = (mu - mu_p) ** 2
         return {
-            "That is the closed form; here the mean over the samples is asked for.": right.gaussian_kl(mu, logvar),
-            "The sign is turned: it is log q - log p.": -y,
-            "The samples have std^2 where they should have std: z = mu + exp(logvar / 2) eps.": (
-                log_ratio(mu + np.exp(logvar) * eps, mu, np.exp(logvar / 2)).mean(axis=0),
-                from_eps(mu + np.exp(logvar) * eps, logvar, eps),
+            "p is still the prior: mu_p and logvar_p are not used.": right.gaussian_kl(mu, logvar),
+            "That is KL(p || q); the other direction is asked for.": between(
+                mu_p + np.zeros_like(mu), logvar_p + np.zeros_like(mu), mu, logvar
             ),
-            "log q lacks its -log std: the density of a narrow Gaussian is high.": y + 0.5 * logvar.sum(axis=1),
-            "The samples add up; take their mean (axis 0).": len(eps) * y,
-            "The mean over the latents; log-densities of independent ones add up.": y / mu.shape[1],
-            "log p is taken at mu; it must be taken at the sample z, as log q is.": from_eps(mu, logvar, eps),
-            "One constant -1/2 log(2 pi) for each latent is in log q or log p alone; it is in both, or in neither.": (
-                y - 0.5 * np.log(2 * np.pi) * mu.shape[1]
+            "The distance of the means is not measured in units of std_p.": (
+                0.5 * (square + var / var_p - 1 - logvar + logvar_p).sum(axis=1)
+            ),
+            "log std_p^2 is missing: of the two logarithms only log std^2 is there.": (
+                0.5 * ((square + var) / var_p - 1 - logvar).sum(axis=1)
+            ),
+            "The sign of logvar_p is turned: the wider p is, the lower its density.": (
+                0.5 * ((square + var) / var_p - 1 - logvar - logvar_p).sum(axis=1)
+            ),
+            "std^2 is not measured in units of std_p^2.": (
+                0.5 * (square / var_p + var - 1 - logvar + logvar_p).sum(axis=1)
             ),
         }
 
-    agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, estimate, cases, mistakes, "two-ways-to-the-kl")
+    agree_on_cases("gaussian_kl", work.gaussian_kl, between, pairs(rng), mistakes, "stage-2-the-integral")
 
 
 # --- the reconstruction -------------------------------------------------------------------------------------------
 
 
 SATURATED = (
-    "log(sigmoid(l)) is not finite, or no longer right, where the sigmoid rounds to 0 or 1: work on the logit itself. "
-    "max(l, 0) - l x + log(1 + exp(-|l|)) never does."
+    "log(sigmoid(l)) is not finite, or no longer right, where the sigmoid rounds to 0 or 1: work on the logit itself."
 )
 CLAMPED = (
     "The sigmoid is clamped before the log, or a small number added to it: a pixel that is surely wrong costs too "
@@ -148,11 +224,11 @@ def part_bernoulli_recon(work, rng):
             "Only x log s: a black pixel says something too, (1 - x) log(1 - s).": (
                 (x * np.logaddexp(0, -l)).sum(axis=(1, 2, 3))
             ),
-            "log2 gives bits, and max(l, 0) - l x is in nats: take the natural logarithm.": (
+            "log2 gives bits, and the rest is in nats: take the natural logarithm.": (
                 (np.maximum(l, 0) - l * x + np.log2(1 + np.exp(-np.abs(l)))).sum(axis=(1, 2, 3))
             ),
             SATURATED: of(s, 1 - s),
-            "An exp overflows where the logit is large on one side: the form with |l| is for both signs.": (
+            "An exp overflows where the logit is large on one side; there is a form for both signs.": (
                 (l - l * x + np.log(1 + np.exp(-l))).sum(axis=(1, 2, 3)),
                 (np.log(1 + np.exp(l)) - l * x).sum(axis=(1, 2, 3)),
             ),
@@ -238,15 +314,26 @@ def part_entropy_floor(work, rng):
 
 
 HINTS = (
-    "gaussian_kl: write the formula of the page down symbol by symbol. std^2 is exp(logvar), log std^2 is logvar "
-    "itself. Sum over the last axis, and over no other.",
-    "monte_carlo_kl: z = mu + exp(logvar / 2) eps has shape (K, B, Z). With (z - mu) / std = eps, the log-density of q "
-    "is -1/2 sum(eps^2 + logvar), and of p -1/2 sum(z^2), both up to the same constant. Mean over axis 0.",
-    "bernoulli_recon: with s = sigmoid(l), -log s = log(1 + exp(-l)) and -log(1 - s) = l + log(1 + exp(-l)). Put both "
-    "into -x log s - (1 - x) log(1 - s): what is left is l - l x + log(1 + exp(-l)). For l < 0 that exp overflows; "
-    "write log(1 + exp(-l)) = -l + log(1 + exp(l)) there.",
-    "bernoulli_recon: in one line for both signs, np.maximum(l, 0) - l * x + np.log1p(np.exp(-np.abs(l))).",
-    "elbo: two calls of your own functions. It is to become large, and recon and kl are costs.",
-    "entropy_floor: bernoulli_recon with the best logit of each pixel, sigmoid(l) = x: the entropy -x log x - (1 - x) "
-    "log(1 - x). For x = 0 and x = 1 it is 0: np.where(x > 0, x, 1) inside the log.",
+    "monte_carlo_kl: draw from q, look both densities up at each draw, and take the mean of log q - log p.",
+    "monte_carlo_kl: z = mu + exp(logvar / 2) eps is (K, B, Z), and so are both log-densities. Sum over the last axis, "
+    "mean over axis 0.",
+    "monte_carlo_kl: with (z - mu) / std = eps, log q is -1/2 (eps^2 + logvar) and log p is -1/2 ((z - mu_p)^2 / "
+    "exp(logvar_p) + logvar_p), both up to the same constant.",
+    "gaussian_kl: put z = mu + std eps into both log-densities. Their difference is c0 + c1 eps + c2 eps^2, and its "
+    "mean c0 + c2.",
+    "gaussian_kl: c0 holds what has no eps, two logarithms and the squared distance of the means over std_p^2; c2 what "
+    "multiplies eps^2, from log q and from log p. Both are (B, Z): sum over the last axis.",
+    "gaussian_kl: c0 = (logvar_p - logvar + (mu - mu_p)^2 / exp(logvar_p)) / 2, c2 = (exp(logvar - logvar_p) - 1) / 2.",
+    "bernoulli_recon: write -log s and -log(1 - s) in l, by s = 1 / (1 + exp(-l)); their difference is simple.",
+    "bernoulli_recon: l - l x + log(1 + exp(-l)) is right, entry by entry. For l < 0 that exp overflows: put "
+    "log(1 + exp(-l)) = -l + log(1 + exp(l)) there, and see what the two signs have in common. Sum over all axes but "
+    "the first.",
+    "bernoulli_recon: np.maximum(l, 0) - l * x + np.log1p(np.exp(-np.abs(l)))",
+    "elbo: it is to become large, and recon and kl are costs.",
+    "elbo: two of your own functions, each (B,).",
+    "elbo: -bernoulli_recon(x, x_logits) - gaussian_kl(mu, logvar)",
+    "entropy_floor: where is the derivative of -x log s - (1 - x) log(1 - s) by s equal to 0?",
+    "entropy_floor: put s = x in, pixel by pixel, and sum over all axes but the first. For x = 0 and x = 1 that is 0, "
+    "but NumPy answers NaN to 0 log 0.",
+    "entropy_floor: -x * np.log(np.where(x > 0, x, 1)), and the same with 1 - x in place of x.",
 )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from checks.judging import LearnerError, Mismatch, agree, agree_on_cases, agree_on_each, values_of
+from conv_vae import pixel_loss
 from vae_common.spec import VAESpec
 from vae_models.conditional_vae import ConditionalVAE
 
@@ -184,6 +185,51 @@ def with_noise(rng, params, x, y, **classes):
     return dict(params=params, x=x, y=y, eps=torch.from_numpy(eps), **classes)
 
 
+def mistaken_terms(exact, x, mu, logvar, eps, decode):
+    """recon (B,), kl (B,) and loss as an objective with a known mistake has them, where `exact` is right: for each of
+    the three {what to say: the answer that it gives}. decode: z -> x_logits.
+    """
+    (recon, kl, loss), std = exact, torch.exp(0.5 * logvar)
+
+    def recon_of(z):
+        return pixel_loss(x, decode(z), "bernoulli").numpy()
+
+    p = torch.sigmoid(decode(mu + std * eps))
+    squared = ((x - p) ** 2).sum(dim=(1, 2, 3)).numpy()
+    each = "One number for each image, (B,); the mean comes in the loss alone."
+    of_recon = {
+        each: recon.mean(),
+        "std is exp(logvar / 2); exp(logvar) is the variance.": recon_of(mu + std**2 * eps),
+        "That is decoded from mu: the noise is not used.": recon_of(mu),
+        "Each latent dimension has noise of its own; yours share one number.": recon_of(mu + std * eps[:, :1]),
+        "The noise is not scaled: z = mu + std eps.": recon_of(mu + eps),
+        "The logvar of the encoder is log std^2, not std.": recon_of(mu + logvar * eps),
+        "The mean over the pixels; in nats their losses add up.": (recon / 784, recon.mean() / 784),
+        "That is the squared error; the pixels' likelihood is Bernoulli.": (squared, squared / 2),
+        "A sigmoid too many: the loss takes logits.": pixel_loss(x, p, "bernoulli").numpy(),
+        "The sign is turned: recon is -log p(x|z), so it is above 0.": -recon,
+    }
+    bracket = (mu**2 + logvar.exp() - logvar).sum(dim=1).numpy() / 2
+    of_kl = {
+        each: kl.mean(),
+        "The 1/2 is missing.": 2 * kl,
+        "The sign of the KL is turned: it is never below 0.": (-kl, -2 * kl),
+        "The constant -1 of each dimension was dropped.": (bracket, 2 * bracket),
+        "The KL is a sum over the latent dimensions, not their mean.": (kl / mu.shape[1], 2 * kl / mu.shape[1]),
+        "logvar is log std^2, not log std.": (mu**2 + (2 * logvar).exp() - 1 - 2 * logvar).sum(dim=1).numpy() / 2,
+    }
+    of_loss = {
+        "The loss is recon + kl, the negative of the elbo.": ((recon - kl).mean(), -loss),
+        "The sum over the batch; the mean is asked for.": loss * len(x),
+        "The mean of recon alone: the KL is missing.": recon.mean(),
+        "recon is counted as a mean over the pixels in the loss, which is a beta of 784.": (recon / 784 + kl).mean(),
+        "The KL is averaged over the latent dimensions in the loss, which is a beta of 1 / Z.": (
+            (recon + kl / mu.shape[1]).mean()
+        ),
+    }
+    return of_recon, of_kl, of_loss
+
+
 def part_objective(work, rng):
     """objective: recon, kl and the loss"""
     names = ("recon", "kl", "loss")
@@ -195,51 +241,12 @@ def part_objective(work, rng):
         return recon, kl, (recon + kl).mean()
 
     def mistakes(exact, params, x, y, eps, classes=10):
-        model, (recon, kl, loss) = model_of(params, classes), exact
+        model = model_of(params, classes)
         with torch.no_grad():
             mu, logvar = model.encode(x, y)
-
-            def recon_of(z, y=y):
-                return model.elbo_terms(x, model.decode(z, y), mu, logvar)[0].numpy()
-
-            std = torch.exp(0.5 * logvar)
-            p = torch.sigmoid(model.decode(mu + std * eps, y))
-            squared = ((x - p) ** 2).sum(dim=(1, 2, 3)).numpy()
-            twice = model.elbo_terms(x, p, mu, logvar)[0].numpy()
-            of_recon = {
-                "std is exp(logvar / 2); exp(logvar) is the variance.": recon_of(mu + std**2 * eps),
-                "That is decoded from mu: the noise is not used.": recon_of(mu),
-                "Each latent dimension has noise of its own; yours share one number.": recon_of(mu + std * eps[:, :1]),
-                "The noise is not scaled: z = mu + std eps.": recon_of(mu + eps),
-                "The logvar of the encoder is log std^2, not std.": recon_of(mu + logvar * eps),
-                "Decoded with the label of the first image for all.": recon_of(mu + std * eps, 0 * y + y[0]),
-                "The mean over the pixels; in nats their losses add up.": (recon / 784, recon.mean() / 784),
-                "That is the squared error; the pixels' likelihood is Bernoulli.": (squared, squared / 2),
-                "A sigmoid too many: the loss takes logits.": twice,
-                "The sign is turned: recon is -log p(x|z, y), so it is above 0.": -recon,
-            }
-            bracket = (mu**2 + logvar.exp() - logvar).sum(dim=1).numpy() / 2
-            as_log_std = (mu**2 + (2 * logvar).exp() - 1 - 2 * logvar).sum(dim=1).numpy() / 2
-        of_kl = {
-            "The 1/2 is missing.": 2 * kl,
-            "The sign of the KL is turned: it is never below 0.": (-kl, -2 * kl),
-            "The constant -1 of each dimension was dropped.": (bracket, 2 * bracket),
-            "The KL is a sum over the latent dimensions, not their mean.": (kl / mu.shape[1], 2 * kl / mu.shape[1]),
-            "logvar is log std^2, not log std.": as_log_std,
-        }
-        of_loss = {
-            "The loss is recon + kl, the negative of the elbo.": ((recon - kl).mean(), -loss),
-            "The sum over the batch; the mean is asked for.": loss * len(x),
-            "The mean of recon alone: the KL is missing.": recon.mean(),
-            "recon is counted as a mean over the pixels in the loss, which is a beta of 784.": (
-                recon / 784 + kl
-            ).mean(),
-            "The KL is averaged over the latent dimensions in the loss, which is a beta of 1 / Z.": (
-                (recon + kl / mu.shape[1]).mean()
-            ),
-        }
-        each = "One number for each image, (B,); the mean comes in the loss alone."
-        return [{each: recon.mean(), **of_recon}, {each: kl.mean(), **of_kl}, of_loss]
+            of_recon, *others = mistaken_terms(exact, x, mu, logvar, eps, lambda z: model.decode(z, y))
+            first = pixel_loss(x, model.decode(mu + torch.exp(0.5 * logvar) * eps, 0 * y + y[0]), "bernoulli").numpy()
+        return [{**of_recon, "Decoded with the label of the first image for all.": first}, *others]
 
     cases = [with_noise(rng, **case) for case in model_cases(rng)]
     agree_on_each(names, "objective", work.objective, right, cases, mistakes, "the-maths", (1, 0, 2))

@@ -233,7 +233,10 @@ def diagnosed(work, program):
         raise Mismatch(where, "the name of an invariant, as the page lists them", repr(said), read="the-invariants")
     if said == first_broken(program):
         if instructions(getattr(work.module, program, None)) == instructions(getattr(given(), program)):
-            raise Mismatch(f"{program} breaks {said}, as you say. Now mend it: it is still as you got it.")
+            found = f"On a small model, {fault(program, getattr(given(), program), said)}"
+            raise Mismatch(
+                f"{program} breaks {said}, as you say. Now mend it: it is still as you got it.", mistake=found
+            )
         return
     likely = "That invariant has nothing against the program as it was given: try it on the starter's."
     if breaks(program, said):

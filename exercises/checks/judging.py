@@ -1,6 +1,7 @@
 """How work is judged: load the learner's file, run the parts of a check on it, say in one paragraph what is wrong.
 
-A check module `exNN_name.py` holds its parts, functions `part_...` of (work, rng) that raise Mismatch, and HINTS.
+A check module `exNN_name.py` holds its parts, functions `part_...` of (work, rng) that raise Mismatch, and HINTS. The
+parts in its AFTER_OTHERS, which train, wait until all before them are right.
 `work.name(...)` calls the learner's function; `agree` compares what came with what is right, and names the mistake.
 `read` is everywhere the section of the exercise's page that tells more, as in its link.
 """
@@ -72,15 +73,20 @@ def judge(
         module = load(source, path, getattr(check, "FORBIDDEN", ()))
     except (Mismatch, LearnerError) as error:
         return Verdict(False, tell(error, path))
-    lines, failure, at, results = [], "", "", []
+    lines, failure, at, results, after_others = [], "", "", [], getattr(check, "AFTER_OTHERS", ())
     for number, part in enumerate(parts(check)):
         name, function = part.__doc__, function_of(part)
         so_far = "\n".join([*lines, failure]).rstrip("\n")
+        if at and part in after_others:
+            lines.append(f"  waits     {name}")
+            continue
         begin(name, Verdict(False, so_far, at=at or function, right=all_right([*results, (function, "")])))
         found, text = run_part(part, Work(module), np.random.default_rng([seed, number]), path)
         if found == "broken" and not at:
             return Verdict(False, f"{text}, which is a mistake of the project: please report it with the seed {seed}.")
         lines.append(f"  {'wrong' if found == 'broken' else found:<9} {name}")
+        if found == "right" and text:
+            lines.append(f"            {text}")
         results.append((function, found))
         if found != "right" and not at:
             failure, at = text, function
@@ -104,12 +110,13 @@ def function_of(part: Callable) -> str:
 
 
 def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path) -> tuple[str, str]:
-    """One of right, wrong, to write; or broken, where the check itself failed. And what there is to say of it.
+    """One of right, wrong, to write; or broken, where the check itself failed. And what there is to say of it, which
+    for a right one is what the part returned.
 
     After a part that is wrong, "broken" may be the learner's: parts may use what earlier ones have found right.
     """
     try:
-        part(work, rng)
+        return "right", part(work, rng) or ""
     except (Mismatch, LearnerError) as error:
         to_write = isinstance(error, Missing) or not_written(error.__cause__)
         return "to write" if to_write else "wrong", tell(error, path)
@@ -119,7 +126,6 @@ def run_part(part: Callable, work: "Work", rng: np.random.Generator, path: Path)
             theirs.__cause__ = error
             return "wrong", tell(theirs, path)
         return "broken", f"The check itself failed ({type(error).__name__}: {error})"
-    return "right", ""
 
 
 def load(source: bytes, path: Path, forbidden: tuple[str, ...]) -> ModuleType:

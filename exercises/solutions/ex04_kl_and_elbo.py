@@ -3,17 +3,21 @@
 import numpy as np
 
 
-def gaussian_kl(mu, logvar):
-    """KL(N(mu, std^2) || N(0, I)) of mu, logvar (B, Z), with logvar = log std^2 -> (B,), in nats."""
-    return 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)
+def monte_carlo_kl(mu, logvar, eps, mu_p=0, logvar_p=0):
+    """KL(q || p) as a mean of log q(z) - log p(z) over samples z of q; eps (K, B, Z) ~ N(0, I) -> (B,), in nats.
 
-
-def monte_carlo_kl(mu, logvar, eps):
-    """The same as a mean of log q(z|x) - log p(z) over samples z; eps (K, B, Z) ~ N(0, I) -> (B,)."""
+    q is N(mu, exp(logvar)), both (B, Z); p is N(mu_p, exp(logvar_p)), numbers or arrays that fit; here the prior.
+    """
     z = mu + np.exp(0.5 * logvar) * eps
-    log_q = -0.5 * (eps**2 + logvar).sum(axis=-1)  # both without the constant -Z/2 log(2 pi)
-    log_p = -0.5 * (z**2).sum(axis=-1)
-    return (log_q - log_p).mean(axis=0)
+    log_q = -0.5 * (eps**2 + logvar)  # both without the constant -1/2 log(2 pi)
+    log_p = -0.5 * ((z - mu_p) ** 2 / np.exp(logvar_p) + logvar_p)
+    return (log_q - log_p).sum(axis=-1).mean(axis=0)
+
+
+def gaussian_kl(mu, logvar, mu_p=0, logvar_p=0):
+    """KL(N(mu, exp(logvar)) || N(mu_p, exp(logvar_p))) in closed form, with the same arguments -> (B,), in nats."""
+    distance = ((mu - mu_p) ** 2 + np.exp(logvar)) / np.exp(logvar_p)
+    return 0.5 * (distance - 1 - logvar + logvar_p).sum(axis=-1)
 
 
 def bernoulli_recon(x, x_logits):

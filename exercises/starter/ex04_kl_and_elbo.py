@@ -3,13 +3,16 @@
 import numpy as np  # noqa: F401
 
 
-def gaussian_kl(mu, logvar):
-    """KL(N(mu, std^2) || N(0, I)) of mu, logvar (B, Z), with logvar = log std^2 -> (B,), in nats."""
+def monte_carlo_kl(mu, logvar, eps, mu_p=0, logvar_p=0):
+    """KL(q || p) as a mean of log q(z) - log p(z) over samples z of q; eps (K, B, Z) ~ N(0, I) -> (B,), in nats.
+
+    q is N(mu, exp(logvar)), both (B, Z); p is N(mu_p, exp(logvar_p)), numbers or arrays that fit; here the prior.
+    """
     raise NotImplementedError
 
 
-def monte_carlo_kl(mu, logvar, eps):
-    """The same as a mean of log q(z|x) - log p(z) over samples z; eps (K, B, Z) ~ N(0, I) -> (B,)."""
+def gaussian_kl(mu, logvar, mu_p=0, logvar_p=0):
+    """KL(N(mu, exp(logvar)) || N(mu_p, exp(logvar_p))) in closed form, with the same arguments -> (B,), in nats."""
     raise NotImplementedError
 
 

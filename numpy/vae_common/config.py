@@ -190,6 +190,12 @@ class RunConfig:
         follows = dict(latent_dim=20, beta=beta, anneal_epochs=ramp, prior_epochs=self.epochs, class_names=names)
         return replace(self, **{name: value for name, value in follows.items() if getattr(self, name) in (None, ())})
 
+    @property
+    def plain_beta(self) -> float | None:
+        """beta where recon + beta kl is minimised, be it annealed; None where it is L_K, free bits or a capacity."""
+        other = self.capacity is not None or self.free_bits or self.free_nats or self.importance_samples > 1
+        return None if other else self.beta
+
     def load(self, split: str, data_dir: str | None = None) -> ImageSet:
         """The split "train" or "test" of this run's data, from `data_dir` where that is given.
 

@@ -1,5 +1,8 @@
 """What holds for every correct and trained VAE: a function for each invariant, over one pass of images.
 
+Four of them are about training: encoder-uses-x, decoder-uses-z, beats-mean-image and stationary. The last two ask
+about what was minimised, so they are asked only where that is known to be recon + beta kl (`Subject.beta`).
+
 Each returns a sentence with the number it found and the bound, or raises Fails (with the likely cause and where to
 look) or Skip. What is sampled may miss its bound by 5 standard errors, so that chance fails no correct model.
 
@@ -19,6 +22,7 @@ from vae_measures.rate_parts import Estimate, log_densities
 SIGMAS = 5  # standard errors that an estimate may miss its bound by: less than one in a million
 ROUNDING = 1e-4  # of a term: float32 (6e-8) through eight layers and sums of thousands of numbers
 DRAWS, QUADRATURE_IMAGES = 50, 10  # z per image for L_50; images whose log p(x) is integrated where Z <= 2
+FACTOR = 1.5  # by which all std or all mu are tried larger and smaller
 DIFFER_IN_TRAINING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)
 
 # --- the exam: one pass over the images ---------------------------------------------------------------------------
@@ -117,7 +121,8 @@ def train_eval(exam: Exam) -> str:
     if differ(first, second).any():
         raise Fails(
             f"the same {len(first)} images and noise gave -elbo {first.mean():.3f} and then {second.mean():.3f} in "
-            "eval mode; something random is left on: dropout that ignores self.training, or noise drawn inside."
+            "eval mode; a call draws or changes something: look for noise drawn inside, dropout that ignores "
+            "self.training, or a count that every call moves on."
         )
     if model is None:
         return f"two calls on the same {len(first)} images and noise agree; no `model` is named to compare train mode."
@@ -173,9 +178,14 @@ def batch_size(exam: Exam) -> str:
         raw = subject.raw_terms(exam.x, exam.x_logits, exam.mu, exam.logvar)
         for name, value, each in zip(("recon", "kl"), raw, (exam.recon, exam.kl), strict=True):
             if value.shape == () and differ(value, each.mean()):
+                ratio = value / each.mean()
                 raise Fails(
-                    f"{name} of {len(each):,} images is {value:.4g}, {value / each.mean():.4g} times the mean of the "
-                    "images alone; look for a sum over the batch where the mean is meant."
+                    f"{name} of {len(each):,} images is {value:.4g}, {ratio:.4g} times the mean of the images alone; "
+                    + (
+                        "look for a sum over the batch where the mean is meant."
+                        if ratio > 1
+                        else "look for images that are left out, or for a division by more than their number."
+                    )
                 )
     return f"{count} images have the same terms in batches of 1, of 7 and of {len(exam.x):,}."
 
@@ -217,8 +227,8 @@ def kl_not_negative(exam: Exam) -> str:
 
 
 def kl_monte_carlo(exam: Exam) -> str:
-    """KL = E_q[log q(z|x) - log p(z)], whatever closed form is used: sampled densities show a missing 1/2, a dropped
-    constant and a logvar read as log sigma, of which the gradient may show nothing."""
+    """KL = E_q[log q(z|x) - log N(z; 0, I)], whatever closed form is used: sampled densities show a missing 1/2, a
+    dropped constant and a logvar read as log sigma, of which the gradient may show nothing."""
     if exam.subject.elbo_terms is None:
         raise Skip("no elbo_terms, so no KL to examine.")
     pairs = max(8, min(100, 10**6 // exam.mu.size))
@@ -386,7 +396,8 @@ def decoder_uses_z(exam: Exam) -> str:
     if not worse.value > SIGMAS * worse.error:
         raise Fails(
             f"recon is {exam.recon.mean():.2f} with an image's own z and only {worse} nats worse with another image's; "
-            "the decoder ignores z: posterior collapse, an untrained model, or z does not arrive in decode."
+            "the decoder ignores z: posterior collapse, an untrained model, std that drown it, or z does not arrive in "
+            "decode."
         )
     return f"recon is {exam.recon.mean():.2f} with an image's own z, {worse} nats worse with another image's."
 
@@ -394,7 +405,8 @@ def decoder_uses_z(exam: Exam) -> str:
 def index_information(exam: Exam) -> str:
     """A code of one of N images cannot tell more than which one it is, ln N nats, nor more than the rate: I <= KL."""
     own, mixture = log_densities(exam.z, np.arange(len(exam.z)), exam.mu, exam.logvar)
-    information, rate, most = Estimate.of(own - mixture), exam.kl.mean(), math.log(len(exam.z))
+    information, rate = Estimate.of(own - mixture), (exam.kl - exam.subject.prior_ratio(exam.z)).mean()
+    most = math.log(len(exam.z))
     slack = SIGMAS * information.error + ROUNDING * (1 + abs(rate))
     if not information.value <= rate + slack:
         raise Fails(
@@ -418,8 +430,9 @@ def bound_order(exam: Exam) -> str:
     two latents log p(x) is integrated on a grid."""
     M, K = min(64, len(exam.x)), DRAWS
     recon, eps, z = _many_draws(exam, M, K)
-    log_w = -recon + 0.5 * (eps**2 - z**2).sum(axis=2) + 0.5 * exam.logvar[:M].sum(axis=1, keepdims=True)
-    bounds = {"elbo": -(recon.mean(axis=1) + exam.kl[:M])}
+    ratio = exam.subject.prior_ratio(z)
+    log_w = -recon + 0.5 * (eps**2 - z**2).sum(axis=2) + 0.5 * exam.logvar[:M].sum(axis=1, keepdims=True) + ratio
+    bounds = {"elbo": -((recon - ratio).mean(axis=1) + exam.kl[:M])}
     for k in (1, 5, K):
         bounds[f"L_{k}"] = _importance_bound(exam.subject, log_w.reshape(-1, k)).reshape(M, -1).mean(axis=1)
     text = " <= ".join(f"{name} {value.mean():.3f}" for name, value in bounds.items())
@@ -485,8 +498,67 @@ def log_evidence(exam: Exam, count: int) -> np.ndarray:
     steps = np.stack(np.meshgrid(*[np.arange(-6, 6.01, 0.5)] * Z, indexing="ij"), axis=-1).reshape(-1, Z)
     std = np.exp(0.5 * exam.logvar[:count])
     z = exam.mu[:count, None] + std[:, None] * steps  # (count, 25^Z, Z)
-    log_joint = -_recon_at(exam, np.arange(count), z) - 0.5 * (z**2 + math.log(2 * math.pi)).sum(axis=2)
+    log_prior = exam.subject.prior_ratio(z) - 0.5 * (z**2 + math.log(2 * math.pi)).sum(axis=2)
+    log_joint = log_prior - _recon_at(exam, np.arange(count), z)
     return np.logaddexp.reduce(log_joint, axis=1) + np.log(0.5 * std).sum(axis=1)
+
+
+# --- two of a trained model: recon + beta kl, which was minimised, is low, and lowest where the posterior is ------
+
+
+def beats_mean_image(exam: Exam) -> str:
+    """Training can do without a code: with the prior as posterior and one image for every z, recon + beta kl is that
+    of the mean image, the best of those. A model that is worse has not learned, or its parts do not fit together."""
+    objective = _objective(exam)
+    if exam.subject.likelihood == "other":
+        raise Skip("the best constant image of this likelihood is not known.")
+    mean = exam.x.astype(np.float64).mean(axis=0).clip(1e-6, 1 - 1e-6)
+    logit = np.broadcast_to(np.log(mean / (1 - mean)), exam.x.shape)
+    constant = reference_recon(exam.x, logit, exam.subject.likelihood)
+    text = (
+        f"{_minimised(exam)} is {objective.mean():.2f} nats, and {constant.mean():.2f} of the mean image with no code"
+    )
+    worse = Estimate.of(objective - constant)
+    if worse.value > SIGMAS * worse.error:
+        raise Fails(
+            f"{text}; if the model is trained, encode, decode and x do not belong together: look for images that are "
+            "transposed or inverted, and for what is called logvar and holds something else."
+        )
+    return f"{text}."
+
+
+def stationary(exam: Exam) -> str:
+    """The last layer of an encoder can multiply all std, or all mu, by one factor: at the optimum none lowers recon +
+    beta kl. About there recon is quadratic in std, so std that are a times the best ones cost beta Z (a^2 - 1 - 2 ln a)
+    / 2 nats more: a factor of 1.5 gains something only where a < 0.81 or a > 1.21. One epoch of 12,000 images ends
+    inside; of the linear VAE, whose logvar are bare parameters that learn slowly, 10 do not and 40 do."""
+    now, after = _objective(exam), {}
+    for factor, size in ((FACTOR, "larger"), (1 / FACTOR, "smaller")):
+        after[f"all std are {FACTOR} times {size}"] = Estimate.of(_objective(exam, times_std=factor) - now)
+        after[f"all mu are {FACTOR} times {size}"] = Estimate.of(_objective(exam, times_mu=factor) - now)
+    change, rise = min(after.items(), key=lambda pair: pair[1].value)
+    text = f"{_minimised(exam)} changes by {rise} nats when {change}"
+    if rise.value < -SIGMAS * rise.error:
+        raise Fails(
+            f"{text}; a training that has come to its end leaves no such gain: look for a logvar that holds std or log "
+            "std, or to which something is added, and for another beta than in training."
+        )
+    return f"{text}, and by more with the other factors."
+
+
+def _minimised(exam: Exam) -> str:
+    return "recon + kl" if exam.subject.beta == 1 else f"recon + {exam.subject.beta:g} kl"
+
+
+def _objective(exam: Exam, times_mu: float = 1.0, times_std: float = 1.0) -> np.ndarray:
+    """recon + beta kl (N,) with the exam's noise, where all mu and all std are multiplied."""
+    subject = exam.subject
+    if subject.beta is None:
+        raise Skip("what was minimised is not recon + beta kl throughout.")
+    mu, logvar = times_mu * exam.mu, exam.logvar + 2 * math.log(times_std)
+    z = mu + np.exp(0.5 * logvar) * exam.eps
+    recon, kl = subject.terms(exam.x, subject.logits(z, exam.y, exam.x), mu, logvar)
+    return recon + subject.beta * (kl - subject.prior_ratio(z))
 
 
 INVARIANTS = {
@@ -504,4 +576,6 @@ INVARIANTS = {
     "decoder-uses-z": decoder_uses_z,
     "index-information": index_information,
     "bound-order": bound_order,
+    "beats-mean-image": beats_mean_image,
+    "stationary": stationary,
 }

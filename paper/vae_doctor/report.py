@@ -12,6 +12,7 @@ and as far as it has them, each with one more invariant to hold it to,
     importance_bound(log_w) -> L_K                        log_w (B, K) -> (B,)
     mutual_information(z, mu, logvar) -> number           all (N, Z): an estimate of I(x; z) in nats
     model, params, likelihood                             an nn.Module; a dict of weights; "bernoulli" or "gaussian"
+    beta                                                  a number, 1 if missing: recon + beta kl was minimised; or None
 
 in NumPy or in torch. The invariants are ordered: begin with the first that fails, the later ones may follow from it.
 """
@@ -33,7 +34,8 @@ from vae_doctor.invariants import INVARIANTS, Exam, Fails, Finding, Skip
 from vae_doctor.subject import Subject, subject_of_model, subject_of_module
 from vae_training.run_files import read_run
 
-UNTRAINED_MAY_FAIL = ("encoder-uses-x", "decoder-uses-z")  # what training is for; no defect in the code
+# What training is for; no defect in the code.
+UNTRAINED_MAY_FAIL = ("encoder-uses-x", "decoder-uses-z", "beats-mean-image", "stationary")
 
 # --- examine and report -------------------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ def report(findings: list[Finding]) -> str:
     if worst is not None:
         lines.append(f"begin with {worst.name}: what fails after it may follow from it.")
         if all(f.name in UNTRAINED_MAY_FAIL for f in findings if f.status == "failed"):
-            lines.append("look at the training first: a right VAE, untrained or collapsed, fails there too.")
+            lines.append("look at the training first: a right VAE, hardly trained or collapsed, fails there too.")
     return "\n".join(lines)
 
 
@@ -113,7 +115,8 @@ def diagnose(target: str | Path, images: int = 1000, data_dir: str | None = None
         subject, config = subject_of_module(target), RunConfig(**typed)
     else:
         config, model, _ = read_run(target)
-        subject, labels = subject_of_model(model, str(target)), model.conditional
+        beta = config.plain_beta if config.anneal == "none" else None
+        subject, labels = subject_of_model(model, str(target), beta), model.conditional
     test = config.load("test", data_dir)
     x = binarize(test.images[:images], config.binarize, generator(config.seed, "evaluation"))
     print(f"doctor: {subject.name} on {len(x):,} test images of {test.name}, {PIXELS[config.binarize]}")

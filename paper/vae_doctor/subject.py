@@ -27,7 +27,9 @@ class Subject:
     """A VAE as functions; those that are None are not examined. `arrays` makes of a float32 NumPy array what they take.
 
     With labels y (B,) given to `examine`, encode, decode and forward take them as their last argument.
+    beta: recon + beta kl was minimised; None where it was something else: L_K, free bits, a capacity, an annealed beta.
     mean_output: decode answers with the pixels' means, not with logits; sees_pixels: decode takes the images first.
+    log_prior_ratio: z (B, Z) -> log p(z) - log N(z; 0, I) (B,) of a learned prior; elbo_terms is about N(0, I).
     """
 
     name: str
@@ -41,8 +43,10 @@ class Subject:
     model: nn.Module | None = None
     params: Mapping[str, Any] | None = None
     likelihood: str = "bernoulli"
+    beta: float | None = 1.0
     mean_output: bool = False
     sees_pixels: bool = False
+    log_prior_ratio: Callable | None = None
     arrays: Callable[[np.ndarray], Any] = lambda array: array
 
     def call(self, name: str, *arguments: np.ndarray | None) -> Any:
@@ -57,6 +61,12 @@ class Subject:
             shapes = ", ".join(str(value.shape) for value in arguments if value is not None)
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             raise SubjectError(f"{self.name}: {name} failed on arrays {shapes}: {reason}") from error
+
+    def prior_ratio(self, z: np.ndarray) -> np.ndarray:
+        """log p(z) - log N(z; 0, I) of codes z (..., Z) -> (...): 0, unless the prior was learned."""
+        if self.log_prior_ratio is None:
+            return np.zeros(z.shape[:-1])
+        return self.call("log_prior_ratio", z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
 
     def posterior(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu, logvar (B, Z) of images x (B, 1, 28, 28)."""
@@ -115,8 +125,11 @@ def as_numpy(value: Any) -> np.ndarray:
     return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 
 
-def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
-    """A model of level 3: ConvVAE and what is built on it. Raises UsageError for one without a Gaussian posterior."""
+def subject_of_model(model: nn.Module, name: str = "the model", beta: float | None = 1.0) -> Subject:
+    """A model of level 3, ConvVAE and what is built on it, trained with that beta (see Subject).
+
+    Raises UsageError for one without a Gaussian posterior.
+    """
     if not getattr(model, "has_posterior", False):
         raise UsageError(
             f"{name}: the doctor examines models with a posterior N(mu, std^2), which {type(model).__name__} does not "
@@ -138,8 +151,10 @@ def subject_of_model(model: nn.Module, name: str = "the model") -> Subject:
         importance_bound,
         model=model,
         likelihood="other" if model.mean_output else model.likelihood,
+        beta=beta,
         mean_output=model.mean_output,
         sees_pixels=model.sees_pixels,
+        log_prior_ratio=model.log_prior_ratio,
         arrays=arrays,
     )
 
@@ -164,11 +179,13 @@ def subject_of_module(path: str | Path) -> Subject:
     likelihood = found.get("likelihood", "bernoulli")
     if likelihood not in ("bernoulli", "gaussian"):
         raise UsageError(f'{path}: likelihood must be "bernoulli" or "gaussian", got {likelihood!r}.')
+    beta = found.get("beta", 1.0)
+    beta = beta if isinstance(beta, int | float) else None  # a schedule, for example
     kinds = [torch.from_numpy, lambda array: array]
     if not any(v is torch or str(getattr(v, "__module__", "")).startswith("torch") for v in found.values()):
         kinds.reverse()
     subjects = [
-        Subject(str(path), **functions, model=model, params=params, likelihood=likelihood, arrays=kind)
+        Subject(str(path), **functions, model=model, params=params, likelihood=likelihood, beta=beta, arrays=kind)
         for kind in kinds
     ]
     return _that_answers(subjects)

@@ -83,8 +83,7 @@ def place(model: nn.Module, splits: Sequence[ImageSet], config: RunConfig, sampl
     train, test = (measure(model, data, config.binarize, config.seed) for data in splits)
     measurements = {"train": train, "test": test}
     parts = decompose(train.mu, train.logvar, samples, generator(config.seed, "evaluation", 2), train.log_prior_ratio)
-    plain = config.capacity is None and not (config.free_bits or config.free_nats) and config.importance_samples == 1
-    entry = {"beta": config.beta if plain else None, "active_units": int(test.active.sum())}
+    entry = {"beta": config.plain_beta, "active_units": int(test.active.sum())}
     for name, measured in measurements.items():
         rate, distortion = float(measured.kl.mean()), float(measured.recon.mean())
         entry[name] = {"rate": rate, "distortion": distortion, "elbo": -(rate + distortion)}

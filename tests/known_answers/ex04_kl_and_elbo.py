@@ -1,6 +1,8 @@
 """Answers to exercise 4 whose verdict is known; see test_exercise_solutions.py."""
 
-KL = "0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)"
+KL = "0.5 * (distance - 1 - logvar + logvar_p).sum(axis=-1)"
+DISTANCE = "distance = ((mu - mu_p) ** 2 + np.exp(logvar)) / np.exp(logvar_p)"
+MEAN = "(log_q - log_p).sum(axis=-1).mean(axis=0)"
 BCE = "np.maximum(x_logits, 0) - x_logits * x + np.log1p(np.exp(-np.abs(x_logits)))"
 SIGMOID = "-(x * np.log({s}) + (1 - x) * np.log(1 - {s}))"
 ADDED = SIGMOID.replace("})", "} + {least})").replace("{s}", "(1 / (1 + np.exp(-x_logits)))")
@@ -8,26 +10,36 @@ RECON_SUM = "bce.sum(axis=(1, 2, 3))"
 
 WRONG = (
     (KL, KL.removeprefix("0.5 * "), "is the 1/2 missing"),
-    (KL, "(1 + logvar - mu**2 - np.exp(logvar)).sum(axis=-1)", "turned, and its"),
+    (KL, "(1 + logvar - logvar_p - distance).sum(axis=-1)", "turned, and its"),
     (KL, f"-{KL}", "never below 0"),
     (KL, KL.replace("sum", "mean"), "sum over Z"),
     (KL, KL.replace("axis=-1)", "axis=-1).mean()"), "leave that to the caller"),
     (KL, KL.replace(" - 1", ""), "constant -1"),
-    (KL, KL.replace("exp(logvar)", "exp(2 * logvar)").replace("- logvar", "- 2 * logvar"), "log of std^2, so"),
-    (KL, KL.replace("exp(logvar)", "exp(0.5 * logvar)"), "which is std"),
-    (KL, KL.replace("exp(logvar)", "exp(2 * logvar)"), "do not square"),
+    (DISTANCE, DISTANCE.replace("np.exp(logvar)", "np.exp(2 * logvar) + logvar - 2 * logvar"), "log of std^2, so"),
+    (DISTANCE, DISTANCE.replace("np.exp(logvar)", "np.exp(0.5 * logvar)"), "which is std"),
+    (DISTANCE, DISTANCE.replace("np.exp(logvar)", "np.exp(2 * logvar)"), "do not square"),
     (KL, f"{KL} / np.log(2)", "in bits, from log2"),
-    (KL, KL.replace("- logvar)", "- np.log2(np.exp(logvar)))"), "log2 gives bits"),
+    (KL, KL.replace("- logvar ", "- np.log2(np.exp(logvar)) "), "log2 gives bits"),
+    (KL, KL.replace("- logvar ", "- logvar / 2 "), "not its half"),
+    (DISTANCE, DISTANCE.replace("(mu - mu_p) ** 2", "mu - mu_p"), "mu must be squared"),
+    (KL, "0.5 * (((mu - mu_p) ** 2 + np.exp(logvar_p)) / np.exp(logvar) - 1 + logvar - logvar_p).sum(-1)", "direction"),
+    (KL, "0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)", "p is still the prior"),
+    (DISTANCE, "distance = (mu - mu_p) ** 2 + np.exp(logvar - logvar_p)", "The distance of the means is not"),
+    (DISTANCE, "distance = ((mu - mu_p) ** 2 / np.exp(logvar) + np.exp(logvar - logvar_p))", "not of std"),
+    (DISTANCE, "distance = (mu - mu_p) ** 2 / np.exp(logvar_p) + np.exp(logvar)", "std^2 is not measured"),
+    (KL, KL.replace(" + logvar_p", ""), "log std_p^2 is missing"),
+    (KL, KL.replace("+ logvar_p", "- logvar_p"), "sign of logvar_p"),
     (RECON_SUM, f"{RECON_SUM} / np.log(2)", "in bits, from log2"),
     (BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits)))").replace("np.log", "np.log2"), "in bits, from log2"),
     (BCE, BCE.replace("log1p(", "log2(1 + "), "log2 gives bits"),
-    ("(log_q - log_p).mean(axis=0)", "(log_q - log_p).mean(axis=0) / np.log(2)", "in bits, from log2"),
-    (KL, "0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=-1)", "direction"),
+    (MEAN, f"{MEAN} / np.log(2)", "in bits, from log2"),
     ("z = mu + np.exp(0.5 * logvar)", "z = mu + np.exp(logvar)", "z = mu + exp"),
-    ("(eps**2 + logvar)", "(eps**2)", "lacks its -log std"),
-    ("(z**2)", "(mu**2)", "at the sample z"),
-    ("(log_q - log_p).mean(axis=0)", "(log_q - log_p).sum(axis=0)", "take their mean"),
-    ("(log_q - log_p).mean(axis=0)", "gaussian_kl(mu, logvar)", "mean over the samples"),
+    ("(eps**2 + logvar)", "eps**2", "lacks its -log std"),
+    ("(z - mu_p) ** 2", "(mu - mu_p) ** 2", "at the sample z"),
+    ("log_p = -0.5 * ((z - mu_p) ** 2 / np.exp(logvar_p) + logvar_p)", "log_p = -0.5 * z**2", "p is still the prior"),
+    ("np.exp(logvar_p) + logvar_p)", "np.exp(logvar_p))", "log p lacks its -log std_p"),
+    (MEAN, "(log_q - log_p).sum(axis=(0, -1))", "take their mean"),
+    (MEAN, "gaussian_kl(mu, logvar)", "mean over the samples"),
     (BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits)))"), "rounds to 0 or 1"),
     (BCE, "x_logits - x_logits * x + np.log1p(np.exp(-x_logits))", "for both signs"),
     (BCE, "np.log(1 + np.exp(x_logits)) - x_logits * x", "for both signs"),
@@ -52,14 +64,18 @@ EQUIVALENT = {
 }
 
 ALSO_RIGHT = (
-    ("np.exp(logvar) - 1 -", "np.expm1(logvar) -"),
+    (
+        DISTANCE,
+        "c0 = ((mu - mu_p) ** 2 / np.exp(logvar_p) - logvar + logvar_p) / 2\n    c2 = np.expm1(logvar - logvar_p) / 2\n"
+        "    return (c0 + c2).sum(axis=-1)",
+    ),
     (BCE, "np.logaddexp(0, x_logits) - x_logits * x"),
     (
         "    bce = " + BCE,
         "    import torch\n    import torch.nn.functional as F\n    pair = torch.tensor(x_logits), torch.tensor(x)\n"
         '    bce = F.binary_cross_entropy_with_logits(*pair, reduction="none")',
     ),
-    ("-0.5 * (eps**2 + logvar)", "-0.5 * ((z - mu) ** 2 / np.exp(logvar) + logvar)"),
+    ("-0.5 * (eps**2 + logvar) ", "-0.5 * ((z - mu) ** 2 / np.exp(logvar) + logvar) "),
     (
         "-bernoulli_recon(x, x_logits) - gaussian_kl(mu, logvar)",
         "np.float32(-bernoulli_recon(x, x_logits) - gaussian_kl(mu, logvar))",

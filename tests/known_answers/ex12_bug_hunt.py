@@ -14,7 +14,9 @@ WRONG = (
     ('"training_terms": "kl-not-negative"', '"training_terms": "kl-monte-carlo"', "an earlier one"),
     ('"decode": "logits"', '"decode": "sigmoid twice"', "the name of an invariant"),
     ('"importance_bound": "bound-order"', '"importance_bound": ""', "not yet written"),
-    ("        if training:\n            step += 1\n", "        step += 1\n", "as you got it"),
+    (ADVANCE, "        step += 1\n", "a count that every call moves on"),  # as it was given: the doctor's word is added
+    (f"{KL_SUM}\n    return", f"{KL_SUM}\n        return", "look for images that are left out"),
+    (CODEBOOK, CODEBOOK.removesuffix(" / len(x)"), "Now mend it: it is still as you got it"),
     ("std = np.exp(0.5 * logvar)", "std = np.exp(logvar)", "which is std^2"),
     ("eps * 0.5 * std", "eps * std", "its gradient is still"),
     ("eps * 0.5 * std", "eps * np.exp(logvar)", "its gradient is still"),
