@@ -143,6 +143,7 @@ def part_expected_norm(work, rng):
                 2**0.5 * np.divide(math.lgamma((Z + 1) / 2), math.lgamma(Z / 2)),
             ),
             "That is its inverse times 2: Gamma((Z + 1) / 2) stands above.": 2 / y,
+            "That is the radius for Z + 1: the density has r^(Z - 1), and the mean one r more, r^Z.": Z / y,
         }
 
     small = cases[:-1]  # SciPy's own chi grows a little inexact with Z

@@ -424,7 +424,9 @@ def numbers(what: str, got, read: str = "") -> np.ndarray:
     ]
     kind = ", ".join(trait.removeprefix("torch.") for trait in traits if trait not in ("", "torch.strided", "cpu"))
     found = type(got).__name__ + (f" of {kind}" if kind else "")
-    raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, about_sequences(got), read)
+    is_mask = kind.removeprefix("torch.") == "bool"
+    likely = "That is a mask of True and False; its .sum() counts the True." if is_mask else about_sequences(got)
+    raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
 
 
 def are_numbers(value) -> bool:
