@@ -54,6 +54,7 @@ def part_curvature(work, rng):
                 first / 2, mixed, last / 2
             ),
             "Rows and columns are (w, v) in this order.": y[::-1, ::-1],
+            "Those are the eigenvalues; the matrix itself is asked for.": np.linalg.eigvalsh(y),
             "The first entry is the noise of z, std^2 = 1, over s2; the variance of x does not enter.": (
                 matrix(first=variance / s2)
             ),
@@ -189,7 +190,15 @@ def part_free_bits_gradient(work, rng):
         (right,) = torch.autograd.grad(price(kl, floor), kl)
         (got,) = torch.autograd.grad(paid, kl, allow_unused=True)
         got = torch.zeros_like(kl) if got is None else got
-        agree(what, got, right, read="the-maths", inputs=str(kl.dtype))
+        paying = "A dimension below the floor pays a constant, so it has no gradient."
+        agree(
+            what,
+            got,
+            right,
+            mistakes={paying: torch.full_like(kl, 1 / len(kl))},
+            read="the-maths",
+            inputs=str(kl.dtype),
+        )
 
 
 # --- active units -------------------------------------------------------------------------------------------------

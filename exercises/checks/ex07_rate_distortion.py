@@ -238,6 +238,10 @@ def part_information(work, rng):
             "q(z) is the mean of all N posteriors, not only of those that codes were drawn from.": (
                 own - aggregate(z, mu[index], v[index])
             ),
+            "That is the logarithm of the probability of n after z was seen; how much has it grown from 1/N?": (
+                y - np.log(len(mu))
+            ),
+            "The probability of n grew by that factor; in nats it is the factor's logarithm.": np.exp(y),
             "That is log q(z|x) alone, and log q(z) is to be taken off.": own,
             "Cut off at 0. Only the mean over many codes tends to an I of at least 0; a single code that fell nearer "
             "to other posteriors has less, and without it the mean is too large.": (np.maximum(y, 0), np.abs(y)),

@@ -65,6 +65,8 @@ WRONG = (
     ),
     ("own - log_aggregate(z, mu, logvar)", "own + 0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=1)", "the whole rate"),
     ("own - log_aggregate(z, mu, logvar)", "np.maximum(own - log_aggregate(z, mu, logvar), 0)", "Cut off at 0"),
+    ("own - log_aggregate(z, mu, logvar)", "own - log_aggregate(z, mu, logvar) - np.log(len(mu))", "grown from 1/N"),
+    ("own - log_aggregate(z, mu, logvar)", "np.exp(own - log_aggregate(z, mu, logvar))", "factor's logarithm"),
     ("own - log_aggregate(z, mu, logvar)", "np.abs(own - log_aggregate(z, mu, logvar))", "Cut off at 0"),
     ("own - log_aggregate(z, mu, logvar)", "(own - log_aggregate(z, mu, logvar)).clip(0, np.log(len(mu)))", "Cut off"),
     (OWN, "[np.arange(len(z)), np.arange(len(z)) % len(mu)]", "number index[m]"),
