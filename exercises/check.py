@@ -198,7 +198,7 @@ def predict(number: str, name: str, overwrite: bool) -> int:
                 guesses.append(input(f"{i}. {asked}\n   your guess: "))
             except EOFError:
                 raise UsageError(
-                    "predict asks at the terminal, and nobody answered there; no guess was kept."
+                    "predict asks at the terminal, and its input ended before the last answer; no guess was kept."
                 ) from None
         note(number, guesses=guesses)
     if state(number, name, read_progress()) == "passed":

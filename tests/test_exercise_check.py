@@ -766,6 +766,8 @@ def test_what_is_shown_of_a_long_answer_holds_the_difference(at, change):
         ("np.ones(3) + np.ones(4)", "A new axis, [:, None]"),
         ("torch.ones(3) + torch.ones(4)", "A new axis, [:, None]"),
         ("max(np.ones(3), np.zeros(3))", "np.maximum"),
+        ("max(torch.ones(3), 0.5)", "clamp with min="),
+        ("torch.maximum(torch.ones(3), 0.5)", "clamp for a bound"),
         ("math.exp(np.ones(3))", "np.exp"),
         ("math.exp(1000)", "its logarithm"),
         ("np.pad(np.ones(3), (-1, 0))", "take a slice"),

@@ -347,6 +347,7 @@ def test_at_least_95_percent_of_mutants_are_refused(name, sample):
     assert len(left) <= 0.05 * len(chosen), f"{len(left)} of {len(chosen)} pass:\n" + "\n".join(left)
 
 
+@pytest.mark.slow  # each runs a whole check
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants_listed_as_equivalent_exist_and_pass(name):
     listed = dict(known(name, "EQUIVALENT"))

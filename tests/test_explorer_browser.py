@@ -414,7 +414,9 @@ def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened
     assert reached == expected and not hidden
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark"), ((320, 640), "light")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(PHONE, "dark"), pytest.param(DESKTOP, "light", marks=pytest.mark.slow), ((320, 640), "light")]
+)
 def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
     page = opened(**SHIPPED, size=size, scheme=scheme)
     page("scrollTo(0, 0)")

@@ -90,7 +90,7 @@ def test_which_pictures_a_model_gets():
     assert {model: {picture.__name__ for picture in of_it} for model, of_it in PICTURES.items()} == EXPECTED
 
 
-@pytest.mark.parametrize("model", ["vae", "ae"])
+@pytest.mark.parametrize("model", ["vae", pytest.param("ae", marks=pytest.mark.slow)])
 def test_every_picture_draws_and_is_told(model, drawn, tmp_path, capsys):
     config = settings(model, latent_dim=5, anneal="cyclical")
     draw_run(tmp_path, tiny(5, model), history(model), config)

@@ -78,6 +78,8 @@ def part_overlap(work, rng):
         root, bell = np.sqrt(2 * std1 * std2 / v), np.exp(-(gap**2) / (4 * v))
         return {
             "The root is missing: in front of the exponential stands sqrt(2 std1 std2 / v).": (root**2 * bell).prod(-1),
+            "What the exponents leave over alone; the densities' constants and the integral over z make a factor as "
+            "well.": bell.prod(-1),
             "In the exponent stands 4 v, not 2 v: the root of a product of two Gaussians.": (root * bell**2).prod(-1),
             "In the exponent stands 4 v, not v.": (root * bell**4).prod(-1),
             "In the exponent stands 4 v, not 8 v.": (root * np.sqrt(bell)).prod(-1),
@@ -125,6 +127,7 @@ def part_told_apart(work, rng):
         return {
             "That is in nats; e to that power is a number of images.": np.log(y),
             "The sign is turned: a share of 1/N is N images, not 1/N of one.": 1 / y,
+            "A share is the mean of a row of overlaps, not their sum: divide by N.": y / N,
             "Shares are averaged before the logarithm; average the nats of the images.": 1 / share.mean(),
             "The shares' inverses are averaged; average the nats of the images.": (1 / share).mean(),
             "The logarithms of single overlaps are averaged; first comes the mean of a row, then its logarithm.": (

@@ -143,6 +143,7 @@ def part_expected_norm(work, rng):
                 2**0.5 * np.divide(math.lgamma((Z + 1) / 2), math.lgamma(Z / 2)),
             ),
             "That is its inverse times 2: Gamma((Z + 1) / 2) stands above.": 2 / y,
+            "That is the radius for Z + 1: the density has r^(Z - 1), and the mean one r more, r^Z.": Z / y,
         }
 
     small = cases[:-1]  # SciPy's own chi grows a little inexact with Z
@@ -210,7 +211,7 @@ HINTS = (
     "What happens for omega = 0?",
     "slerp: a = np.sin((1 - t) * omega) / np.sin(omega), b with t. `if omega < 1e-6` return the line; and "
     "np.clip(u0 @ u1, -1, 1), as a cosine may come out a rounding above 1.",
-    "expected_norm: the integral with r^Z over that with r^(Z - 1): the first has the r of the mean, both the density.",
+    "expected_norm: the integral of r times the density, r^Z, divided by that of the density, r^(Z - 1).",
     "expected_norm: Gamma((Z + 1) / 2) / Gamma(Z / 2), times a number. Gamma overflows: take math.lgamma, its log.",
     "expected_norm: math.sqrt(2) * math.exp(math.lgamma((Z + 1) / 2) - math.lgamma(Z / 2))",
     "attribute_vector: which images belong to the upper quarter? Its border is a quantile of the factor.",

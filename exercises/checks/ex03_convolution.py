@@ -101,6 +101,7 @@ def part_conv_transpose_size(work, rng):
             "output_padding is missing.": back(n, k, s, p, 0),
             "output_padding counts once: it adds at one side only.": back(n, k, s, p, 2 * extra),
             "Between `size` pixels there are size - 1 steps.": back(n + 1, k, s, p, extra),
+            "Padding is cut off on both sides.": y + p,
             "Padding is cut off here, where conv2d added it.": back(n, k, s, -p, extra),
         }
 
@@ -168,6 +169,11 @@ def part_output_padding(work, rng):
         return {
             "Right for k 3 and padding 1 alone; in general it is what the stride leaves over of size + 2 padding "
             "- k.": (n - 1) % s,
+            "conv2d padded on both sides: 2 padding.": (n + p - k) % s,
+            "The kernel and the padding count too: what does the stride leave over of the way that the kernel goes?": (
+                n % s
+            ),
+            "stride - 1 is the most that can be left over; how much it is depends on the side.": s - 1,
             "The remainder of a division by the stride; 2 is only the stride of this model.": (n + 2 * p - k) % 2,
             "1 is right for the even sizes of this model; other sizes need another number.": 1,
             "0 gives back the smallest of the sizes only.": 0,

@@ -410,6 +410,9 @@ def part_elbo_gradients(work, rng):
             ),
             "The KL's derivative by mu lacks its 1/B.": of_mu(path[0] + B * kl[0]),
             "The KL's derivative by logvar lacks its 1/B.": of_logvar(path[1] + B * kl[1]),
+            "The KL's derivative by logvar lacks its 1/2, which stands in front of the whole KL.": of_logvar(
+                path[1] + 2 * kl[1]
+            ),
             "The KL's derivative by mu has a 1/2 too many: mu^2 / 2 gives mu.": of_mu(path[0] + kl[0] / 2),
             "The KL's derivative by mu is twice too large: mu^2 / 2 gives mu.": of_mu(path[0] + 2 * kl[0]),
             "By mu that is the KL's own term, mu^2 / 2; its derivative is mu.": of_mu(path[0] + mu**2 / 2 / B),

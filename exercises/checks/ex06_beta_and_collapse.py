@@ -54,10 +54,11 @@ def part_curvature(work, rng):
                 first / 2, mixed, last / 2
             ),
             "Rows and columns are (w, v) in this order.": y[::-1, ::-1],
+            "Those are the eigenvalues; the matrix itself is asked for.": np.linalg.eigvalsh(y),
             "The first entry is the noise of z, std^2 = 1, over s2; the variance of x does not enter.": (
                 matrix(first=variance / s2)
             ),
-            "v is multiplied by x: the variance of x belongs into the last entry.": matrix(last=beta),
+            "v is multiplied by x: the variance of x belongs in the last entry.": matrix(last=beta),
         }
 
     cases = [dict(zip(("variance", "s2", "beta"), np.exp(rng.normal(size=3)).tolist(), strict=True)) for _ in range(4)]
@@ -78,7 +79,7 @@ def schedule(kind):
 
 def steps(rng):
     """Cases {step, ramp, beta}: the start, inside, at the end and beyond of ramps of many lengths."""
-    for ramp in (1, 2, 7, 10, int(rng.integers(20, 500))):
+    for ramp in (7, 2, 10, int(rng.integers(20, 500)), 1):
         for step in (0, 1, ramp // 2, ramp - 1, ramp, ramp + 1, 2 * ramp - 1, 2 * ramp, 2 * ramp + 1, 5 * ramp + 1):
             yield dict(step=step, ramp=ramp, beta=float(rng.uniform(0.5, 8)))
 
@@ -102,8 +103,15 @@ def part_cyclical(work, rng):
             "Whole steps only: // rounds down, / divides.": beta * min(1, step % (2 * ramp) // ramp),
             "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by "
             "`beta`.": min(beta, step % (2 * ramp) / ramp),
-            "At step 0 it is 0: steps count from 0, so that is step / ramp and not (step + 1) / ramp.": right(
-                step + 1, ramp, beta
+            "At step 0 it is 0: steps count from 0, so that is step / ramp and not (step + 1) / ramp.": (
+                right(step + 1, ramp, beta),
+                beta * min(1, (step % (2 * ramp) + 1) / ramp),
+            ),
+            "It is at `beta` a step too soon: a rise from 0 in `ramp` steps ends at step `ramp`, not at ramp - 1.": (
+                beta * np.minimum(1, np.divide(step % (2 * ramp), ramp - 1))
+            ),
+            "Its cycle is one step too long: `ramp` steps of rising and `ramp` at the top are 2 ramp.": (
+                beta * min(1, step % (2 * ramp + 1) / ramp)
             ),
         }
 
@@ -155,6 +163,9 @@ def part_free_bits(work, rng):
             ),
             "That is min, a ceiling; a floor is a max.": mean.clamp(max=floor).sum(),
             "The mean over the dimensions; KLs of dimensions add up.": y / kl.shape[1],
+            "The mean over the dimensions of each image; the mean is over the batch, for each dimension.": (
+                kl.mean(dim=1).clamp(min=floor).sum()
+            ),
             "The sum over the batch; prices are per image, so take its mean.": kl.sum(dim=0).clamp(min=floor).sum(),
             "The floor is not used.": mean.sum(),
             "Dimensions under the floor are left out; they cost the floor.": (mean * (mean > floor)).sum(),
@@ -179,7 +190,15 @@ def part_free_bits_gradient(work, rng):
         (right,) = torch.autograd.grad(price(kl, floor), kl)
         (got,) = torch.autograd.grad(paid, kl, allow_unused=True)
         got = torch.zeros_like(kl) if got is None else got
-        agree(what, got, right, read="the-maths", inputs=str(kl.dtype))
+        paying = "A dimension below the floor pays a constant, so it has no gradient."
+        agree(
+            what,
+            got,
+            right,
+            mistakes={paying: torch.full_like(kl, 1 / len(kl))},
+            read="the-maths",
+            inputs=str(kl.dtype),
+        )
 
 
 # --- active units -------------------------------------------------------------------------------------------------

@@ -253,6 +253,7 @@ CAUSES = {
     "ModuleNotFoundError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
     "could not be broadcast": "Shapes are lined up from the right. A new axis, [:, None], or keepdims=True moves one.",
     "must match the size": "Shapes are lined up from the right. A new axis, [:, None], or keepdim=True moves one.",
+    "Boolean value of Tensor": "if, min and max want one number; torch.where, and clamp with min=, take tensors.",
     "truth value of an array": "if, min and max want one number; np.where, np.minimum and np.maximum take arrays.",
     "can be converted to": "float, int and the functions of math take one number; NumPy's take arrays: np.exp.",
     "OverflowError": "A number grows beyond any float: work with its logarithm, and take exp of a difference.",
@@ -270,6 +271,7 @@ CAUSES = {
     "same dtype, but got": "float32 meets float64: t.to(x) gives t the dtype of x.",
     "could not infer output dtype": "Whole numbers have no mean in torch: .float() or .to(x) first.",
     "is not defined": "Is it imported at the top of your file, or spelled differently where it is assigned?",
+    "must be Tensor, not float": "A torch function got a plain number: torch.as_tensor(...), or clamp for a bound.",
     "must be Tensor, not numpy": "A torch function got a NumPy array: take NumPy's of that name, or torch.as_tensor.",
 }
 
@@ -430,7 +432,9 @@ def numbers(what: str, got, read: str = "") -> np.ndarray:
     ]
     kind = ", ".join(trait.removeprefix("torch.") for trait in traits if trait not in ("", "torch.strided", "cpu"))
     found = type(got).__name__ + (f" of {kind}" if kind else "")
-    raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, about_sequences(got), read)
+    is_mask = kind.removeprefix("torch.") == "bool"
+    likely = "That is a mask of True and False; its .sum() counts the True." if is_mask else about_sequences(got)
+    raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
 
 
 def are_numbers(value) -> bool:

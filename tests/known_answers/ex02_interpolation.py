@@ -49,6 +49,7 @@ WRONG = (
     (CHI, "math.sqrt(Z - 0.5)", "near for large Z"),
     (CHI, CHI.replace("math.exp", ""), "take exp"),
     (CHI, "math.sqrt(2) * math.lgamma((Z + 1) / 2) / math.lgamma(Z / 2)", "take exp"),
+    (CHI, "math.sqrt(2) * math.exp(math.lgamma((Z + 2) / 2) - math.lgamma((Z + 1) / 2))", "the radius for Z + 1"),
     (CHI, "math.sqrt(2) * math.exp(math.lgamma(Z / 2) - math.lgamma((Z + 1) / 2))", "stands above"),
     (CHI, "math.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)", "OverflowError"),
     (BOTH, "mu[factor < low].mean(axis=0) - mu[factor > high].mean(axis=0)", "sign is turned"),

@@ -43,6 +43,7 @@ WRONG = (
     ),
     ("    padded = np.pad(x,", "    x *= 2\n    padded = np.pad(x / 2,", "changes an"),
     ("padding + k + output_padding", "padding + k", "output_padding is missing"),
+    ("- 2 * padding + k", "- padding + k", "cut off on both sides"),
     ("(size - 1) * stride", "size * stride", "size - 1 steps"),
     ("stride * W : stride] += stamp", "stride * W : stride] = stamp", "+="),
     ("x, weight[:, :, i, j]", "x, weight[:, :, k - 1 - i, k - 1 - j]", "turned round"),
@@ -55,6 +56,9 @@ WRONG = (
         "not zeros",
     ),
     ("(size + 2 * padding - k) % stride", "1", "other sizes"),
+    ("(size + 2 * padding - k) % stride", "(size + padding - k) % stride", "padded on both sides"),
+    ("(size + 2 * padding - k) % stride", "size % stride", "padding count too"),
+    ("(size + 2 * padding - k) % stride", "stride - 1", "the most that can be left over"),
     ("(size + 2 * padding - k) % stride", "(size + 2 * padding - k) % 2", "only the stride"),
     ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "k 3 and padding 1"),
 )

@@ -71,6 +71,7 @@ WRONG = (
     (BY_MU, "d_mu = d_z + mu**2 / 2 / len(mu)", "own term"),
     (BOTH, BOTH.replace("len(mu)", "mu.size"), "all B Z numbers"),
     (BY_LOGVAR, BY_LOGVAR.replace("np.exp(logvar)", "np.exp(0.5 * logvar)"), "not sigma"),
+    (BY_LOGVAR, BY_LOGVAR.replace("0.5 * (np", "(np"), "in front of the whole KL"),
     (BY_LOGVAR, BY_LOGVAR.replace("(np.exp(logvar) - 1)", "(1 - np.exp(logvar))"), "sign is turned"),
     (BY_LOGVAR, BY_LOGVAR.replace("d_z * 0.5 * np.exp(0.5 * logvar) * eps", "d_z"), "goes through"),
     (BY_MU, "d_z += mu / len(mu)\n    d_mu = d_z", "in place"),

@@ -47,6 +47,7 @@ WRONG = (
     (MIXTURE, "log_q.mean(axis=1)", "mean of the logs"),
     ("- np.log(len(mu))", "- np.log(len(z))", "ln M"),
     (MIXTURE, MIXTURE + " - log_q.max(axis=1)", "not put back"),
+    (MIXTURE, "(most := log_q.max()) + np.log(np.exp(log_q - most).mean(axis=1))", "Each row has its own"),
     (MIXTURE, "(most := log_q.max(axis=1, keepdims=True)) + np.log(np.exp(log_q - most).mean(axis=1))", "make (M, M)"),
     (
         "log_q = log_densities(z, mu, logvar)\n    return " + MIXTURE,
@@ -64,6 +65,8 @@ WRONG = (
     ),
     ("own - log_aggregate(z, mu, logvar)", "own + 0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=1)", "the whole rate"),
     ("own - log_aggregate(z, mu, logvar)", "np.maximum(own - log_aggregate(z, mu, logvar), 0)", "Cut off at 0"),
+    ("own - log_aggregate(z, mu, logvar)", "own - log_aggregate(z, mu, logvar) - np.log(len(mu))", "grown from 1/N"),
+    ("own - log_aggregate(z, mu, logvar)", "np.exp(own - log_aggregate(z, mu, logvar))", "factor's logarithm"),
     ("own - log_aggregate(z, mu, logvar)", "np.abs(own - log_aggregate(z, mu, logvar))", "Cut off at 0"),
     ("own - log_aggregate(z, mu, logvar)", "(own - log_aggregate(z, mu, logvar)).clip(0, np.log(len(mu)))", "Cut off"),
     (OWN, "[np.arange(len(z)), np.arange(len(z)) % len(mu)]", "number index[m]"),
@@ -76,6 +79,8 @@ WRONG = (
         "belongs to the mixture",
     ),
     ("np.log(np.maximum(variances / (beta * s2), 1))", "np.log(variances / (beta * s2))", "negative"),
+    ("variances / (beta * s2)", "variances / (beta / s2)", "not a quotient"),
+    ("variances / (beta * s2)", "variances / (2 * beta * s2)", "which cancels"),
     (
         "0.5 * np.log(np.maximum(variances / (beta * s2), 1)).sum()",
         "max(0.5 * np.log(variances / (beta * s2)).sum(), 0)",
@@ -103,6 +108,11 @@ WRONG = (
     ("return 0.5 * np.log(np.max", "return beta * 0.5 * np.log(np.max", "not a factor"),
     ("errors / s2 + np.log(2 * np.pi * s2)", "errors / s2", "constants of the Gaussian"),
     ("np.minimum", "np.maximum", "at most its"),
+    (
+        "(errors / s2 + np.log(2 * np.pi * s2))",
+        "(errors / s2 + np.log(2 * np.pi * s2) * (variances > beta * s2))",
+        "its constant all the same",
+    ),
     ("np.minimum(variances, beta * s2)", "beta * s2 * (variances > beta * s2)", "whole variance"),
     ("0.5 * (errors / s2 +", "0.5 * (2 * errors +", "not divided by 2 s2"),
 )
