@@ -143,7 +143,7 @@ class Evaluation:
                 "nearly the same there for every image, so they tell next to nothing of it; for a smaller model take "
                 "fewer latent dimensions, to use them a smaller beta, annealing or free bits."
             )
-        if len(faint):
+        if len(faint) and self.prior_codes is None:
             some = f"{len(faint)} of them hold less than {FAINT} nats each, {_listed(faint)}"
             return f"all {count} latent dimensions are active, but {some}."
         return f"all {count} latent dimensions are active."
