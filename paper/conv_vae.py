@@ -150,6 +150,10 @@ class ConvVAE(nn.Module):
         prior = Normal(torch.zeros_like(mu), torch.ones_like(mu), validate_args=False)
         return kl_divergence(posterior, prior)
 
+    def log_prior_ratio(self, z: Tensor) -> Tensor:
+        """log p(z) - log N(z; 0, I) of z (..., Z) -> (...): 0 here; vae_models/learned_prior.py has other priors."""
+        return torch.zeros_like(z[..., 0])
+
     # --- what training and measuring ask of every model ---
 
     @property

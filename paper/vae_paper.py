@@ -28,6 +28,13 @@ def refuse_contradictions(config: RunConfig) -> None:
         refuse(f"{(weight + many)[0]} changes the objective of --model vae and has no meaning for --model {model}")
     if architecture != "mlp" and (layers := changed("hidden", "activation")):
         refuse(f"{layers[0]} describes --architecture mlp; leave it out with --architecture {architecture}")
+    if config.prior != "normal":
+        if model != "vae" or architecture not in ("conv", "mlp"):
+            refuse("--prior is for --model vae with --architecture conv or mlp")
+        if other := changed("free_bits", "capacity", "mc_samples", "compile"):
+            refuse(f"{other[0]} has no meaning with --prior {config.prior}, whose KL is sampled, and of z as a whole")
+        if config.prior == "flow" and config.latent_dim == 1:
+            refuse("--prior flow moves one half of z by the other, and --latent-dim 1 has no halves")
     of_codes = changed("codebook", "codes", "prior_epochs")
     if of_codes and model != "vqvae":
         refuse(f"{of_codes[0]} is about the codes of --model vqvae; --model {model} has none")

@@ -160,6 +160,11 @@ class RunConfig:
     free_bits: float = setting(0.0, number(0), PAPER, "nats per latent dimension that cost nothing", "F")
     free_nats: float = setting(0.0, number(0), PAPER, "nats of the whole KL that cost nothing", "N", new=True)
     capacity: float | None = setting(None, number(0), PAPER, "nats that the KL is drawn to; C rises to this", "C")
+    prior: str = setting(
+        "normal", one_of("normal", "mixture", "vamp", "flow"), PAPER,
+        "p(z): N(0, I), or learned: 500 Gaussians, the posteriors of 500 pseudo-inputs, a flow (default normal)",
+        new=True,
+    )  # fmt: skip
     importance_samples: int = setting(1, whole(1, 1000), PAPER, "train on L_K (IWAE)", "K")
     mc_samples: int = setting(1, whole(1, 1000), PAPER, "samples of z per image in the ELBO", "L")
     codes: int = setting(512, whole(2, 65536), PAPER, "size of the codebook (default 512)", "K")

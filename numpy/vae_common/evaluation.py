@@ -60,7 +60,9 @@ class Evaluation:
 
     binarize, likelihood: as in RunConfig; x (N, 1, 28, 28) float32: what the encoder saw; eps (N, Z): the noise of the
     one sample of z per image; decode: z (M, Z) float32 -> pixel means (M, 1, 28, 28), where the model is conditional
-    also given the labels (M,); recon, kl (N,); mu, logvar (N, Z): the posteriors.
+    also given the labels (M,); recon, kl (N,); mu, logvar (N, Z): the posteriors. Of a learned prior: prior_codes,
+    draws (M, Z) from eps (M, Z) ~ N(0, I) and u (M,) ~ U[0, 1), and log_prior_ratio, z (M, Z) -> log p(z) - log N(z; 0,
+    I) (M,).
     """
 
     data: ImageSet
@@ -74,6 +76,8 @@ class Evaluation:
     mu: np.ndarray
     logvar: np.ndarray
     conditional: bool = False
+    prior_codes: Callable[..., np.ndarray] | None = None
+    log_prior_ratio: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def on(self) -> dict[str, str]:
@@ -93,8 +97,14 @@ class Evaluation:
 
     def prior_samples(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
         """Pixel means of samples of the prior, one for each of labels (M,), which a conditional model is given."""
-        z = rng.standard_normal((len(labels), self.mu.shape[1]), dtype=np.float32)
+        z = self.as_prior(rng.standard_normal((len(labels), self.mu.shape[1]), dtype=np.float32), rng)
         return self.decode(z, labels) if self.conditional else self.decode(z)
+
+    def as_prior(self, eps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draws of the prior (M, Z) from draws eps (M, Z) of N(0, I): these themselves, unless the prior is learned."""
+        if self.prior_codes is None:
+            return eps
+        return self.prior_codes(eps.astype(np.float32), rng.random(len(eps), dtype=np.float32))
 
     @property
     def std(self) -> np.ndarray:
@@ -103,7 +113,8 @@ class Evaluation:
 
     @property
     def kl_per_dim(self) -> np.ndarray:
-        """Mean over the images of each latent dimension's KL (Z,), in nats; they sum to the mean of `kl`."""
+        """Mean over the images of each dimension's KL to N(0, 1) (Z,), in nats; unless the prior is learned they sum
+        to the mean of `kl`."""
         return 0.5 * (self.mu**2 + np.expm1(self.logvar) - self.logvar).mean(axis=0)
 
     @property
@@ -132,7 +143,7 @@ class Evaluation:
                 "nearly the same there for every image, so they tell next to nothing of it; for a smaller model take "
                 "fewer latent dimensions, to use them a smaller beta, annealing or free bits."
             )
-        if len(faint):
+        if len(faint) and self.prior_codes is None:
             some = f"{len(faint)} of them hold less than {FAINT} nats each, {_listed(faint)}"
             return f"all {count} latent dimensions are active, but {some}."
         return f"all {count} latent dimensions are active."
@@ -148,11 +159,12 @@ class Evaluation:
         recon, kl, count = self.recon.mean(), self.kl.mean(), len(self.x)
         spread = (self.recon + self.kl).std() / count**0.5
         std = self.std.mean(axis=0)
+        beside = " (the prior's is 1)" if self.prior_codes is None else ""
         return (
             f"{self.data.name} {self.data.split}: {count:,} images, {PIXELS[self.binarize]}, "
             f"{LIKELIHOODS[self.likelihood]} likelihood, one sampled z each, nats per image\n"
             f"  recon {recon:8.2f}\n  kl    {kl:8.2f}\n  elbo  {-(recon + kl):8.2f}  (standard error {spread:.2f})\n"
-            f"  std of q(z|x): smallest dimension {std.min():.3f}, largest {std.max():.3f} (the prior's is 1)"
+            f"  std of q(z|x): smallest dimension {std.min():.3f}, largest {std.max():.3f}{beside}"
         )
 
 

@@ -30,8 +30,8 @@ from vae_plots.snapshots import add_snapshot
 from vae_training import processes
 from vae_training.autocast import autocast_refusal
 from vae_training.checkpoints import has_checkpoint, load_checkpoint, previous, save_checkpoint
-from vae_training.factory import build_model, build_prior, follows_spec, load_arrays
-from vae_training.run_files import save_model
+from vae_training.factory import build_model, build_prior, follows_spec
+from vae_training.run_files import load_model, save_model
 from vae_training.trainer import Interrupted, RunState, steps_per_epoch, train
 
 # -elbo on the test split with default settings, over three seeds: (dataset, latent_dim) -> after epoch 1, at the end.
@@ -73,7 +73,7 @@ def resumed(typed: dict) -> tuple[RunConfig, Path, dict]:
 
 def started(config: RunConfig) -> tuple[RunConfig, Path | None, dict]:
     """The settings of a new run; where torchrun started the processes again, the folder of the run they had begun."""
-    if config.weights is not None:
+    if config.weights is not None and config.prior == "normal":
         config = replace(config, latent_dim=latent_dim_of(load_weights(config.weights, config.latent_dim)))
     config = config.settled()
     name, again = processes.launch()
@@ -123,7 +123,7 @@ def carry_out(config: RunConfig, folder: Path | None, began: dict) -> None:
     model = build_model(config, steps_per_epoch(len(data), config.batch_size)).to(device)
     begun = resume and has_checkpoint(folder)
     if config.weights is not None and not begun:
-        load_arrays(model, load_weights(config.weights, config.latent_dim))
+        load_model(model, config.model, config.weights)
 
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     epochs = cli.counted(config.epochs, "epoch")

@@ -227,8 +227,8 @@ def kl_not_negative(exam: Exam) -> str:
 
 
 def kl_monte_carlo(exam: Exam) -> str:
-    """KL = E_q[log q(z|x) - log p(z)], whatever closed form is used: sampled densities show a missing 1/2, a dropped
-    constant and a logvar read as log sigma, of which the gradient may show nothing."""
+    """KL = E_q[log q(z|x) - log N(z; 0, I)], whatever closed form is used: sampled densities show a missing 1/2, a
+    dropped constant and a logvar read as log sigma, of which the gradient may show nothing."""
     if exam.subject.elbo_terms is None:
         raise Skip("no elbo_terms, so no KL to examine.")
     pairs = max(8, min(100, 10**6 // exam.mu.size))
@@ -405,7 +405,8 @@ def decoder_uses_z(exam: Exam) -> str:
 def index_information(exam: Exam) -> str:
     """A code of one of N images cannot tell more than which one it is, ln N nats, nor more than the rate: I <= KL."""
     own, mixture = log_densities(exam.z, np.arange(len(exam.z)), exam.mu, exam.logvar)
-    information, rate, most = Estimate.of(own - mixture), exam.kl.mean(), math.log(len(exam.z))
+    information, rate = Estimate.of(own - mixture), (exam.kl - exam.subject.prior_ratio(exam.z)).mean()
+    most = math.log(len(exam.z))
     slack = SIGMAS * information.error + ROUNDING * (1 + abs(rate))
     if not information.value <= rate + slack:
         raise Fails(
@@ -429,8 +430,9 @@ def bound_order(exam: Exam) -> str:
     two latents log p(x) is integrated on a grid."""
     M, K = min(64, len(exam.x)), DRAWS
     recon, eps, z = _many_draws(exam, M, K)
-    log_w = -recon + 0.5 * (eps**2 - z**2).sum(axis=2) + 0.5 * exam.logvar[:M].sum(axis=1, keepdims=True)
-    bounds = {"elbo": -(recon.mean(axis=1) + exam.kl[:M])}
+    ratio = exam.subject.prior_ratio(z)
+    log_w = -recon + 0.5 * (eps**2 - z**2).sum(axis=2) + 0.5 * exam.logvar[:M].sum(axis=1, keepdims=True) + ratio
+    bounds = {"elbo": -((recon - ratio).mean(axis=1) + exam.kl[:M])}
     for k in (1, 5, K):
         bounds[f"L_{k}"] = _importance_bound(exam.subject, log_w.reshape(-1, k)).reshape(M, -1).mean(axis=1)
     text = " <= ".join(f"{name} {value.mean():.3f}" for name, value in bounds.items())
@@ -496,7 +498,8 @@ def log_evidence(exam: Exam, count: int) -> np.ndarray:
     steps = np.stack(np.meshgrid(*[np.arange(-6, 6.01, 0.5)] * Z, indexing="ij"), axis=-1).reshape(-1, Z)
     std = np.exp(0.5 * exam.logvar[:count])
     z = exam.mu[:count, None] + std[:, None] * steps  # (count, 25^Z, Z)
-    log_joint = -_recon_at(exam, np.arange(count), z) - 0.5 * (z**2 + math.log(2 * math.pi)).sum(axis=2)
+    log_prior = exam.subject.prior_ratio(z) - 0.5 * (z**2 + math.log(2 * math.pi)).sum(axis=2)
+    log_joint = log_prior - _recon_at(exam, np.arange(count), z)
     return np.logaddexp.reduce(log_joint, axis=1) + np.log(0.5 * std).sum(axis=1)
 
 
@@ -553,9 +556,9 @@ def _objective(exam: Exam, times_mu: float = 1.0, times_std: float = 1.0) -> np.
     if subject.beta is None:
         raise Skip("what was minimised is not recon + beta kl throughout.")
     mu, logvar = times_mu * exam.mu, exam.logvar + 2 * math.log(times_std)
-    x_logits = subject.logits(mu + np.exp(0.5 * logvar) * exam.eps, exam.y, exam.x)
-    recon, kl = subject.terms(exam.x, x_logits, mu, logvar)
-    return recon + subject.beta * kl
+    z = mu + np.exp(0.5 * logvar) * exam.eps
+    recon, kl = subject.terms(exam.x, subject.logits(z, exam.y, exam.x), mu, logvar)
+    return recon + subject.beta * (kl - subject.prior_ratio(z))
 
 
 INVARIANTS = {

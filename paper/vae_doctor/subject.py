@@ -29,6 +29,7 @@ class Subject:
     With labels y (B,) given to `examine`, encode, decode and forward take them as their last argument.
     beta: recon + beta kl was minimised; None where it was something else: L_K, free bits, a capacity, an annealed beta.
     mean_output: decode answers with the pixels' means, not with logits; sees_pixels: decode takes the images first.
+    log_prior_ratio: z (B, Z) -> log p(z) - log N(z; 0, I) (B,) of a learned prior; elbo_terms is about N(0, I).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Subject:
     beta: float | None = 1.0
     mean_output: bool = False
     sees_pixels: bool = False
+    log_prior_ratio: Callable | None = None
     arrays: Callable[[np.ndarray], Any] = lambda array: array
 
     def call(self, name: str, *arguments: np.ndarray | None) -> Any:
@@ -59,6 +61,12 @@ class Subject:
             shapes = ", ".join(str(value.shape) for value in arguments if value is not None)
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             raise SubjectError(f"{self.name}: {name} failed on arrays {shapes}: {reason}") from error
+
+    def prior_ratio(self, z: np.ndarray) -> np.ndarray:
+        """log p(z) - log N(z; 0, I) of codes z (..., Z) -> (...): 0, unless the prior was learned."""
+        if self.log_prior_ratio is None:
+            return np.zeros(z.shape[:-1])
+        return self.call("log_prior_ratio", z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
 
     def posterior(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu, logvar (B, Z) of images x (B, 1, 28, 28)."""
@@ -146,6 +154,7 @@ def subject_of_model(model: nn.Module, name: str = "the model", beta: float | No
         beta=beta,
         mean_output=model.mean_output,
         sees_pixels=model.sees_pixels,
+        log_prior_ratio=model.log_prior_ratio,
         arrays=arrays,
     )
 

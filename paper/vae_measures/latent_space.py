@@ -50,7 +50,8 @@ def draw_codes(measured: Evaluation, pairs: np.ndarray, rng: np.random.Generator
     """Where completeness is asked for: name -> codes (N, Z). pairs (N, 2): numbers of test images.
 
     "codes": at test codes; "midway": halfway between two; "fitted": drawn from the Gaussian with the mean and the
-    covariance of q(z), which is the mean of q(z|x) over the test images; "prior": drawn from N(0, I).
+    covariance of q(z), which is the mean of q(z|x) over the test images; "prior": drawn from the prior, or from N(0, I)
+    where there is none.
     """
     mu, count = measured.mu, len(pairs)
     covariance = np.cov(mu, rowvar=False).reshape(mu.shape[1], -1) + np.diag((measured.std**2).mean(axis=0))
@@ -58,7 +59,7 @@ def draw_codes(measured: Evaluation, pairs: np.ndarray, rng: np.random.Generator
         "codes": mu[pairs[:, 0]],
         "midway": (mu[pairs[:, 0]] + mu[pairs[:, 1]]) / 2,
         "fitted": rng.multivariate_normal(mu.mean(axis=0), covariance, count, method="eigh"),
-        "prior": rng.standard_normal((count, mu.shape[1])),
+        "prior": measured.as_prior(rng.standard_normal((count, mu.shape[1])), rng),
     }
     return {name: z.astype(np.float32) for name, z in drawn.items()}
 
@@ -93,6 +94,6 @@ def table(found: dict, has_prior: bool) -> str:
         "codes": "decoded at test codes",
         "midway": "halfway between two test codes",
         "fitted": "drawn from the Gaussian fitted to its codes",
-        "prior": "drawn from the prior N(0, I)" if has_prior else "drawn from N(0, I), which is no prior of this model",
+        "prior": "drawn from the prior" if has_prior else "drawn from N(0, I), which is no prior of this model",
     }
     return "\n".join(lines + [f"    {text:57}{recognised[name]:7.1%}" for name, text in places.items()])

@@ -82,7 +82,7 @@ def place(model: nn.Module, splits: Sequence[ImageSet], config: RunConfig, sampl
     """
     train, test = (measure(model, data, config.binarize, config.seed) for data in splits)
     measurements = {"train": train, "test": test}
-    parts = decompose(train.mu, train.logvar, samples, generator(config.seed, "evaluation", 2))
+    parts = decompose(train.mu, train.logvar, samples, generator(config.seed, "evaluation", 2), train.log_prior_ratio)
     entry = {"beta": config.plain_beta, "active_units": int(test.active.sum())}
     for name, measured in measurements.items():
         rate, distortion = float(measured.kl.mean()), float(measured.recon.mean())

@@ -16,6 +16,7 @@ Axes: N images of the set, M sampled codes, Z latent.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,10 +101,10 @@ class Estimate:
 class Decomposition:
     """What the rate of N images is made of, from M samples, in nats.
 
-    rate: the closed-form KL(q(z|x) || p(z)), mean over all N images, exact; information: I(n; z); aggregate_kl:
+    rate: KL(q(z|x) || p(z)), mean over all N images, exact for N(0, I); information: I(n; z); aggregate_kl:
     KL(q(z) || p(z)), what I leaves of the rate; total_correlation: KL(q(z) || prod_d q(z_d)); dimension_kl:
-    sum_d KL(q(z_d) || p(z_d)); residual: the mean of log q(z|x)/p(z) less the closed form of the same images, which is
-    0 but for sampling.
+    sum_d KL(q(z_d) || N(0, 1)); residual: the mean of log q(z|x)/N(z; 0, I) less the closed form of the same images,
+    which is 0 but for sampling.
     """
 
     images: int
@@ -134,11 +135,18 @@ class Decomposition:
         return self
 
 
-def decompose(mu: np.ndarray, logvar: np.ndarray, samples: int, rng: np.random.Generator) -> Decomposition:
+def decompose(
+    mu: np.ndarray,
+    logvar: np.ndarray,
+    samples: int,
+    rng: np.random.Generator,
+    log_prior_ratio: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Decomposition:
     """Estimate the parts of the rate of a set of images from its posteriors mu, logvar (N, Z), with `samples` codes.
 
-    Each code is drawn from an image of the set, every image equally often as far as that goes. Raises EstimateError
-    rather than return what is impossible.
+    Each code is drawn from an image of the set, every image equally often as far as that goes. log_prior_ratio: of a
+    learned prior, codes (M, Z) -> log p(z) - log N(z; 0, I) (M,). Raises EstimateError rather than return what is
+    impossible.
     """
     repeats = -(-samples // len(mu))
     index = np.concatenate([rng.permutation(len(mu)) for _ in range(repeats)])[:samples]
@@ -149,13 +157,14 @@ def decompose(mu: np.ndarray, logvar: np.ndarray, samples: int, rng: np.random.G
     log_prior = -0.5 * (z**2 + math.log(2 * math.pi))  # (M, Z)
     own, mixture = log_densities(z, index, mu, logvar)
     marginals = log_marginals(z, index, mu, logvar)
-    information = Estimate.of(own - mixture)
+    ratio = np.zeros(samples) if log_prior_ratio is None else log_prior_ratio(z.astype(np.float32)).astype(np.float64)
+    information, rate = Estimate.of(own - mixture), float(kl.mean() - ratio.mean())
     return Decomposition(
         images=len(mu),
         samples=samples,
-        rate=float(kl.mean()),
+        rate=rate,
         information=information,
-        aggregate_kl=Estimate(float(kl.mean()) - information.value, information.error),
+        aggregate_kl=Estimate(rate - information.value, Estimate.of(own - mixture + ratio).error),
         total_correlation=Estimate.of(mixture - marginals.sum(axis=1)),
         dimension_kl=Estimate.of((marginals - log_prior).sum(axis=1)),
         residual=Estimate.of(own - log_prior.sum(axis=1) - kl[index]),

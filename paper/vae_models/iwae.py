@@ -20,7 +20,7 @@ from conv_vae import ConvVAE
 def log_weights(recon: Tensor, z: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
     """log w = log p(x|z) + log p(z) - log q(z|x), where recon (B, K) = -log p(x|z), z and eps (B, K, Z), logvar (B, Z).
 
-    With z = mu + std eps, log q(z|x) = -1/2 sum (eps^2 + logvar + log 2 pi); the log 2 pi cancels against the prior's.
+    p(z) is N(0, I). With z = mu + std eps, log q(z|x) = -1/2 sum (eps^2 + logvar + log 2 pi); the log 2 pi cancels.
     """
     return -recon + 0.5 * (eps**2 - z**2).sum(dim=2) + 0.5 * logvar.sum(dim=1, keepdim=True)
 
@@ -31,8 +31,9 @@ def importance_bound(log_w: Tensor) -> Tensor:
 
 
 def sample_terms(model: ConvVAE, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """K draws of z for each image: recon (B, K) = -log p(x|z_k), the closed-form kl (B,), log_w (B, K).
+    """K draws of z for each image: recon (B, K) = -log p(x|z_k), kl (B,), log_w (B, K).
 
+    The kl is the closed form; where the prior is learned, with the mean of what that changes at the K draws.
     x (B, 1, 28, 28), eps (B, K, Z), and for a conditional model the labels y (B,).
     """
     B, K, _ = eps.shape
@@ -42,7 +43,9 @@ def sample_terms(model: ConvVAE, x: Tensor, eps: Tensor, y: Tensor | None = None
     y_K = y.repeat_interleave(K) if y is not None else None
     recon, _ = model.elbo_terms(x_K, model.logits_of(x_K, z.flatten(0, 1), y_K), mu_K, logvar_K)
     recon = recon.unflatten(0, (B, K))
-    return recon, model.kl_terms(mu, logvar).sum(dim=1), log_weights(recon, z, logvar, eps)
+    ratio = model.log_prior_ratio(z)  # (B, K)
+    kl = model.kl_terms(mu, logvar).sum(dim=1) - ratio.mean(dim=1)
+    return recon, kl, log_weights(recon, z, logvar, eps) + ratio
 
 
 class ManySampleVAE(ConvVAE):

@@ -21,9 +21,13 @@ def aggregate(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """All sampled z together, dimension by dimension, against the prior."""
     dims, z = run_pictures.most_active(measured, 8), measured.z
     dims = np.sort(dims) if len(dims) == 2 else dims
+    learned = None
+    if measured.prior_codes is not None:
+        eps = (rng.standard_normal((5000, len(measured.active))) for _ in range(10))
+        learned = np.concatenate([measured.as_prior(part, rng) for part in eps])[:, dims]
     return charts.against_prior(
-        z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior",
-        caption="Samples from N(0, I) decode to good images where the codes of real images fill it. In a gap the "
+        z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior", learned=learned,
+        caption="Samples of the prior decode to good images where the codes of real images fill it. In a gap the "
         "decoder was hardly trained; codes beyond the prior are hardly ever sampled. Largest KL first.",
     )  # fmt: skip
 

@@ -14,7 +14,9 @@ from vae_models.autoencoder import Autoencoder
 from vae_models.beta_vae import BetaVAE, KLWeight
 from vae_models.code_prior import CodePrior
 from vae_models.conditional_vae import ConditionalVAE
+from vae_models.flow_prior import FlowPrior
 from vae_models.iwae import IWAE, ManySampleVAE
+from vae_models.learned_prior import MixturePrior, PriorIWAE, PriorVAE, VampPrior
 from vae_models.linear_vae import LinearVAE
 from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import LINEAR, MLPDecoder, MLPEncoder
@@ -22,18 +24,20 @@ from vae_models.vq_vae import VQVAE
 from vae_training import processes
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+PRIORS = {"mixture": MixturePrior, "vamp": VampPrior, "flow": FlowPrior}  # each built from latent_dim
 
 
 def build_model(config: RunConfig, steps_per_epoch: int = 1) -> nn.Module:
     """The model that `config`, settled, describes, with seeded initial weights.
 
-    A model of the spec's architecture starts from the spec's weights, as levels 1 and 2 do.
+    A network of the spec starts from the spec's weights, as levels 1 and 2 do.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _construct(config, steps_per_epoch)
-    if follows_spec(model):
-        load_arrays(model, model.spec.init_params(config.seed))
+    if hasattr(model, "spec") and model.spec.shapes.items() <= shapes_of(model).items():
+        start = {name: torch.from_numpy(value) for name, value in model.spec.init_params(config.seed).items()}
+        model.load_state_dict(start, strict=False)  # a learned prior keeps its own
     return model
 
 
@@ -55,13 +59,18 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
         return ConditionalVAE(spec, config.likelihood, classes=len(config.class_names))
     if config.model == "ae":
         return Autoencoder(spec, config.likelihood, architecture)
+    ramp = config.anneal_epochs * steps_per_epoch
+    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
+    weighted = {"kl_weight": kl_weight, "batch_mean": processes.batch_mean}
+    if config.prior != "normal":
+        prior = PRIORS[config.prior](config.latent_dim)
+        if config.importance_samples > 1:
+            return PriorIWAE(spec, config.likelihood, architecture, samples=config.importance_samples, prior=prior)
+        return PriorVAE(spec, config.likelihood, architecture, prior=prior, **weighted)
     if config.importance_samples > 1:
         return IWAE(spec, config.likelihood, architecture, samples=config.importance_samples)
     if config.mc_samples > 1:
         return ManySampleVAE(spec, config.likelihood, architecture, samples=config.mc_samples)
-    ramp = config.anneal_epochs * steps_per_epoch
-    kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
-    weighted = {"kl_weight": kl_weight, "batch_mean": processes.batch_mean}
     if config.architecture == "linear":
         return LinearVAE(spec, config.likelihood, **weighted)
     if config.architecture == "masked":
@@ -81,8 +90,12 @@ def _architecture(config: RunConfig) -> tuple[Callable[[int], nn.Module], Callab
 
 def follows_spec(model: nn.Module) -> bool:
     """Whether the model's weights are those of the spec, which levels 1 and 2 read too."""
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    return hasattr(model, "spec") and shapes == model.spec.shapes
+    return hasattr(model, "spec") and shapes_of(model) == model.spec.shapes
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the model's weights."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def load_arrays(model: nn.Module, params: dict[str, np.ndarray]) -> None:

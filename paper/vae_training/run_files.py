@@ -12,7 +12,7 @@ from vae_common.errors import UsageError, WeightsError
 from vae_common.files import read_whole
 from vae_common.run_folder import read_config, unreadable
 from vae_common.weights import load_weights, read_safetensors, save_weights, write_safetensors
-from vae_training.factory import build_model, build_prior, follows_spec, load_arrays
+from vae_training.factory import build_model, build_prior, follows_spec, load_arrays, shapes_of
 
 
 def save_model(model: nn.Module, name: str, path: Path) -> Path:
@@ -23,15 +23,14 @@ def save_model(model: nn.Module, name: str, path: Path) -> Path:
     return write_safetensors(arrays, {"format": "paper-vae", "version": "1", "model": name}, path)
 
 
-def load_model(model: nn.Module, name: str, path: Path) -> None:
+def load_model(model: nn.Module, name: str, path: str | Path) -> None:
     """Read what `save_model` wrote into `model`; raises WeightsError when the file is not of such a model."""
     if follows_spec(model):
         load_arrays(model, load_weights(path, model.spec.latent_dim))
         return
     metadata, arrays = read_safetensors(path)
     expected = {"format": "paper-vae", "version": "1", "model": name}
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    if metadata != expected or {key: value.shape for key, value in arrays.items()} != shapes:
+    if metadata != expected or {key: value.shape for key, value in arrays.items()} != shapes_of(model):
         raise WeightsError(f"{path}: expected the weights of this {name}, found others; give those of the same run.")
     for key, value in arrays.items():
         if not np.isfinite(value).all():

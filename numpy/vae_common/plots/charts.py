@@ -162,10 +162,12 @@ def projections(
 
 
 @styled
-def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str | None = None) -> Figure:
+def against_prior(
+    z: np.ndarray, names: Sequence[str], title: str, caption: str | None = None, learned: np.ndarray | None = None
+) -> Figure:
     """The density of each column of the sampled z (N, K) against N(0, 1); with K = 2 the plane is shown too.
 
-    names: what each of the K columns is called.
+    names: what each of the K columns is called; learned: draws (M, K) of a prior that takes the place of N(0, I).
     """
     z = checked_array("z", z, None, len(names))
     count, reach = len(names), max(3.5, np.quantile(np.abs(z), 0.999))  # a few stragglers need not be seen
@@ -176,15 +178,19 @@ def against_prior(z: np.ndarray, names: Sequence[str], title: str, caption: str 
     widths = [2, 1, 1] if plane else None
     axes = list(fig.subplots(rows, columns, squeeze=False, width_ratios=widths).flat)
     if plane:
-        _density_plane(axes[0], z, names, reach)
+        _density_plane(axes[0], z, names, reach, learned)
     grid = np.linspace(-reach, reach, 201)
     histograms = [np.histogram(column, 60, (-reach, reach), density=True) for column in z.T]
     highest = 1.05 * max(0.4, *(heights.max() for heights, _ in histograms))
     for ax, name, histogram in zip(axes[plane:], names, histograms, strict=False):
         ax.stairs(*histogram, fill=True, color=PALE, label="sampled z")
-        ax.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=LINES[1], lw=1.3, label="prior N(0, 1)")
+        if learned is None:
+            ax.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=LINES[1], lw=1.3, label="prior N(0, 1)")
         ax.set(title=name, ylim=(0, highest), xlim=(-reach, reach), yticks=[])
         ax.spines["left"].set_visible(False)
+    for ax, column in zip(axes[plane:], [] if learned is None else learned.T, strict=False):
+        heights, edges = np.histogram(column, 60, (-reach, reach), density=True)
+        ax.stairs(heights, edges, color=LINES[1], lw=1.3, label="learned prior")
     fig.legend(*axes[plane].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     for ax in axes[plane + count :]:
         ax.remove()
@@ -479,11 +485,21 @@ def _ellipses(ax: Axes, centres: np.ndarray, std: np.ndarray) -> Line2D:
     return Line2D([], [], marker="o", ls="", mfc="none", color=INK, label="posterior: 1 sigma")
 
 
-def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float) -> None:
-    """How densely the points z (N, 2) lie, darker where they are denser, under the circles of the prior."""
+def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float, learned: np.ndarray | None) -> None:
+    """How densely the points z (N, 2) lie, darker where they are denser, under the circles of N(0, I), or contours of
+    the draws (M, 2) of a learned prior: they hold half, nine tenths and 99 % of it."""
     ax.hist2d(*z.T, bins=50, range=[(-reach, reach)] * 2, cmap="Greys", norm=PowerNorm(0.5))
-    _prior_circles(ax)
-    ax.set(title="prior: circles of 1, 2 sigma", xlabel=names[0], ylabel=names[1], box_aspect=1)
+    title = "prior: circles of 1, 2 sigma"
+    if learned is None:
+        _prior_circles(ax)
+    else:
+        density, *edges = np.histogram2d(*learned.T, bins=50, range=[(-reach, reach)] * 2)
+        heights = np.sort(density.ravel())[::-1]
+        levels = [heights[np.searchsorted(heights.cumsum(), share * heights.sum())] for share in (0.99, 0.9, 0.5)]
+        middles = [(one[1:] + one[:-1]) / 2 for one in edges]
+        ax.contour(*middles, density.T, levels=np.unique(levels), colors=LINES[1], linewidths=0.9)
+        title = "learned prior: contours of 50, 90, 99 %"
+    ax.set(title=title, xlabel=names[0], ylabel=names[1], box_aspect=1)
 
 
 def _whole_epochs(ax: Axes) -> None:

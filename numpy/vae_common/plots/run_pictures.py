@@ -44,10 +44,10 @@ def reconstructions(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 def samples(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """Eighty samples of the prior, decoded."""
-    z = rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32)
+    z = measured.as_prior(rng.standard_normal((80, measured.mu.shape[1]), dtype=np.float32), rng)
     return charts.image_grid(
         measured.decode_like(z, rng.integers(len(measured.x), size=len(z))), 16, "Samples from the prior",
-        caption="Each z is drawn from N(0, I) and decoded; no image goes in. Some fall between the classes.",
+        caption="Each z is drawn from the prior and decoded; no image goes in. Some fall between the classes.",
     )  # fmt: skip
 
 
@@ -89,6 +89,10 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
     z[:, dims] = latent_paths.manifold_grid(SIDE)
+    if measured.prior_codes is not None:  # the same shares of a learned prior, one dimension at a time
+        drawn = measured.as_prior(rng.standard_normal((5000, z.shape[1])), rng)[:, dims]
+        across, up = np.quantile(drawn, (np.arange(SIDE) + 0.5) / SIDE, axis=0).T
+        z[:, dims] = np.stack(np.meshgrid(across, up[::-1]), axis=-1).reshape(-1, 2)
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims],
@@ -121,7 +125,7 @@ def quantiles_of_z(measured: Evaluation, dims: np.ndarray) -> np.ndarray:
 def interpolation(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """The straight and the great-circle path between two images, and between two samples of the prior."""
     (start, end), *_ = pairs_of_classes(measured, 1)
-    prior = rng.standard_normal((2, measured.mu.shape[1]))
+    prior = measured.as_prior(rng.standard_normal((2, measured.mu.shape[1])), rng)
     ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
