@@ -120,12 +120,13 @@ def test_reconstructions_pair_each_image_with_its_own_number(count, columns):
         assert np.array_equal(picture[bottom - 57 : bottom - 29, left : left + 28], x[i, 0])
 
 
-def test_manifold_shows_the_grid_with_its_own_coordinates():
+@pytest.mark.parametrize("given", [None, np.stack(np.meshgrid([-4.0, 0.5, 7.0], [2.0, 1.0, -3.0]), axis=-1)])
+def test_manifold_shows_the_grid_with_its_own_coordinates(given):
     side, images = 3, random_images(9)
-    fig = charts.manifold(images, side, "plane")
+    fig = charts.manifold(images, side, "plane", grid=None if given is None else given.reshape(-1, 2))
     picture = mosaic(fig)
     assert np.array_equal(picture, np.block([[images[3 * r + c, 0] for c in range(3)] for r in range(3)]))
-    ax, grid = fig.axes[0], latent_paths.manifold_grid(side).reshape(side, side, 2)
+    ax, grid = fig.axes[0], latent_paths.manifold_grid(side).reshape(side, side, 2) if given is None else given
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("z1", "z2")
     for at, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True):
         assert label.get_text() == f"{grid[int(at) // 28, 0, 1]:.2f}"

@@ -204,15 +204,18 @@ def manifold(
     title: str,
     axis_labels: Sequence[str] | None = None,
     caption: str | None = None,
+    grid: np.ndarray | None = None,
 ) -> Figure:
-    """The decoded `manifold_grid(side)`, images (side*side, 1, 28, 28), without gaps on axes z1 and z2."""
+    """The decoded points of `grid` (side*side, 2), by default `manifold_grid(side)`: images (side*side, 1, 28, 28),
+    without gaps on axes z1 and z2."""
     images = checked_images("images", images, side * side)
-    quantiles = manifold_grid(side)[:side, 0]
+    grid = manifold_grid(side) if grid is None else checked_array("grid", grid, side * side, 2)
     fig, (ax,) = mosaic_figure(images, side, title, caption, gap=0, widest=6.4)
     shown = slice(None, None, -(-side // 20))
     centres, digits = tile_centres(side, SIDE, 0)[shown], 2 if side <= 12 else 1
-    ax.set_xticks(centres, [f"{v:.{digits}f}" for v in quantiles[shown]])
-    ax.set_yticks(centres, [f"{v:.{digits}f}" for v in quantiles[::-1][shown]])
+    grid = grid.round(digits) + 0.0  # no -0.0
+    ax.set_xticks(centres, [f"{v:.{digits}f}" for v in grid[:side, 0][shown]])
+    ax.set_yticks(centres, [f"{v:.{digits}f}" for v in grid[::side, 1][shown]])
     ax.tick_params(length=3, labelsize=9 if side <= 12 else 7)
     _name_axes(ax, axis_labels)
     return fit_mosaic(fig)

@@ -56,7 +56,7 @@ def latent(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return scatter(
         measured, "Where the encoder puts the test images",
         "The encoder never saw a label, yet the classes form clusters. An ellipse is the posterior of one image, small "
-        "where the image determines its code; together they should cover the prior's disc.",
+        "where the image determines its code; together they should cover the prior.", measured.prior_codes is None,
     )  # fmt: skip
 
 
@@ -88,14 +88,15 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
         )  # fmt: skip
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
-    z[:, dims] = latent_paths.manifold_grid(SIDE)
+    grid = latent_paths.manifold_grid(SIDE)
     if measured.prior_codes is not None:  # the same shares of a learned prior, one dimension at a time
         drawn = measured.as_prior(rng.standard_normal((5000, z.shape[1])), rng)[:, dims]
         across, up = np.quantile(drawn, (np.arange(SIDE) + 0.5) / SIDE, axis=0).T
-        z[:, dims] = np.stack(np.meshgrid(across, up[::-1]), axis=-1).reshape(-1, 2)
+        grid = np.stack(np.meshgrid(across, up[::-1]), axis=-1).reshape(-1, 2)
+    z[:, dims] = grid
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
-        axis_labels=[f"z[{dim}]" for dim in dims],
+        axis_labels=[f"z[{dim}]" for dim in dims], grid=grid,
         caption="Steps hold equal shares of the prior's probability. Classes blend smoothly into one another. "
         + _of_all(measured, rest=", the others held at 0"),
     )  # fmt: skip
