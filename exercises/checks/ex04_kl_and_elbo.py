@@ -73,6 +73,9 @@ def part_monte_carlo_kl(work, rng):
             "log q lacks its -log std: the density of a narrow Gaussian is high.": y + 0.5 * logvar.sum(axis=1),
             "The samples add up; take their mean (axis 0).": len(eps) * y,
             "The mean over the latents; log-densities of independent ones add up.": y / mu.shape[1],
+            "log q divides its square by std; a Gaussian has std^2 there.": (
+                y - 0.5 * ((np.exp(logvar / 2) - 1) * eps**2).sum(axis=-1).mean(axis=0)
+            ),
             "log p is taken at mu; it must be taken at the sample z, as log q is.": from_eps(mu, logvar, eps),
             "One constant -1/2 log(2 pi) for each latent is in log q or log p alone; it is in both, or in neither.": (
                 y - 0.5 * np.log(2 * np.pi) * mu.shape[1]
@@ -237,8 +240,7 @@ def part_bernoulli_recon(work, rng):
             "log2 gives bits, and the rest is in nats: take the natural logarithm.": (
                 (np.maximum(l, 0) - l * x + np.log2(1 + np.exp(-np.abs(l)))).sum(axis=(1, 2, 3))
             ),
-            "The sign of l x is turned: where x is 1, a large logit costs little.": recon(x, l)
-            + (2 * l * x).sum(axis=(1, 2, 3)),
+            "The sign of l x is turned: where x is 1, a large logit costs little.": y + (2 * l * x).sum(axis=(1, 2, 3)),
             "A logarithm is missing: a pixel costs something on the right side, too.": (
                 (np.maximum(l, 0) - l * x).sum(axis=(1, 2, 3))
             ),
@@ -313,13 +315,19 @@ def part_entropy_floor(work, rng):
                 of(half[0], 0)
             ),
             "A small number put in against 0 log 0 moves the answer: take the log only of what is above 0.": (
-                tuple(
+                *(
                     of(np.nan_to_num(x * np.log(x + near_0)), np.nan_to_num((1 - x) * np.log(1 - x + near_1)))
                     for n in range(3, 13)
                     for near_0, near_1 in ((10.0**-n, 10.0**-n), (10.0**-n, 0), (0, 10.0**-n))
-                )
+                ),
+                *(
+                    of(s * np.log(s), (1 - s) * np.log(1 - s))
+                    for s in (x.clip(10.0**-n, 1 - 10.0**-n) for n in range(3, 8))
+                ),
             ),
-            "That takes x for the logit. The best s is a probability: put it into the formula with s.": right.bernoulli_recon(x, x),
+            "That takes x for the logit. The best s is a probability: put it into the formula with s.": (
+                right.bernoulli_recon(x, x)
+            ),
             "Bits; take the natural log for nats.": y / np.log(2),
             "The sign is turned: an entropy is not below 0.": -y,
             "The mean over the pixels; nats add up.": y / x[0].size,

@@ -169,7 +169,7 @@ def part_decode(work, rng):
 
 
 class Answers:
-    """A model that answers as it is told: encode with mu and logvar, decode with answer(z). It keeps the x and the z."""
+    """A model that answers as it is told: encode with mu and logvar, decode with answer(z). It keeps x and z."""
 
     def __init__(self, mu, logvar, answer):
         self.mu, self.logvar, self.answer = mu, logvar, answer

@@ -46,6 +46,7 @@ WRONG = (
     ("log_p = -0.5 * ((z - mu_p) ** 2 / np.exp(logvar_p) + logvar_p)", "log_p = -0.5 * z**2", "p is still the prior"),
     ("np.exp(logvar_p) + logvar_p)", "np.exp(logvar_p))", "log p lacks its -log std_p"),
     (MEAN, "(log_q - log_p).sum(axis=(0, -1))", "take their mean"),
+    ("(eps**2 + logvar)", "((z - mu) ** 2 / np.exp(logvar / 2) + logvar)", "divides its square by std"),
     (MEAN, "gaussian_kl(mu, logvar)", "mean over the samples"),
     (BCE, SIGMOID.format(s="(1 / (1 + np.exp(-x_logits)))"), "rounds to 0 or 1"),
     (BCE, "x_logits - x_logits * x + np.log1p(np.exp(-x_logits))", "for both signs"),
@@ -60,6 +61,7 @@ WRONG = (
     ("-bernoulli_recon(x, x_logits) - gaussian_kl", "-bernoulli_recon(x, x_logits) + gaussian_kl", "lowers the bound"),
     ("np.where(x > 0, x, 1)", "x", "0 log 0"),
     ("np.where(x > 0, x, 1)", "x + 1e-8", "moves the answer"),
+    ("surprise = -x", "x = x.clip(1e-6, 1 - 1e-6)\n    surprise = -x", "moves the answer"),
     (" - (1 - x) * np.log(np.where(x < 1, 1 - x, 1))", "", "one half only"),
 )
 
