@@ -73,6 +73,9 @@ def part_monte_carlo_kl(work, rng):
             "log q lacks its -log std: the density of a narrow Gaussian is high.": y + 0.5 * logvar.sum(axis=1),
             "The samples add up; take their mean (axis 0).": len(eps) * y,
             "The mean over the latents; log-densities of independent ones add up.": y / mu.shape[1],
+            "log q divides its square by std; a Gaussian has std^2 there.": (
+                y - 0.5 * ((np.exp(logvar / 2) - 1) * eps**2).sum(axis=-1).mean(axis=0)
+            ),
             "log p is taken at mu; it must be taken at the sample z, as log q is.": from_eps(mu, logvar, eps),
             "One constant -1/2 log(2 pi) for each latent is in log q or log p alone; it is in both, or in neither.": (
                 y - 0.5 * np.log(2 * np.pi) * mu.shape[1]
@@ -146,6 +149,9 @@ def part_gaussian_kl(work, rng):
             "The distance of the means counts in units of std_p, not of std; the prior's is 1.": (
                 0.5 * (mu**2 / np.exp(logvar) + np.exp(logvar) - 1 - logvar).sum(axis=1)
             ),
+            "The sign of logvar is turned: a narrow posterior costs more, so it is -logvar.": (
+                0.5 * (mu**2 + np.exp(logvar) - 1 + logvar).sum(axis=1)
+            ),
             "mu must be squared.": 0.5 * (mu + np.exp(logvar) - 1 - logvar).sum(axis=1),
             "That is KL(prior || posterior); the other direction is asked for.": (
                 0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=1)
@@ -184,6 +190,13 @@ def part_gaussian_kl_between_two(work, rng):
             "The sign of logvar_p is turned: the wider p is, the lower its density.": (
                 0.5 * ((square + var) / var_p - 1 - logvar - logvar_p).sum(axis=1)
             ),
+            "mu_p is not used: what counts is the distance of the means.": (
+                0.5 * ((mu**2 + var) / var_p - 1 - logvar + logvar_p).sum(axis=1)
+            ),
+            "Divided by std_p = exp(logvar_p / 2); squares are measured in units of std_p^2.": (
+                0.5 * ((square + var) / np.sqrt(var_p) - 1 - logvar + logvar_p).sum(axis=1)
+            ),
+            "std_p is 1 here as in the prior: logvar_p is not used.": 0.5 * (square + var - 1 - logvar).sum(axis=1),
             "std^2 is not measured in units of std_p^2.": (
                 0.5 * (square / var_p + var - 1 - logvar + logvar_p).sum(axis=1)
             ),
@@ -226,6 +239,10 @@ def part_bernoulli_recon(work, rng):
             ),
             "log2 gives bits, and the rest is in nats: take the natural logarithm.": (
                 (np.maximum(l, 0) - l * x + np.log2(1 + np.exp(-np.abs(l)))).sum(axis=(1, 2, 3))
+            ),
+            "The sign of l x is turned: where x is 1, a large logit costs little.": y + (2 * l * x).sum(axis=(1, 2, 3)),
+            "A logarithm is missing: a pixel costs something on the right side, too.": (
+                (np.maximum(l, 0) - l * x).sum(axis=(1, 2, 3))
             ),
             SATURATED: of(s, 1 - s),
             "An exp overflows where the logit is large on one side; there is a form for both signs.": (
@@ -298,11 +315,18 @@ def part_entropy_floor(work, rng):
                 of(half[0], 0)
             ),
             "A small number put in against 0 log 0 moves the answer: take the log only of what is above 0.": (
-                tuple(
+                *(
                     of(np.nan_to_num(x * np.log(x + near_0)), np.nan_to_num((1 - x) * np.log(1 - x + near_1)))
                     for n in range(3, 13)
                     for near_0, near_1 in ((10.0**-n, 10.0**-n), (10.0**-n, 0), (0, 10.0**-n))
-                )
+                ),
+                *(
+                    of(s * np.log(s), (1 - s) * np.log(1 - s))
+                    for s in (x.clip(10.0**-n, 1 - 10.0**-n) for n in range(3, 8))
+                ),
+            ),
+            "That takes x for the logit. The best s is a probability: put it into the formula with s.": (
+                right.bernoulli_recon(x, x)
             ),
             "Bits; take the natural log for nats.": y / np.log(2),
             "The sign is turned: an entropy is not below 0.": -y,

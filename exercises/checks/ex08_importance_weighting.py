@@ -227,7 +227,11 @@ def part_expected_share(work, rng):
             ),
             "One dimension's share; with Z independent dimensions the shares multiply.": right(c, 1),
             "The shares of the dimensions multiply; they are not multiplied by Z.": Z * right(c, 1),
-            "Upside down: that is K / ESS.": 1 / y if y else np.inf,
+            "Upside down: that is K / ESS.": (1 / y if y else np.inf, 1 / y if y else 0.0),
+            "A q that is a little narrow has a share, too: the integral is finite as long as 2 c^2 > 1.": (
+                y if c > 1 else 0.0,
+                y if c >= 1 else 0.0,
+            ),
             "c is the ratio of the standard deviations, c^2 that of the variances.": right(c**0.5, Z),
             "The ratio is that of q to the posterior, not the other way round: a narrow q, c < 1, is the worse one.": (
                 right(1 / c, Z)
@@ -254,7 +258,8 @@ def part_log_integral(work, rng):
                 np.log(np.exp(log_joint).sum(axis=1) * cell)
             ),
             "An integral is the sum over the cells, each with its area; there is no mean in it.": (
-                y - np.log(log_joint.shape[1])
+                y - np.log(log_joint.shape[1]),
+                right(log_joint, 1 / log_joint.shape[1]),
             ),
             "The area of a cell is missing.": right(log_joint, 1),
             "The area is a factor of the integral: outside exp that is + ln(cell).": right(log_joint, 1) * cell,

@@ -469,7 +469,8 @@ def part_blind_encoder(work, rng):
                 weighed(log_p, mu, var, mean=mu.mean(axis=1, keepdims=True))
             ),
             "The squares of the labels count by p(y|x) too, not only the middle.": (
-                weighed(log_p, mu, var, even, middle)
+                weighed(log_p, mu, var, even, middle),
+                weighed(log_p, mu, var, np.ones((1, 1, 1)), middle),
             ),
             "Sum over the dimensions of z, do not average them.": y / mu.shape[2],
             "That is sum_y p(y|x) mu_y^2; the square of the middle has to come off.": weighed(log_p, mu, var, mean=0),

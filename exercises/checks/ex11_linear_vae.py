@@ -109,6 +109,7 @@ def part_best_log_likelihood(work, rng):
                 -0.5 * (constant + np.log(v).sum() + d)
             ),
             "The last term, d, is missing: the mean of the squares in the exponent is 1 for each axis.": y + 0.5 * d,
+            "The last term is d, not q: the discarded axes add up to d - q.": y + 0.5 * (d - q),
             "d ln(2 pi) is missing.": y + 0.5 * constant,
             "That is -log p(x), the loss; the log-likelihood has the other sign.": -y,
             "The 1/2 is missing.": 2 * y,
@@ -381,6 +382,7 @@ def part_learned_s2(work, rng):
             "That is the error of all pixels; s2 is that of one: divide by d.": y * d,
             "The active units lie above beta s2, not above s2: beta is missing in their number.": above_s2[-1],
             "That is the level, beta s2.": beta * y,
+            "Of the solutions the smallest is the one that fits.": max(s2 for s2 in solutions if np.inf > s2 > 0),
             "With beta k >= d there is no solution with k active units; those k have to be left out.": min(solutions),
             "All q latents may be active: k runs from 0 to q, q included.": (
                 min(solutions[k] for k in range(q) if beta * k < d)

@@ -825,7 +825,7 @@ def part_gradient_error(work, rng):
 
 HINTS = (
     "Before any line of code: which number in the program's row of the table cannot be, for any correct program? The "
-    "invariant that forbids it is the name. Ask the doctor, as the page's task shows.",
+    "invariant that forbids it is the name, unless an earlier one is broken too. Ask the doctor, as the task shows.",
     "sample_with_gradient: what is the spread of z where logvar is 2? A gradient check compares two things of the same "
     "program; both may be of the wrong one. After the mend the gradient has to follow: d std / d logvar = std / 2.",
     "training_terms: two signs cancel in the loss, so training is right. Turn both, or neither.",

@@ -169,12 +169,13 @@ def part_decode(work, rng):
 
 
 class Answers:
-    """A model that answers as it is told: encode with mu and logvar, decode with answer(z). It keeps the z."""
+    """A model that answers as it is told: encode with mu and logvar, decode with answer(z). It keeps x and z."""
 
     def __init__(self, mu, logvar, answer):
         self.mu, self.logvar, self.answer = mu, logvar, answer
 
     def encode(self, x):
+        self.x = x
         return self.mu, self.logvar
 
     def decode(self, z):
@@ -221,6 +222,10 @@ def part_objective(work, rng):
     if isinstance(once, torch.Tensor) and isinstance(twice, torch.Tensor) and not torch.equal(once, twice):
         likely = "The noise is the argument eps; objective draws none itself."
         raise Mismatch("objective of the same arguments", "the same recon twice", "two", likely, "the-maths")
+    x, given = cases[0]["x"], getattr(cases[0]["model"], "x", None)
+    if isinstance(given, torch.Tensor) and not (given.shape == x.shape and torch.allclose(given.to(x), x)):
+        likely = "x is in [0, 1] already: the encoder takes the image as it is."
+        raise Mismatch("What objective gives to model.encode", "x itself", "something else", likely, "the-maths")
     agree_on_each(TERMS, "objective", work.objective, terms, cases, mistakes, "the-maths", (1, 0, 2))
 
 
@@ -387,6 +392,8 @@ def batches_are_right(batches, images):
     expect(shapes == {(5, 8), (2, 8)}, "shapes of eps, Z = 8", "(5, 8) and (2, 8)", shapes, likely)
     repeated = any(torch.equal(one[:2], other[:2]) for one, other in pairwise(noise))
     expect(not repeated, "eps", "new in each batch", "the same again", "Draw it within the loop.")
+    shared = any(torch.equal(one[0], one[1]) for one in noise)
+    expect(not shared, "eps", "another row for each image", "one row for several", likely)
     drawn = torch.cat(noise).double()  # 192 numbers; five standard errors of their mean and their variance
     mean, var = drawn.mean().item(), drawn.var().item()
     normal = abs(mean) < 5 * 192**-0.5 and abs(var - 1) < 5 * (2 / 192) ** 0.5

@@ -43,9 +43,12 @@ WRONG = (
     (SHARE, "c * np.sqrt(2 - c**2) ** Z * c ** (Z - 1) if c**2 < 2 else 0", "other way round"),
     (SHARE, SHARE.replace("c**2) **", "c) **"), "not over c"),
     (SHARE, SHARE.replace(" ** Z", ""), "multiply"),
+    (SHARE, SHARE.replace("2 * c**2 > 1", "c > 1"), "a little narrow"),
+    (SHARE, SHARE.replace("** Z", "** -Z"), "Upside down"),
     (" + np.log(cell)", "", "area of a cell is missing"),
     (" + np.log(cell)", " + cell", "logarithm of the area"),
     (" + np.log(cell)", " + np.log(cell / log_joint.shape[1])", "no mean in it"),
+    (" + np.log(cell)", " - np.log(log_joint.shape[1])", "no mean in it"),
     (
         "np.logaddexp.reduce(log_joint, axis=1) + np.log(cell)",
         "np.log(np.exp(log_joint).sum(axis=1) * cell)",

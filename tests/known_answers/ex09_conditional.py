@@ -75,6 +75,7 @@ WRONG = (
     (COST, COST.replace("0.5 * ", ""), "1/2"),
     (COST, COST.replace("/ var", "/ var**2"), "not squared"),
     ("(p * mu).sum(axis=1, keepdims=True)", "mu.mean(axis=1, keepdims=True)", "plain mean"),
+    ("0.5 * (p * (mu - mean) ** 2", "0.5 * ((mu - mean) ** 2", "not only the middle"),
     ("label_posterior(log_p)[:, :, None]", "1 / log_p.shape[1]", "not all alike"),
     ("label_posterior(log_p)[:, :, None]", "np.exp(log_p)[:, :, None]", "yours are p(x|y)"),
     (COST, f"{COST} / mu.shape[2]", "do not average"),
