@@ -35,7 +35,8 @@ def test_a_jump_and_a_detour_have_known_sizes():
 def evaluated(mu: np.ndarray, std: np.ndarray, decode=None) -> SimpleNamespace:
     """As much of an evaluation as is asked for."""
     x = np.zeros((len(mu), 1, 28, 28), np.float32)
-    return SimpleNamespace(mu=mu, std=std, decode=decode, binarize="none", x=x)
+    drawn = {"as_prior": lambda eps, rng: eps}  # the prior is N(0, I)
+    return SimpleNamespace(mu=mu, std=std, decode=decode, binarize="none", x=x, **drawn)
 
 
 def test_where_codes_are_drawn():
