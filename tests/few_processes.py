@@ -38,7 +38,7 @@ MODELS = {
     "capacity": dict(latent_dim=3, capacity=1.336, anneal_epochs=0.01),  # kl lie on either side
     "iwae": dict(latent_dim=3, importance_samples=3),
     "many samples": dict(latent_dim=3, mc_samples=2),
-    "vamp": dict(prior="vamp", latent_dim=3, free_nats=1.0),
+    "mixture": dict(prior="mixture", latent_dim=3, free_nats=1.0),
     "iwae, flow": dict(prior="flow", latent_dim=3, importance_samples=2),
     "mlp": dict(architecture="mlp"),
     "linear": dict(architecture="linear", likelihood="gaussian"),

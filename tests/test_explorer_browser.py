@@ -415,7 +415,8 @@ def test_the_tab_key_reaches_every_control_in_order_and_shows_where_it_is(opened
 
 
 @pytest.mark.parametrize(
-    ("size", "scheme"), [(PHONE, "dark"), pytest.param(DESKTOP, "light", marks=pytest.mark.slow), ((320, 640), "light")]
+    ("size", "scheme"),
+    [(PHONE, "dark"), *(pytest.param(size, "light", marks=pytest.mark.slow) for size in (DESKTOP, (320, 640)))],
 )
 def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
     page = opened(**SHIPPED, size=size, scheme=scheme)
@@ -541,7 +542,7 @@ def test_every_control_and_picture_has_a_name(opened, digits):
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("latent_dim", [1, 64])
+@pytest.mark.parametrize("latent_dim", [1, pytest.param(64, marks=pytest.mark.slow)])
 def test_one_and_many_dimensions_and_a_run_without_labels(latent_dim, opened, digits):
     labelled = latent_dim > 1
     page = opened(latent_dim=latent_dim, data=first(40, digits, labelled), name=f"{latent_dim}", size=PHONE)
