@@ -195,10 +195,10 @@ def predict(number: str, name: str, overwrite: bool) -> int:
         guesses = []
         for i, (asked, _) in enumerate(predictions(name), start=1):
             try:
-                guesses.append(input(f"{i}. {asked}\n   your guess: "))
-            except EOFError:
+                guesses.append(readable(input(f"{i}. {asked}\n   your guess: ")))
+            except (EOFError, RuntimeError, UnicodeDecodeError):  # the end of it, none at all, bytes that are no text
                 raise UsageError(
-                    "predict asks at the terminal, and its input ended before the last answer; no guess was kept."
+                    "predict asks at the terminal, and found no text there before the last answer; no guess was kept."
                 ) from None
         note(number, guesses=guesses)
     if state(number, name, read_progress()) == "passed":
@@ -206,6 +206,11 @@ def predict(number: str, name: str, overwrite: bool) -> int:
     else:
         print(f"kept; they come back beside the results once python exercises/check.py {number} has passed")
     return 0
+
+
+def readable(typed: str) -> str:
+    """What was typed, with ? for bytes that no terminal can show again."""
+    return typed.encode("utf-8", "replace").decode()
 
 
 def show_guesses(number: str, name: str) -> None:
@@ -302,7 +307,7 @@ def after_a_pass(number: str, name: str) -> None:
         print(f"  you said: {entry['said']}")
     elif sys.stdin is not None and sys.stdin.isatty():
         with contextlib.suppress(EOFError):
-            note(number, said=input("  (Enter leaves it out) ") or None)
+            note(number, said=readable(input("  (Enter leaves it out) ")) or None)
     print(
         f"Our answer stands in exercises/README.md. Go on with “{block_after_the_task(name)}” in {shown(page(name))}."
     )
@@ -347,7 +352,7 @@ def run(
         return show_table()
     if (what in COMMANDS) == (number is None):
         usage = f"{', '.join(COMMANDS)} take the number of one exercise, a check is the number alone"
-        raise UsageError(f"{usage}: check.py {COMMANDS[0]} 03, or check.py 03.")
+        raise UsageError(f"{usage}: check.py {what if what in COMMANDS else COMMANDS[0]} 03, or check.py 03.")
     number = number or what
     name = exercises()[number]
     if what in ("start", "predict"):

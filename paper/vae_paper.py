@@ -5,6 +5,7 @@ import sys
 from vae_common import cli
 from vae_common.config import RunConfig, flag
 from vae_common.errors import UsageError
+from vae_common.weights import SHIPPED
 
 
 def run(**typed) -> None:
@@ -31,8 +32,12 @@ def refuse_contradictions(config: RunConfig) -> None:
     if config.prior != "normal":
         if model != "vae" or architecture not in ("conv", "mlp"):
             refuse("--prior is for --model vae with --architecture conv or mlp")
-        if other := changed("free_bits", "capacity", "mc_samples", "compile"):
-            refuse(f"{other[0]} has no meaning with --prior {config.prior}, whose KL is sampled, and of z as a whole")
+        if other := changed("free_bits", "capacity", "mc_samples"):
+            refuse(
+                f"{other[0]} has no meaning with --prior {config.prior}, whose KL is one sampled number for all of z"
+            )
+        if config.weights in SHIPPED:
+            refuse(f"--weights with --prior {config.prior} takes those of a run with the same prior and Z")
         if config.prior == "flow" and config.latent_dim == 1:
             refuse("--prior flow moves one half of z by the other, and --latent-dim 1 has no halves")
     of_codes = changed("codebook", "codes", "prior_epochs")
@@ -61,6 +66,7 @@ def refuse_contradictions(config: RunConfig) -> None:
             "dynamic, --likelihood bernoulli, --model vae and one sample"
         )
     scheduled = [*weight, *([f"--architecture {architecture}"] if architecture in ("linear", "masked") else [])]
+    scheduled += [f"--prior {config.prior}"] if config.prior != "normal" else []
     if config.compile and (scheduled or model == "vqvae"):
         what = scheduled[0] if scheduled else "--model vqvae"
         refuse(f"--compile takes an objective that is the same at every step, and with {what} it is not: leave one out")

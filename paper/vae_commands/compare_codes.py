@@ -58,6 +58,8 @@ def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:
                 "--model ae, and --against names one of --model vae first."
             )
     for folder, found in others:
+        if found.prior != "normal":
+            raise UsageError(f"{folder}: --against decodes draws of N(0, I), and this run has --prior {found.prior}.")
         if found.architecture == "masked":
             raise UsageError(
                 f"{folder}: a masked decoder draws images and has no mean image to compare; name another run."

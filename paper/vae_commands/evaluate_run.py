@@ -81,8 +81,8 @@ def terms(run: Run) -> tuple[str, dict]:
     refuse_impossible(not np.isfinite(measured.recon).all(), f"recon is not finite for every image of {run.on}")
     if run.model.has_posterior:
         least, at = measured.kl.min(), "for an image"
-        if measured.log_prior_ratio is not None:  # the KL to a learned prior is sampled, and only its mean is bound
-            least, at = measured.kl.mean() + TOLERATED * error_of(measured.kl), "and 4 standard errors on average"
+        if measured.log_prior_ratio is not None:  # the KL to a learned prior is sampled, and only its mean is bounded
+            least, at = measured.kl.mean() + TOLERATED * error_of(measured.kl), "4 standard errors above its mean"
         refuse_impossible(not least >= -ROUNDING, f"kl is {least:.4f} nats {at} of {run.on}, and no KL is below 0")
     found, lines = measured.results(), [measured.summary()]
     if config.likelihood == "bernoulli":
@@ -183,6 +183,8 @@ def dimensions(measured: Evaluation) -> str:
     kl, std, spread = measured.kl_per_dim, measured.std.mean(axis=0), measured.mu.var(axis=0)
     order = np.argsort(-kl, kind="stable")
     lines = ["  dimension   KL (nats)   std of q(z|x)   variance of mu"]
+    if measured.prior_codes is not None:
+        lines.insert(0, "  (KL of each dimension to N(0, 1), which is not the prior: they are no parts of R)")
     lines += [
         f"{dim:11d}{kl[dim]:12.3f}{std[dim]:16.3f}{spread[dim]:17.3f}" + ("" if measured.active[dim] else "   not used")
         for dim in order[:SHOWN]

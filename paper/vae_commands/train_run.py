@@ -76,6 +76,8 @@ def started(config: RunConfig) -> tuple[RunConfig, Path | None, dict]:
     if config.weights is not None and config.prior == "normal":
         config = replace(config, latent_dim=latent_dim_of(load_weights(config.weights, config.latent_dim)))
     config = config.settled()
+    if config.weights is not None and config.prior != "normal":
+        load_model(build_model(config), config.model, config.weights)  # so that a wrong file is told before all else
     name, again = processes.launch()
     folder = processes.from_writer(lambda: begun_before(config, name)) if again else None
     return config, folder, {}

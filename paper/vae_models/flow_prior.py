@@ -1,4 +1,4 @@
-"""A normalizing flow as the prior: z = f(e) with e ~ N(0, I) and an invertible network f, RealNVP's.
+"""A normalizing flow as the prior: z = f(e) with e ~ N(0, I) and an invertible network f, that of RealNVP.
 
     log p(z) = log N(e; 0, I) - sum log s,   e = f^-1(z)            change of variables
     z_b = t(z_a) + s(z_a) * e_b,   z_a = e_a                        one coupling: Dinh et al. 2017, "RealNVP", eq. 4-7

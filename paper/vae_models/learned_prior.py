@@ -65,7 +65,7 @@ class VampPrior(MixturePrior):
         self.pseudo_inputs = nn.Parameter(0.05 + 0.01 * torch.randn(components, 1, 28, 28))  # as the authors begin
 
     def components(self, encode) -> tuple[Tensor, Tensor]:
-        """mu, logvar (K, Z): what the encoder makes of the pseudo-inputs, held to [0, 1]."""
+        """mu, logvar (K, Z): what the encoder makes of the pseudo-inputs, clipped to [0, 1]."""
         return encode(self.pseudo_inputs.clamp(0, 1))
 
 

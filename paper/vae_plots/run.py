@@ -33,6 +33,9 @@ def draw_run(folder: Path, measured, rows: list[dict], config: RunConfig) -> Non
         chosen = [picture for picture in chosen if picture is not latent.embedding]
     if len(measured.data.class_names) == 1:
         chosen = [picture for picture in chosen if picture is not latent.arithmetic]
+    if config.prior != "normal":  # these are about N(0, I)
+        of_normal = (run_pictures.kl, latent.sigma, run_pictures.interpolation)
+        chosen = [picture for picture in chosen if picture not in of_normal]
     run_pictures.draw(folder, measured, chosen, config.seed)
     if config.model == "vqvae":
         return

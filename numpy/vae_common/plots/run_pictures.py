@@ -56,12 +56,13 @@ def latent(measured: Evaluation, rng: np.random.Generator) -> Figure:
     return scatter(
         measured, "Where the encoder puts the test images",
         "The encoder never saw a label, yet the classes form clusters. An ellipse is the posterior of one image, small "
-        "where the image determines its code; together they should cover the prior.", measured.prior_codes is None,
+        "where the image determines its code; together they should cover the prior.",
+        circles=measured.prior_codes is None,
     )  # fmt: skip
 
 
-def scatter(measured: Evaluation, title: str, caption: str, prior: bool = True) -> Figure:
-    """The posterior means in the plane, by class; with `prior` its circles too, and ellipses of six posteriors.
+def scatter(measured: Evaluation, title: str, caption: str, prior: bool = True, circles: bool = True) -> Figure:
+    """The posterior means in the plane, by class; with `prior` ellipses of six posteriors, and `circles` of N(0, I).
 
     With Z = 1 there is no plane: mu runs to the right, and classes stand above one another.
     """
@@ -73,7 +74,7 @@ def scatter(measured: Evaluation, title: str, caption: str, prior: bool = True) 
     dims = _plane(measured)
     mu, std = measured.mu[:, dims], measured.std[:, dims]
     return charts.latent_scatter(
-        mu, labels, names, title, [f"mu[{dim}]" for dim in dims], prior,
+        mu, labels, names, title, [f"mu[{dim}]" for dim in dims], prior and circles,
         f"{caption} {_of_all(measured, by='KL' if prior else 'variance')}", (mu[:6], std[:6]) if prior else None,
     )  # fmt: skip
 
