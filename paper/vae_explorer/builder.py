@@ -35,8 +35,8 @@ def refuse_other_models(model: ConvVAE, name: str) -> None:
     """Raise UsageError unless the page can compute the model: the spec's network, with or without a class."""
     if not (follows_spec(model) or model.conditional):
         raise UsageError(
-            f"{name}: the explorer knows the spec's network only, of --model vae, ae or cvae with --architecture conv and "
-            "no learned prior; name such a run."
+            f"{name}: the explorer knows the spec's network only, of --model vae, ae or cvae with --architecture conv "
+            "and no learned prior; name such a run."
         )
 
 
