@@ -141,7 +141,7 @@ def show_table() -> int:
     for number, name in exercises().items():
         now = state(number, name, progress)
         minutes = progress.get(number, {}).get("seconds", 0) / 60
-        print(f"{number}  {title(name):<32}{now}" + (f", {minutes:.0f} min" if minutes >= 1 else ""))
+        print(f"{number}  {title(name):<32}{now}" + (f", {minutes:.0f} min" if 1 <= minutes < 1e6 else ""))
         if following is None and now != "passed":
             command = "start " if now == "not started" else ""
             following = f"next: read exercises/{page(name).name}, then python exercises/check.py {command}{number}"

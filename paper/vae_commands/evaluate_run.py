@@ -164,7 +164,7 @@ def codes(run: Run) -> tuple[str, dict]:
         "  I(x; z)": [str(part.information) for part in parts.values()],
         "    its bound, ln N": [f"{np.log(part.images):.2f}" for part in parts.values()],
         "  KL(q(z) || p(z))": [str(part.aggregate_kl) for part in parts.values()],
-        "    total correlation": [str(part.total_correlation) for part in parts.values()],
+        "total correlation": [str(part.total_correlation) for part in parts.values()],
     }
     lines = [
         f"codes    R = I(x; z) + KL(q(z) || p(z)), nats per image; {run.on}",

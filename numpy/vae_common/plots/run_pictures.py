@@ -89,17 +89,18 @@ def manifold(measured: Evaluation, rng: np.random.Generator) -> Figure:
         )  # fmt: skip
     dims = _plane(measured)
     z = np.zeros((SIDE * SIDE, measured.mu.shape[1]), np.float32)
-    grid = latent_paths.manifold_grid(SIDE)
+    grid, rest = latent_paths.manifold_grid(SIDE), ", the others held at 0"
     if measured.prior_codes is not None:  # the same shares of a learned prior, one dimension at a time
-        drawn = measured.as_prior(rng.standard_normal((5000, z.shape[1])), rng)[:, dims]
-        across, up = np.quantile(drawn, (np.arange(SIDE) + 0.5) / SIDE, axis=0).T
+        drawn, rest = measured.as_prior(rng.standard_normal((5000, z.shape[1])), rng), ", the others at their medians"
+        z += np.median(drawn, axis=0)
+        across, up = np.quantile(drawn[:, dims], (np.arange(SIDE) + 0.5) / SIDE, axis=0).T
         grid = np.stack(np.meshgrid(across, up[::-1]), axis=-1).reshape(-1, 2)
     z[:, dims] = grid
     return charts.manifold(
         measured.decode_like(z, 0), SIDE, "The latent plane, decoded",
         axis_labels=[f"z[{dim}]" for dim in dims], grid=grid,
         caption="Steps hold equal shares of the prior's probability. Classes blend smoothly into one another. "
-        + _of_all(measured, rest=", the others held at 0"),
+        + _of_all(measured, rest=rest),
     )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def quantiles_of_z(measured: Evaluation, dims: np.ndarray) -> np.ndarray:
 def interpolation(measured: Evaluation, rng: np.random.Generator) -> Figure:
     """The straight and the great-circle path between two images, and between two samples of the prior."""
     (start, end), *_ = pairs_of_classes(measured, 1)
-    prior = measured.as_prior(rng.standard_normal((2, measured.mu.shape[1])), rng)
+    prior = rng.standard_normal((2, measured.mu.shape[1]))
     ends = {between(measured, start, end): measured.mu[[start, end]], "two prior samples": prior}
     return lerp_and_slerp(
         measured, ends, "Straight (lerp) and along the sphere (slerp)",
