@@ -10,6 +10,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "data_dir")
     parser.add_argument("run", metavar="RUN", help="a run folder written by paper/vae_paper.py")
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        metavar="RUN",
+        help="also figures/priors.png, its latent plane beside those of these",
+    )
     cli.add_switch(parser, "animate", "also figures/manifold.gif, how the plane was learnt")
     return parser
 

@@ -7,16 +7,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import zuko
+from matplotlib.contour import QuadContourSet
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import AffineTransform, Categorical, Independent, MixtureSameFamily, Normal, Transform
 
 import evaluate
+import latent_figures
 from conv_vae import ConvVAE, pixel_loss
 from vae_common.config import RunConfig
+from vae_common.plots import charts
 from vae_common.spec import VAESpec
 from vae_doctor.invariants import Exam, log_evidence
 from vae_doctor.subject import subject_of_model
-from vae_measures.rate_parts import decompose
+from vae_measures.rate_parts import decompose, kl_noise
 from vae_models.flow_prior import Coupling, FlowPrior
 from vae_models.iwae import IWAE, sample_terms
 from vae_models.learned_prior import MixturePrior, PriorIWAE, PriorVAE, VampPrior
@@ -144,6 +148,29 @@ def test_densities_integrate_to_one_and_are_those_of_the_draws(name):
         assert ((values.mean(dim=0) - (p[:, None] * f(grid)).sum(dim=0)).abs() < 5 * error + 5e-3).all()
 
 
+def test_a_flow_with_its_networks_in_zuko_has_the_same_density_and_the_same_draws():
+    """zuko composes transforms of its own; the halves are masks there, and only the conditioner is ours."""
+    flow, transforms = moved(FlowPrior(5, couplings=3, hidden=16)), []
+    for coupling in flow.couplings:
+        order = torch.arange(5).flip(0) if coupling.swap else torch.arange(5)
+
+        def moves(v_a: Tensor, coupling=coupling, order=order) -> Transform:
+            """The map of the half that moves, in zuko's order of the dimensions, given the half that stays."""
+            t, log_s = coupling.shift_and_log_scale(v_a.flip(-1) if coupling.swap else v_a)
+            t, log_s = (part.flip(-1) if coupling.swap else part for part in (t, log_s))
+            return zuko.transforms.DependentTransform(AffineTransform(t, torch.exp(log_s)), 1)
+
+        mask = torch.zeros(5, dtype=torch.bool)
+        mask[order[: coupling.a]] = True  # what stays
+        transforms.append(zuko.transforms.CouplingTransform(moves, mask))
+    backwards = zuko.transforms.ComposedTransform(*(one.inv for one in reversed(transforms)))  # zuko's run from z to e
+    base = zuko.distributions.DiagNormal(torch.zeros(5).double(), torch.ones(5).double())
+    theirs = zuko.distributions.NormalizingFlow(backwards, base)
+    z, e = torch.randn(2, 7, 5, dtype=torch.float64)
+    torch.testing.assert_close(flow.log_ratio(z) + log_normal(z), theirs.log_prob(z), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(flow.codes(e, None), backwards.inv(e), rtol=1e-10, atol=1e-10)
+
+
 # --- the terms ----------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +232,24 @@ def test_the_rate_of_a_set_is_that_to_its_prior():
     assert parts.aggregate_kl.error < 0.1 and parts.rate > 1
 
 
+def test_the_noise_of_a_sampled_kl():
+    """log q - log p of N(mu, s^2) to N(0, 1) has the variance (s^2 - 1)^2 / 2 + mu^2 s^2 in each dimension; a prior
+    N(0, v) adds log p(z) - log N(z; 0, 1) = z^2 (1 - 1/v) / 2 and a constant to that, and that alone to what is trained
+    on, whose variance is (1 - 1/v)^2 (s^4 / 2 + mu^2 s^2)."""
+    rng, v = np.random.default_rng(0), 3.0
+    mu, logvar = rng.normal(0, 1, (20_000, 4)), rng.uniform(-2, 0.5, (20_000, 4))
+    s2 = np.exp(logvar)
+
+    def std(z_squared_by: float, eps_squared_by: float) -> float:
+        """Of 1/2 (a z^2 - b eps^2) = 1/2 (a s^2 - b) eps^2 + a mu s eps, over all images."""
+        a, b = z_squared_by, eps_squared_by
+        return np.sqrt(((a * s2 - b) ** 2 / 2 + a**2 * mu**2 * s2).sum(axis=1).mean())
+
+    assert kl_noise(mu, logvar, rng) == (pytest.approx(std(1, 1), rel=0.03), 0)  # 20,000 pairs: 1 % and less
+    prior = kl_noise(mu, logvar, rng, lambda z: (z**2).sum(axis=1) * (1 - 1 / v) / 2)
+    assert prior == (pytest.approx(std(1 / v, 1), rel=0.03), pytest.approx(std(1 - 1 / v, 0), rel=0.03))
+
+
 # --- the command --------------------------------------------------------------------------------------------------
 
 
@@ -263,3 +308,32 @@ def test_the_doctor_integrates_with_the_learned_prior(digits):
         ]
     expected = torch.logsumexp(torch.stack(log_joint), dim=1) + 2 * math.log(0.2)
     np.testing.assert_allclose(log_evidence(exam, 3), expected, atol=0.02)  # of steps of half a std
+
+
+# --- the picture --------------------------------------------------------------------------------------------------
+
+
+def test_the_contours_of_a_prior_hold_their_shares():
+    """Those of N(0, I) are circles: a share p lies within the radius sqrt(-2 ln(1 - p))."""
+    axis = np.linspace(-4, 4, 101)
+    density = np.exp(-(axis[:, None] ** 2 + axis**2) / 2)
+    z = np.random.default_rng(0).standard_normal((50, 2))
+    fig = charts.planes({"a": z}, {"a": density}, {"a": np.zeros((24, 1, 28, 28))}, axis, "title")
+    (contours,) = (one for one in fig.axes[0].collections if isinstance(one, QuadContourSet))
+    for path, share in zip(contours.get_paths(), (0.99, 0.9, 0.5), strict=True):
+        radius = np.linalg.norm(path.vertices, axis=1)
+        np.testing.assert_allclose(radius, np.sqrt(-2 * np.log(1 - share)), atol=0.08)  # a step of the axis
+
+
+def test_planes_beside_one_another_are_of_runs_with_two_dimensions(trained, told, tmp_path):
+    folder = shutil.copytree(trained(*FLAGS), tmp_path / "run")
+    said = told(latent_figures.main, [str(folder), "--beside", str(folder)])
+    assert "--beside draws latent planes, so all runs must be of --model vae with Z = 2" in said
+
+
+@pytest.mark.slow
+def test_priors_beside_one_another(trained, tmp_path, small_digits):
+    flags = ("--latent-dim", "2", "--epochs", "1", "--batch-size", "32")
+    first, second = (shutil.copytree(trained(*flags, "--prior", name), tmp_path / name) for name in ("normal", "flow"))
+    assert latent_figures.main([str(first), "--beside", str(second)]) == 0
+    assert (first / "figures" / "priors.png").exists()

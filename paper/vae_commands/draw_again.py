@@ -1,18 +1,43 @@
 """Draw a finished run again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
+from vae_common.config import RunConfig
+from vae_common.errors import UsageError
+from vae_common.plots.style import save_figure
+from vae_common.randomness import generator
 from vae_measures.held_out import measure, refuse_other_data
+from vae_plots.latent import priors
 from vae_plots.run import draw_run
 from vae_plots.snapshots import animate as animate_snapshots
 from vae_training.run_files import read_run
 
 
-def draw_again(run: str, data_dir: str | None = None, animate: bool = False) -> None:
-    """Carry out paper/latent_figures.py: every picture of the run; with `animate` a GIF of how the plane was learnt."""
-    config, model, rows = read_run(run)
+def draw_again(
+    run: str, data_dir: str | None = None, animate: bool = False, beside: Sequence[str] | None = None
+) -> None:
+    """Carry out paper/latent_figures.py: every picture of the run; with `animate` a GIF of how the plane was learnt,
+    with `beside` the run's latent plane and prior among those of other runs."""
+    runs = {name: read_run(name) for name in (run, *(beside or ()))}
+    for name, (config, _, _) in runs.items():
+        if beside and (config.model != "vae" or config.latent_dim != 2):
+            raise UsageError(f"{name}: --beside draws latent planes, so all runs must be of --model vae with Z = 2.")
+    config, _, rows = runs[run]
     if animate:
         print(f"wrote {animate_snapshots(Path(run), config.epochs)}")
+    measured = {name: measured_again(name, *found, data_dir) for name, found in runs.items()}
+    draw_run(Path(run), measured[run], rows, config)
+    if beside:
+        titled = {Path(name).name: found for name, found in measured.items()}
+        figure = priors(titled, generator(config.seed, "figures"))
+        print(f"wrote {save_figure(figure, Path(run) / 'figures' / 'priors.png')}")
+
+
+def measured_again(name: str, config: RunConfig, model: nn.Module, rows: list[dict], data_dir: str | None):
+    """The evaluation of a run on its test split; raises UsageError unless it is what the run recorded."""
     measured = measure(model, config.load("test", data_dir), config.binarize, config.seed)
-    refuse_other_data(run, rows, measured)
-    draw_run(Path(run), measured, rows, config)
+    refuse_other_data(name, rows, measured)
+    return measured

@@ -25,7 +25,7 @@ from vae_measures import disentanglement as scores
 from vae_measures import latent_space, probes, sample_quality
 from vae_measures.held_out import measure, posterior_means, refuse_other_data
 from vae_measures.importance_bounds import ROUNDING, TOLERATED, check_bounds, error_of, measured_bounds
-from vae_measures.rate_parts import EstimateError, decompose, refuse_impossible
+from vae_measures.rate_parts import EstimateError, decompose, kl_noise, refuse_impossible
 from vae_plots.evaluation import classes_of_samples, factors_by_dimension, importance_bounds, nearest_images
 from vae_training import processes
 from vae_training.factory import build_model
@@ -166,15 +166,18 @@ def codes(run: Run) -> tuple[str, dict]:
         "  KL(q(z) || p(z))": [str(part.aggregate_kl) for part in parts.values()],
         "total correlation": [str(part.total_correlation) for part in parts.values()],
     }
+    sampled, trained = kl_noise(measured.mu, measured.logvar, generator(seed, "evaluation", 3), ratio)
     lines = [
         f"codes    R = I(x; z) + KL(q(z) || p(z)), nats per image; {run.on}",
         " " * 24 + "".join(f"{f'{name}, N = {part.images:,}':>20}" for name, part in parts.items()),
         *(f"  {name:22}" + "".join(f"{value:>20}" for value in row) for name, row in rows.items()),
+        f"  (kl of an image at one z: standard deviation {trained:.2f} nats; of log q(z|x) - log p(z) {sampled:.2f})",
         "  (of these N images: where I(x; z) is near ln N, each code names its image, and more images would show more)",
         dimensions(measured),
         "  " + measured.collapse(),
     ]
     per_dim = {"posterior_std": measured.std.mean(axis=0).tolist(), "mu_variance": measured.mu.var(axis=0).tolist()}
+    per_dim["kl_noise"] = {"trained_on": trained, "sampled": sampled}
     return "\n".join(lines), {"information": {**{name: asdict(part) for name, part in parts.items()}, **per_dim}}
 
 

@@ -4,6 +4,8 @@ A picture is a function of an evaluation and of a random generator that returns 
 Those that all levels share are in vae_common/plots/run_pictures.py, the drawing itself is in charts.py beside it.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -29,6 +31,23 @@ def aggregate(measured: Evaluation, rng: np.random.Generator) -> Figure:
         z[:, dims], [f"z[{dim}]" for dim in dims], "All posteriors together, against the prior", learned=learned,
         caption="Samples of the prior decode to good images where the codes of real images fill it. In a gap the "
         "decoder was hardly trained; codes beyond the prior are hardly ever sampled. Largest KL first.",
+    )  # fmt: skip
+
+
+def priors(runs: Mapping[str, Evaluation], rng: np.random.Generator) -> Figure:
+    """The latent planes of several runs side by side, under their priors, and what these draw; Z = 2."""
+    axis, density, images = np.linspace(-4, 4, 101, dtype=np.float32), {}, {}
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    for name, measured in runs.items():
+        ratio = 0 if measured.log_prior_ratio is None else measured.log_prior_ratio(grid)
+        density[name] = np.exp(ratio - (grid**2).sum(axis=1) / 2).reshape(len(axis), -1)
+        eps = rng.standard_normal((24, 2), dtype=np.float32)
+        images[name] = measured.decode(measured.as_prior(eps, rng))
+    return charts.planes(
+        {name: measured.z for name, measured in runs.items()}, density, images, axis,
+        "All posteriors together, and the prior",
+        caption="Grey: one code of each test image, darker where they lie closer. Lines hold 50, 90 and 99 % of the "
+        "prior. Beneath: samples of it, decoded.",
     )  # fmt: skip
 
 

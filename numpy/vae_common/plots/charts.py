@@ -198,6 +198,29 @@ def against_prior(
 
 
 @styled
+def planes(
+    z: Mapping[str, np.ndarray],
+    prior: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    axis: np.ndarray,
+    title: str,
+    caption: str | None = None,
+) -> Figure:
+    """Several latent planes side by side: the density of the sampled z (N, 2), and contours of the prior's density
+    (T, T), a row for each z[1] of the even `axis` (T,); beneath each what its prior draws, images (24, 1, 28, 28)."""
+    fig = new_figure(title, caption, height=2.2 + 6 / len(z))
+    axes = fig.subplots(2, len(z), squeeze=False, height_ratios=[3, 2])
+    for (name, codes), ax, tiles in zip(z.items(), axes[0], axes[1], strict=True):
+        ax.hist2d(*codes.T, bins=50, range=[axis[[0, -1]]] * 2, cmap="Greys", norm=PowerNorm(0.5))
+        _contours_of_mass(ax, axis, axis, prior[name])
+        ax.set(title=name, xlabel="z[0]", ylabel="z[1]", box_aspect=1)
+        drawn = checked_images(name, images[name], 24).reshape(4, 6, SIDE, SIDE).swapaxes(1, 2)
+        tiles.imshow(drawn.reshape(4 * SIDE, 6 * SIDE), cmap="gray", vmin=0, vmax=1)
+        tiles.set_axis_off()
+    return settle(fig)
+
+
+@styled
 def manifold(
     images: np.ndarray,
     side: int,
@@ -497,12 +520,16 @@ def _density_plane(ax: Axes, z: np.ndarray, names: Sequence[str], reach: float, 
         _prior_circles(ax)
     else:
         density, *edges = np.histogram2d(*learned.T, bins=50, range=[(-reach, reach)] * 2)
-        heights = np.sort(density.ravel())[::-1]
-        levels = [heights[np.searchsorted(heights.cumsum(), share * heights.sum())] for share in (0.99, 0.9, 0.5)]
-        middles = [(one[1:] + one[:-1]) / 2 for one in edges]
-        ax.contour(*middles, density.T, levels=np.unique(levels), colors=LINES[1], linewidths=0.9)
+        _contours_of_mass(ax, *((one[1:] + one[:-1]) / 2 for one in edges), density.T)
         title = "learned prior: contours of 50, 90, 99 %"
     ax.set(title=title, xlabel=names[0], ylabel=names[1], box_aspect=1)
+
+
+def _contours_of_mass(ax: Axes, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
+    """Contours that hold half, nine tenths and 99 % of the density (len(y), len(x)) that is on the plane."""
+    heights = np.sort(density.ravel())[::-1]
+    levels = [heights[np.searchsorted(heights.cumsum(), share * heights.sum())] for share in (0.99, 0.9, 0.5)]
+    ax.contour(x, y, density, levels=np.unique(levels), colors=LINES[1], linewidths=0.9)
 
 
 def _whole_epochs(ax: Axes) -> None:
