@@ -36,7 +36,7 @@ def aggregate(measured: Evaluation, rng: np.random.Generator) -> Figure:
 
 def priors(runs: Mapping[str, Evaluation], rng: np.random.Generator) -> Figure:
     """The latent planes of several runs side by side, under their priors, and what these draw; Z = 2."""
-    axis, density, images = np.linspace(-4, 4, 101, dtype=np.float32), {}, {}
+    axis, density, images = np.linspace(-5, 5, 101, dtype=np.float32), {}, {}
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     for name, measured in runs.items():
         ratio = 0 if measured.log_prior_ratio is None else measured.log_prior_ratio(grid)

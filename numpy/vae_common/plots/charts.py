@@ -213,7 +213,8 @@ def planes(
     for (name, codes), ax, tiles in zip(z.items(), axes[0], axes[1], strict=True):
         ax.hist2d(*codes.T, bins=50, range=[axis[[0, -1]]] * 2, cmap="Greys", norm=PowerNorm(0.5))
         _contours_of_mass(ax, axis, axis, prior[name])
-        ax.set(title=name, xlabel="z[0]", ylabel="z[1]", box_aspect=1)
+        ticks = np.linspace(axis[0], axis[-1], 3)
+        ax.set(title=name, xlabel="z[0]", ylabel="z[1]", xticks=ticks, yticks=ticks, box_aspect=1)
         drawn = checked_images(name, images[name], 24).reshape(4, 6, SIDE, SIDE).swapaxes(1, 2)
         tiles.imshow(drawn.reshape(4 * SIDE, 6 * SIDE), cmap="gray", vmin=0, vmax=1)
         tiles.set_axis_off()
