@@ -23,7 +23,7 @@ def refuse_contradictions(config: RunConfig) -> None:
         return [flag(name) for name in names if getattr(config, name) != getattr(default, name)]
 
     model, architecture = config.model, config.architecture
-    weight = changed("beta", "anneal", "free_bits", "free_nats", "capacity")
+    weight = changed("beta", "anneal", "free_bits", "free_nats", "capacity", "tc_weight")
     many = changed("importance_samples", "mc_samples")
     if model != "vae" and (weight or many):
         refuse(f"{(weight + many)[0]} changes the objective of --model vae and has no meaning for --model {model}")
@@ -32,7 +32,7 @@ def refuse_contradictions(config: RunConfig) -> None:
     if config.prior != "normal":
         if model != "vae" or architecture not in ("conv", "mlp"):
             refuse("--prior is for --model vae with --architecture conv or mlp")
-        if other := changed("free_bits", "capacity", "mc_samples"):
+        if other := changed("free_bits", "capacity", "mc_samples", "tc_weight"):
             refuse(
                 f"{other[0]} has no meaning with --prior {config.prior}, whose KL is one sampled number for all of z"
             )
@@ -51,6 +51,12 @@ def refuse_contradictions(config: RunConfig) -> None:
         refuse("--mc-samples averages outside the logarithm, --importance-samples inside: give one of them")
     if weight and many:
         refuse(f"{many[0]} and {weight[0]} are two different objectives; give one of them")
+    if config.tc_weight and len(weight) > 1:
+        refuse(f"--tc-weight and {weight[0]} are two different objectives; give one of them")
+    if config.tc_weight and (architecture not in ("conv", "mlp") or cli.is_one_of_several()):
+        refuse("--tc-weight compares the codes of a whole batch: it needs --architecture conv or mlp and one process")
+    if changed("tc_estimate") and not config.tc_weight:
+        refuse("--tc-estimate says how the total correlation is found, and needs --tc-weight")
     if len(changed("free_bits", "free_nats")) == 2:
         refuse("--free-bits is a floor for each dimension, --free-nats one for all together: give one of them")
     if other := changed("anneal", "free_bits", "free_nats") if config.capacity is not None else []:

@@ -29,7 +29,7 @@ from vae_common.randomness import batches
 from vae_measures.held_out import measure
 from vae_training import processes, trainer
 from vae_training.factory import build_model, build_prior
-from vae_training.trainer import RunState, steps_per_epoch, train_step
+from vae_training.trainer import RunState, train_step
 
 MODELS = {
     "vae": dict(latent_dim=3),
@@ -73,7 +73,7 @@ def take_steps(
 ) -> dict:
     """Train a model for some steps: the terms and gradients of each, the state at the end, what is measured then."""
     config = RunConfig(**MODELS[name], binarize="dynamic", batch_size=batch_size).settled()
-    model = build_model(config, steps_per_epoch(len(data), batch_size)).to(device, dtype)
+    model = build_model(config, len(data)).to(device, dtype)
     if name == "prior of codes":
         model = build_prior(config, model).to(device, dtype)
     model.train()

@@ -160,6 +160,15 @@ class RunConfig:
     free_bits: float = setting(0.0, number(0), PAPER, "nats per latent dimension that cost nothing", "F")
     free_nats: float = setting(0.0, number(0), PAPER, "nats of the whole KL that cost nothing", "N", new=True)
     capacity: float | None = setting(None, number(0), PAPER, "nats that the KL is drawn to; C rises to this", "C")
+    tc_weight: float = setting(
+        0.0, number(0), PAPER, "what the total correlation of z weighs on top of the KL (beta-TCVAE, FactorVAE)", "W",
+        new=True,
+    )  # fmt: skip
+    tc_estimate: str = setting(
+        "weighted", one_of("weighted", "stratified", "discriminator"), PAPER,
+        "of the total correlation: from the densities of a batch (beta-TCVAE), or by a discriminator (FactorVAE)",
+        new=True,
+    )  # fmt: skip
     prior: str = setting(
         "normal", one_of("normal", "mixture", "vamp", "flow"), PAPER,
         "p(z): N(0, I), or learned: 500 Gaussians, the posteriors of 500 pseudo-inputs, a flow (default normal)",
@@ -192,8 +201,9 @@ class RunConfig:
 
     @property
     def plain_beta(self) -> float | None:
-        """beta where recon + beta kl is minimised, be it annealed; None where it is L_K, free bits or a capacity."""
-        other = self.capacity is not None or self.free_bits or self.free_nats or self.importance_samples > 1
+        """beta where recon + beta kl is minimised, be it annealed; None where it is anything else."""
+        other = self.capacity is not None or self.free_bits or self.free_nats or self.tc_weight
+        other = other or self.importance_samples > 1
         return None if other else self.beta
 
     def load(self, split: str, data_dir: str | None = None) -> ImageSet:

@@ -33,7 +33,7 @@ from vae_measures.rate_distortion_plane import place
 from vae_plots.rate_distortion import BOUNDS, CAPTION, RUNS_CAPTION, rate_distortion_plane
 from vae_training.factory import build_model
 from vae_training.run_files import load_model, read_run, save_model
-from vae_training.trainer import RunState, steps_per_epoch, train
+from vae_training.trainer import RunState, train
 
 LEVEL = "rate_distortion"  # of config.json, and the name of the default folder
 
@@ -144,7 +144,7 @@ def config_of(config: SweepConfig, number: int, folder: Path) -> RunConfig:
 def train_one(config: RunConfig, splits: Sequence[ImageSet], warm: Path | None) -> nn.Module:
     """Train one beta-VAE, from the weights in the run `warm` where one is given, and write it as a run of its own."""
     train_set, test_set = splits
-    model = build_model(config, steps_per_epoch(len(train_set), config.batch_size))
+    model = build_model(config, len(train_set))
     if warm is not None:
         load_model(model, config.model, warm / "weights.safetensors")
     state = RunState.start(model.to(cli.torch_device(config.device)), config)

@@ -32,7 +32,7 @@ from vae_training.autocast import autocast_refusal
 from vae_training.checkpoints import has_checkpoint, load_checkpoint, previous, save_checkpoint
 from vae_training.factory import build_model, build_prior, follows_spec
 from vae_training.run_files import load_model, save_model
-from vae_training.trainer import Interrupted, RunState, steps_per_epoch, train
+from vae_training.trainer import Interrupted, RunState, train
 
 # -elbo on the test split with default settings, over three seeds: (dataset, latent_dim) -> after epoch 1, at the end.
 EXPECTED = {
@@ -122,7 +122,7 @@ def carry_out(config: RunConfig, folder: Path | None, began: dict) -> None:
         processes.from_writer(lambda: (hold_run_folder(folder), note_threads(began.get("threads"))))
     else:
         config, folder = processes.from_writer(lambda: new_folder(config, device, images))
-    model = build_model(config, steps_per_epoch(len(data), config.batch_size)).to(device)
+    model = build_model(config, len(data)).to(device)
     begun = resume and has_checkpoint(folder)
     if config.weights is not None and not begun:
         load_model(model, config.model, config.weights)

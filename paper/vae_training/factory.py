@@ -1,5 +1,6 @@
 """The one place that knows which model a configuration means."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -14,12 +15,14 @@ from vae_models.autoencoder import Autoencoder
 from vae_models.beta_vae import BetaVAE, KLWeight
 from vae_models.code_prior import CodePrior
 from vae_models.conditional_vae import ConditionalVAE
+from vae_models.factor_vae import FactorVAE
 from vae_models.flow_prior import FlowPrior
 from vae_models.iwae import IWAE, ManySampleVAE
 from vae_models.learned_prior import MixturePrior, PriorIWAE, PriorVAE, VampPrior
 from vae_models.linear_vae import LinearVAE
 from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import LINEAR, MLPDecoder, MLPEncoder
+from vae_models.total_correlation import TCVAE
 from vae_models.vq_vae import VQVAE
 from vae_training import processes
 
@@ -27,14 +30,15 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 PRIORS = {"mixture": MixturePrior, "vamp": VampPrior, "flow": FlowPrior}  # each built from latent_dim
 
 
-def build_model(config: RunConfig, steps_per_epoch: int = 1) -> nn.Module:
+def build_model(config: RunConfig, images: int = 1) -> nn.Module:
     """The model that `config`, settled, describes, with seeded initial weights.
 
-    A network of the spec starts from the spec's weights, as levels 1 and 2 do.
+    images: how many it will be trained on, which schedules and estimates of q(z) need. A network of the spec starts
+    from the spec's weights, as levels 1 and 2 do.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = _construct(config, steps_per_epoch)
+        model = _construct(config, images)
     if hasattr(model, "spec") and model.spec.shapes.items() <= shapes_of(model).items():
         start = {name: torch.from_numpy(value) for name, value in model.spec.init_params(config.seed).items()}
         model.load_state_dict(start, strict=False)  # a learned prior keeps its own
@@ -50,7 +54,7 @@ def build_prior(config: RunConfig, model: nn.Module) -> CodePrior | None:
         return CodePrior(model)
 
 
-def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
+def _construct(config: RunConfig, images: int) -> nn.Module:
     if config.model == "vqvae":
         shared = {"batch_mean": processes.batch_mean, "batch_rows": processes.batch_rows}
         return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook, **shared)
@@ -59,7 +63,7 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
         return ConditionalVAE(spec, config.likelihood, classes=len(config.class_names))
     if config.model == "ae":
         return Autoencoder(spec, config.likelihood, architecture)
-    ramp = config.anneal_epochs * steps_per_epoch
+    ramp = config.anneal_epochs * math.ceil(images / config.batch_size)
     kl_weight = KLWeight(config.beta, config.anneal, ramp, config.free_bits, config.capacity, config.free_nats)
     weighted = {"kl_weight": kl_weight, "batch_mean": processes.batch_mean}
     if config.prior != "normal":
@@ -67,6 +71,11 @@ def _construct(config: RunConfig, steps_per_epoch: int) -> nn.Module:
         if config.importance_samples > 1:
             return PriorIWAE(spec, config.likelihood, architecture, samples=config.importance_samples, prior=prior)
         return PriorVAE(spec, config.likelihood, architecture, prior=prior, **weighted)
+    if config.tc_weight > 0:
+        weight = {"tc_weight": config.tc_weight}
+        if config.tc_estimate == "discriminator":
+            return FactorVAE(spec, config.likelihood, architecture, **weight)
+        return TCVAE(spec, config.likelihood, architecture, estimate=config.tc_estimate, images=images, **weight)
     if config.importance_samples > 1:
         return IWAE(spec, config.likelihood, architecture, samples=config.importance_samples)
     if config.mc_samples > 1:

@@ -52,7 +52,7 @@ def level3(data: ImageSet, test: ImageSet, flags: str, clock: str) -> tuple[floa
     """Seconds of training and -elbo of vae_paper.py with these flags."""
     parser = cli.parser("", *RunConfig.settings("paper"))
     config = RunConfig(**vars(parser.parse_args(flags.split()))).settled()
-    model = build_model(config, trainer.steps_per_epoch(len(data), config.batch_size))
+    model = build_model(config, len(data))
     state, seconds = trainer.RunState.start(model, config), 0.0
     for epoch in range(1, config.epochs + 1):
         seconds += timed(lambda epoch=epoch: trainer.train_epoch(state, data, config, epoch), clock)
