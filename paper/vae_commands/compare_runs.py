@@ -106,6 +106,5 @@ def of_samples(found: dict, of: str = "samples") -> dict[str, float]:
     recognised, distance, near = (
         found[key] for key in ("recognised_with_confidence", "frechet_distance", "nearest_training_image")
     )
-    entropy, kl = found["class_entropy"][of], found["class_kl"]
-    values = (recognised[of], distance["train" if of == "test" else of], entropy, kl, near[of])
+    values = (recognised[of], distance["train" if of == "test" else of], found["class_kl"], near[of])
     return dict(zip(FORMS, values, strict=True))

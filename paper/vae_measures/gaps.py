@@ -30,7 +30,8 @@ from vae_models.flow_prior import FlowPrior
 from vae_models.iwae import log_weights
 
 IMAGES = 100  # of the test split
-STEPS, DRAWS, RATE = 300, 8, 0.03  # steps of Adam, draws of z for each image in a step, learning rate; it falls to 0
+STEPS, DRAWS = 300, 4  # steps of Adam, and draws of z for each image in a step
+RATES = {"gaussian": 0.05, "flow": 0.01}  # of learning, at first; they fall to 0
 JUDGING = 100  # draws that decide whether an image keeps its new q
 BOUNDS = {"elbo": "elbo", "best_gaussian": "best Gaussian", "richer_q": "richer q", "log_p": "log p(x)"}  # in order
 Q = dict[str, Tensor]  # of B images: mu, logvar (B, Z), and where q is richer the parameters (B, ...) of its flows
@@ -80,12 +81,12 @@ class Images(NamedTuple):
                 parts.append([self.log_w(q, e).double().cpu().numpy() for q in qs])
         return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
 
-    def improved(self, old: Q, rng: np.random.Generator, what: str) -> Q:
+    def improved(self, old: Q, what: str, rng: np.random.Generator) -> Q:
         """The q that Adam climbs to from `old`, for each image where it is the better one on draws of their own."""
         new = {name: value.clone().requires_grad_() for name, value in old.items()}
-        optimizer = torch.optim.Adam(new.values(), lr=RATE)
+        optimizer = torch.optim.Adam(new.values(), lr=RATES[what])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-        for _ in trange(STEPS, desc=what, disable=None, leave=False):
+        for _ in trange(STEPS, desc=f"the best {what} of each image", disable=None, leave=False):
             elbo = self.log_w(new, self.noise(DRAWS, rng)).mean(dim=1)
             for value, slope in zip(new.values(), torch.autograd.grad(-elbo.sum(), list(new.values())), strict=True):
                 value.grad = slope
@@ -107,8 +108,8 @@ def bounds_of_images(
         flows, _ = stack_module_state([Flow(latent_dim).to(like) for _ in x])
         images = Images(model, torch.from_numpy(x).to(like), torch.from_numpy(y).to(like.device), Flow(latent_dim))
         encoder = dict(zip(("mu", "logvar"), model.encode(images.x, images.y), strict=True))
-    gaussian = images.improved(encoder, rng, "the best Gaussian of each image")
-    richer = images.improved(gaussian | {k: v.detach() for k, v in flows.items()}, rng, "a flow for each image")
+    gaussian = images.improved(encoder, "gaussian", rng)
+    richer = images.improved(gaussian | {k: v.detach() for k, v in flows.items()}, "flow", rng)
     log_w = images.measured([encoder, gaussian, richer], samples, rng)
     found = [*(one.mean(axis=1) for one in log_w), importance_bounds(log_w[2], samples)]
     return dict(zip(BOUNDS, found, strict=True))
