@@ -27,7 +27,7 @@ from vae_models.linear_vae import LinearVAE
 from vae_models.mlp import MLPDecoder, MLPEncoder
 from vae_training.factory import build_model
 
-LABELS = np.zeros(3, int)
+LABELS, SLOW = np.zeros(3, int), pytest.mark.slow
 
 
 def rng() -> np.random.Generator:
@@ -58,7 +58,7 @@ def log_joint(model: ConvVAE, x: np.ndarray, z: torch.Tensor) -> np.ndarray:
     return (log_p - 0.5 * (z**2).sum(dim=1) - math.log(2 * math.pi)).numpy()
 
 
-def exact_log_p(model: ConvVAE, x: np.ndarray, step: float = 0.05) -> np.ndarray:
+def exact_log_p(model: ConvVAE, x: np.ndarray, step: float = 0.1) -> np.ndarray:
     """log p(x) (B,): the rectangle rule on [-6, 6]^2."""
     axis = torch.arange(-6, 6.01, step, dtype=torch.float64)
     return np.logaddexp.reduce(log_joint(model, x, torch.cartesian_prod(axis, axis)), axis=1) + 2 * math.log(step)
@@ -134,11 +134,14 @@ def linear(columns: np.ndarray) -> tuple[LinearVAE, np.ndarray, np.ndarray, np.n
     return model, x.reshape(3, 1, 28, 28).astype(np.float32), log_p.numpy(), np.eye(2) + columns.T @ columns / s2
 
 
-@pytest.mark.parametrize("angle", [0, 45])
-def test_the_family_gap_of_the_linear_vae(angle, monkeypatch):
+@pytest.mark.parametrize(
+    ("angle", "steps", "near"),
+    [(45, 60, 0.2), pytest.param(45, 600, 0.03, marks=SLOW), pytest.param(0, 600, 0.01, marks=SLOW)],
+)
+def test_the_family_gap_of_the_linear_vae(angle, steps, near, monkeypatch):
     """The best diagonal Gaussian has the variances 1 / P_dd and loses 1/2 (sum_d log P_dd - log det P): nothing where
-    the columns of W are orthogonal, as then P is diagonal."""
-    monkeypatch.setattr(gaps, "STEPS", 80)
+    the columns of W are orthogonal, as then P is diagonal. near: nats that so many steps leave."""
+    monkeypatch.setattr(gaps, "STEPS", steps)
     monkeypatch.setattr(gaps, "RATES", {"gaussian": 0.2, "flow": 0.05})
     axes = np.linalg.qr(rng().standard_normal((784, 2)))[0]
     turned = np.array([[1, math.sin(math.radians(angle))], [0, math.cos(math.radians(angle))]])
@@ -146,31 +149,36 @@ def test_the_family_gap_of_the_linear_vae(angle, monkeypatch):
     found = bounds_of_images(model, x, LABELS, 400, rng(), 0)
     gap = 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])
     assert (gap > 0.2) == (angle > 0)
-    np.testing.assert_allclose(log_p - found["best_gaussian"], gap, atol=0.02 if angle == 0 else 0.1)
-    np.testing.assert_allclose(found["log_p"], log_p, atol=0.05)
-    assert (log_p - found["richer_q"] < 0.5 * gap + 0.02).all()
-    assert (found["elbo"] < log_p - 1).all()
+    np.testing.assert_allclose(log_p - found["best_gaussian"], gap, atol=near)
+    np.testing.assert_allclose(found["log_p"], log_p, atol=near)
+    assert (log_p - found["richer_q"] < 0.3 * gap + near).all() and (found["elbo"] < log_p - 1).all()
 
 
 # --- every model, and what is kept --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "settings", [dict(model="cvae"), dict(prior="mixture"), dict(architecture="masked", binarize="dynamic")]
+    "settings",
+    [
+        dict(model="cvae"),
+        dict(prior="mixture"),
+        pytest.param(dict(architecture="masked", binarize="dynamic"), marks=SLOW),
+    ],
 )
 def test_the_first_bound_is_the_elbo_of_every_kind_of_model(settings, digits, monkeypatch):
     """With its labels and its own prior: beside the log-weights of the IWAE, at other draws of the same q. An ascent
     that leads nowhere leaves each image what it had."""
     monkeypatch.setattr(gaps, "STEPS", 1)
+    monkeypatch.setattr(gaps, "JUDGING", 10)
     monkeypatch.setattr(gaps, "RATES", {"gaussian": 1e3, "flow": 1e3})
     config = RunConfig(latent_dim=3, **settings).settled()
     model, x, y = build_model(config), digits.images[:3].round(-2).astype(np.float32) // 200, digits.labels[:3]
     spread_codes(model)
-    found = bounds_of_images(model, x, y, 100, rng(), 0)
+    found = bounds_of_images(model, x, y, 50, rng(), 0)
     with torch.no_grad():
-        eps = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 100, 3), dtype=np.float32))
+        eps = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 50, 3), dtype=np.float32))
         _, _, log_w = sample_terms(model, torch.from_numpy(x), eps, torch.from_numpy(y))
-    np.testing.assert_allclose(found["elbo"], log_w.mean(dim=1), atol=5 * float(log_w.std(dim=1).max()) * 0.02**0.5)
+    np.testing.assert_allclose(found["elbo"], log_w.mean(dim=1), atol=5 * float(log_w.std(dim=1).max()) * 0.04**0.5)
     for name in ("best_gaussian", "richer_q"):
         np.testing.assert_allclose(found[name], found["elbo"], rtol=1e-6)
 
@@ -178,8 +186,8 @@ def test_the_first_bound_is_the_elbo_of_every_kind_of_model(settings, digits, mo
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("elbo", +5, "the elbo of 200 images is -95.* nats here and -100.* both estimate the same"),
-        ("best_gaussian", -9, "best Gaussian is -107.* nats and elbo -100.* wrong order"),
+        ("elbo", +5, "the elbo of 200 images is .* and both estimate the same"),
+        ("best_gaussian", -9, "best Gaussian is -106.* nats and elbo -99.* wrong order"),
         ("richer_q", -9, "richer q is .* and best Gaussian"),
         ("log_p", -9, "log p.x. is .* and richer q"),
         ("log_p", math.nan, "log p.x. is nan"),
@@ -209,7 +217,8 @@ def test_the_gaussian_that_stands_for_a_prior_has_the_moments_of_the_codes():
     np.testing.assert_allclose(np.cov(z.T), np.cov(mu.T) + 0.25 * np.eye(3), atol=1e-4)
 
 
-def test_several_runs_side_by_side(small_digits, not_laid_out, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("names", [("vae", "ae"), pytest.param(("vq", "ae", "vae"), marks=SLOW)], ids=str)
+def test_several_runs_side_by_side(names, small_digits, not_laid_out, monkeypatch, tmp_path, capsys):
     """One classifier judges all; an autoencoder draws from the Gaussian fitted to its codes; each run has its numbers,
     and the table those of each run."""
     kinds = {
@@ -217,7 +226,7 @@ def test_several_runs_side_by_side(small_digits, not_laid_out, monkeypatch, tmp_
         "vq": dict(model="vqvae", codes=4),
     }  # fmt: skip
     test, trained, classifier_of = load_dataset("digits", "test"), [], sample_quality.classifier_of
-    runs = [str(finished_run(tmp_path / name, test, **kinds[name])) for name in kinds]
+    runs = [str(finished_run(tmp_path / name, test, **kinds[name])) for name in names]
     monkeypatch.setattr(sample_quality, "EPOCHS", 1)
     monkeypatch.setattr(sample_quality, "classifier_of", lambda *args: trained.append(1) or classifier_of(*args))
     monkeypatch.setattr(gaps, "STEPS", 2)
@@ -227,9 +236,9 @@ def test_several_runs_side_by_side(small_digits, not_laid_out, monkeypatch, tmp_
     capsys.readouterr()
     assert evaluate.main([*runs, "--only", "samples", "gaps", "--importance-samples", "20"]) == 0
     printed = capsys.readouterr().out
-    assert len(trained) == 1 and printed.count("left out: ") == 2
+    assert len(trained) == 1 and printed.count("left out: ") == len(names) - 1
     assert {path.name for path in drawn if "compared" in path.name} == {"compared-gaps.png", "compared-samples.png"}
-    assert f"{runs[1]} has no prior: it draws from the Gaussian fitted" in printed
+    assert f"{tmp_path / 'ae'} has no prior: it draws from the Gaussian fitted" in printed
     table = {line.split()[0]: line.split()[1:] for line in printed.split("who draws best")[1].splitlines() if line}
     for run in runs:
         found = json.loads((tmp_path / run / "evaluation.json").read_text())
@@ -240,8 +249,8 @@ def test_several_runs_side_by_side(small_digits, not_laid_out, monkeypatch, tmp_
         ]  # fmt: skip
         assert ("gaps" in found) == run.endswith("/vae")
     gap = json.loads((tmp_path / "vae" / "evaluation.json").read_text())["gaps"]
-    bar = printed.split("a flow regains")[1].splitlines()[1].split()
-    assert bar[0] == runs[0] and float(bar[1]) == pytest.approx(-gap["log_p"], abs=0.01)
+    bar = printed.split("-elbo")[1].splitlines()[1].split()
+    assert bar[0] == str(tmp_path / "vae") and float(bar[1]) == pytest.approx(-gap["log_p"], abs=0.01)
     assert float(bar[-1]) == pytest.approx(-gap["elbo"], abs=0.01)
 
 

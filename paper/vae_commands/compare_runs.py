@@ -1,6 +1,6 @@
 """Set finished runs of the same data side by side: where their nats go, and which of them draws best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from vae_commands.compare_codes import refuse_other_settings
 from vae_commands.evaluate_run import SECTIONS, Run, opened, posteriors, report
 from vae_common import cli
+from vae_common.errors import UsageError
 from vae_common.randomness import generator
 from vae_common.run_folder import read_config, read_evaluation
-from vae_measures import gaps as nats
 from vae_measures.latent_space import fitted_codes
 from vae_measures.sample_quality import prior_samples
 from vae_plots.several_runs import FORMS, SHOWN, gaps_of_runs, samples_of_runs
@@ -27,84 +27,72 @@ def compare_runs(
 ) -> int:
     """Carry out paper/evaluate.py RUN RUN ... --only gaps samples; returns the exit status.
 
-    Each run is measured and reported as if alone, but with the noise and the classifier of the first. Then follow one
-    table of all, and one picture in the figures of the first.
+    Each run is measured and reported as if alone, but with the noise and the classifier of the first. Then follow a
+    table of all, and a picture in the figures of the first.
     """
     configs = {run: read_config(run)[0] for run in runs}
     for run, name in [(run, name) for run in configs for name in only]:
         refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
-    first, status, found, strips, fitted = None, 0, {}, [], []
+    first, status, found, strips, notes = None, 0, {}, [], []
     for run in configs:
         subject = opened(run, data_dir, cli.torch_device(device), importance_samples, 0, first)
         first = first or subject
-        if not subject.model.has_prior and "samples" in only:
-            codes, _ = posteriors(subject, subject.train)
-            subject = replace(subject, measured=replace(subject.measured, prior_codes=fitted_codes(codes, 0 * codes)))
-            fitted.append(run)
+        if "gaps" in only and subject.model.has_posterior and subject.log_p != first.log_p:
+            raise UsageError(f"{run}: expected bounds of {first.log_p}, found those of {subject.log_p}.")
+        if "samples" in only and not subject.model.has_prior:
+            mu, _ = posteriors(subject, subject.train)
+            subject = replace(subject, measured=replace(subject.measured, prior_codes=fitted_codes(mu, 0 * mu)))
+            notes.append(f"  {run} has no prior: it draws from the Gaussian fitted to its codes of training images")
         print(f"--- {run}: {subject.model.title} ---\n")
         status |= report(subject, {name: SECTIONS[name] for name in only})
-        found[run] = read_evaluation(run)
+        found[run] = read_evaluation(subject.folder)
         if "samples" in only:
             rng = generator(first.seed, "figures")
             strips.append(prior_samples(subject.measured, SHOWN, subject.config.binarize, rng)[0])
     if "gaps" in only:
-        print(compared_gaps(first, {run: one["gaps"] for run, one in found.items() if "gaps" in one}))
-    if "samples" in only and status == 0:
-        print(
-            compared_samples(
-                first, {run: one["sample_quality"] for run, one in found.items()}, np.stack(strips), fitted
-            )
-        )
+        compare_gaps(first, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
+    if "samples" in only:
+        compare_samples(first, {run: one["sample_quality"] for run, one in found.items()}, np.stack(strips))
+    print(*notes, sep="\n")
     return status
 
 
-def compared_gaps(first: Run, found: dict[str, dict]) -> str:
-    """The gaps of all runs that have some, as lines of text and as a picture."""
-    width, parts = max(map(len, found), default=0), ("family", "richer", "amortization")
-    on = first.on_images(nats.IMAGES)
-    lines = [
-        f"gaps     of {first.log_p}, nats per image (standard error over the images); {on}",
-        f"  {'':{width}} -log p(x) + family gap (a flow regains) + amortization gap = -elbo",
-    ]
+def compare_gaps(first: Run, found: Mapping[str, Mapping]) -> None:
+    """Print and draw the gaps of the runs that have some."""
+    parts = {"family gap": "family", "a flow regains": "richer", "amortization gap": "amortization"}
+    rows = {}
     for run, one in found.items():
-        family, regained, amortization = (f"{one[f'{k}_gap']:.2f} ({one[f'{k}_gap_error']:.2f})" for k in parts)
-        lines.append(
-            f"  {run:{width}}{-one['log_p']:10.2f}{family:>13}{regained:>18}{amortization:>19}{-one['elbo']:9.2f}"
-        )
-    if found:
-        lines.append(first.draw("compared-gaps", gaps_of_runs(found, first.log_p, on)))
-    return "\n".join(lines)
+        gaps = {name: f"{one[f'{key}_gap']:.2f} ({one[f'{key}_gap_error']:.2f})" for name, key in parts.items()}
+        rows[run] = {"-log p(x)": f"{-one['log_p']:.2f}", **gaps, "-elbo": f"{-one['elbo']:.2f}"}
+    if rows:
+        on = first.on_images(next(iter(found.values()))["images"])
+        print(table(f"gaps     where the nats go, per image (standard error); {on}", rows))
+        print(first.draw("compared-gaps", gaps_of_runs(found, first.log_p, on)))
 
 
-def compared_samples(first: Run, found: dict[str, dict], strips: list[np.ndarray], fitted: Sequence[str]) -> str:
-    """Who draws best, as lines of text and as a picture; strips: some samples (M, 1, 28, 28) of each run; fitted: the
-    runs that have no prior."""
+def compare_samples(first: Run, found: Mapping[str, Mapping], strips: np.ndarray) -> None:
+    """Print and draw what a classifier makes of the samples of each run; strips (R, M, 1, 28, 28): some of them."""
     one = next(iter(found.values()))
-    rows = {
-        "real images": of_samples({**one, "class_kl": 0.0}, "test"),
-        **{run: of_samples(found[run]) for run in found},
-    }
-    width = max(map(len, rows))
-    lines = [
-        f"samples  who draws best: {one['count']:,} samples each; {first.on}",
-        f"  one classifier for all, which names {one['classifier_accuracy']:.1%} of the test images right",
-        f"  {'':{width}}" + "".join(f"{name:>14}" for name in FORMS),
-    ]
-    for name, row in rows.items():
-        lines.append(f"  {name:{width}}" + "".join(f"{form.format(row[key]):>14}" for key, form in FORMS.items()))
-    lines += [
-        f"  {run} has no prior: it draws from the Gaussian fitted to its codes of training images" for run in fitted
-    ]
-    real = (255 * first.measured.x[:SHOWN]).astype(np.uint8)
-    lines.append(first.draw("compared-samples", samples_of_runs(rows, np.stack([real, *strips]), first.on)))
-    return "\n".join(lines)
+    figures = {"real images": of_samples({**one, "class_kl": 0.0}, "test")}
+    figures |= {run: of_samples(sampled, "samples") for run, sampled in found.items()}
+    rows = {run: {name: FORMS[name].format(value) for name, value in row.items()} for run, row in figures.items()}
+    print(table(f"samples  who draws best: {one['count']:,} samples each, one classifier for all; {first.on}", rows))
+    real = (255 * first.measured.x[None, :SHOWN]).astype(np.uint8)
+    print(first.draw("compared-samples", samples_of_runs(figures, np.concatenate([real, strips]), first.on)))
 
 
-def of_samples(found: dict, of: str = "samples") -> dict[str, float]:
-    """The figures of FORMS in a `sample_quality.report`, of "samples" or of "test" images; the distance of the test
-    images is that of training images to them."""
-    recognised, distance, near = (
-        found[key] for key in ("recognised_with_confidence", "frechet_distance", "nearest_training_image")
+def of_samples(found: Mapping, of: str) -> dict[str, float]:
+    """The figures of FORMS in a `sample_quality.report`; of test images, which are 0 from themselves, the distance is
+    that of training images to them."""
+    distance = found["frechet_distance"]["train" if of == "test" else of]
+    near = found["nearest_training_image"][of]
+    return dict(zip(FORMS, (found["recognised_with_confidence"][of], distance, found["class_kl"], near), strict=True))
+
+
+def table(head: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A line for each run, a column for each of its figures."""
+    width, columns = max(map(len, rows)), next(iter(rows.values()))
+    lines = [head, f"  {'':{width}}" + "".join(f"{name:>18}" for name in columns)]
+    return "\n".join(
+        lines + [f"  {run:{width}}" + "".join(f"{v:>18}" for v in row.values()) for run, row in rows.items()]
     )
-    values = (recognised[of], distance["train" if of == "test" else of], found["class_kl"], near[of])
-    return dict(zip(FORMS, values, strict=True))
