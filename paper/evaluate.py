@@ -73,13 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     run = "a run folder written by paper/vae_paper.py; with --doctor also a .py file"
     add("runs", metavar="RUN", nargs="+", help=f"{run}; several are compared in their gaps or samples")
     add("--importance-samples", type=whole(1, 10**6), metavar="K", help="z per image (default 500)")
-    add(
-        "--only",
-        nargs="+",
-        choices=SECTIONS,
-        metavar="SECTION",
-        help=f"of {', '.join(SECTIONS)} (default all but gaps)",
-    )
+    sections = f"of {', '.join(SECTIONS)} (default all but gaps)"
+    add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=sections)
     add("--votes", type=whole(100, 10**6), metavar="V", help="votes of 64 images for the factors (default 320)")
     add(
         "--against", nargs="+", metavar="VAE",

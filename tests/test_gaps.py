@@ -96,8 +96,8 @@ def check_against_quadrature(count: int, samples: int) -> dict[str, float]:
 
 
 def test_every_bound_of_every_image_beside_quadrature(monkeypatch):
-    monkeypatch.setattr(gaps, "STEPS", 30)
-    monkeypatch.setattr(gaps, "RATES", {"gaussian": 0.2, "flow": 0.02})
+    monkeypatch.setattr(gaps, "STEPS", 20)
+    monkeypatch.setattr(gaps, "RATES", {"gaussian": 0.3, "flow": 0.02})
     lost = check_against_quadrature(2, 300)
     assert lost["elbo"] > 20 > lost["best_gaussian"]
 
@@ -134,15 +134,14 @@ def linear(columns: np.ndarray) -> tuple[LinearVAE, np.ndarray, np.ndarray, np.n
     return model, x.reshape(3, 1, 28, 28).astype(np.float32), log_p.numpy(), np.eye(2) + columns.T @ columns / s2
 
 
-@pytest.mark.parametrize(
-    ("angle", "steps", "near"),
-    [(45, 60, 0.2), pytest.param(45, 600, 0.03, marks=SLOW), pytest.param(0, 600, 0.01, marks=SLOW)],
-)
-def test_the_family_gap_of_the_linear_vae(angle, steps, near, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("angle", [0, 45])
+def test_the_family_gap_of_the_linear_vae(angle, monkeypatch):
     """The best diagonal Gaussian has the variances 1 / P_dd and loses 1/2 (sum_d log P_dd - log det P): nothing where
     the columns of W are orthogonal, as then P is diagonal. near: nats that so many steps leave."""
-    monkeypatch.setattr(gaps, "STEPS", steps)
-    monkeypatch.setattr(gaps, "RATES", {"gaussian": 0.2, "flow": 0.05})
+    monkeypatch.setattr(gaps, "STEPS", 500)
+    monkeypatch.setattr(gaps, "RATES", {"gaussian": 0.2, "flow": 0.02})
+    near = 0.02
     axes = np.linalg.qr(rng().standard_normal((784, 2)))[0]
     turned = np.array([[1, math.sin(math.radians(angle))], [0, math.cos(math.radians(angle))]])
     model, x, log_p, P = linear(2 * axes @ turned)
@@ -186,7 +185,7 @@ def test_the_first_bound_is_the_elbo_of_every_kind_of_model(settings, digits, mo
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("elbo", +5, "the elbo of 200 images is .* and both estimate the same"),
+        ("elbo", +5, "L_1 is -9.* and the elbo -.* both estimate the same"),
         ("best_gaussian", -9, "best Gaussian is -106.* nats and elbo -99.* wrong order"),
         ("richer_q", -9, "richer q is .* and best Gaussian"),
         ("log_p", -9, "log p.x. is .* and richer q"),
@@ -239,7 +238,9 @@ def test_several_runs_side_by_side(names, small_digits, not_laid_out, monkeypatc
     assert len(trained) == 1 and printed.count("left out: ") == len(names) - 1
     assert {path.name for path in drawn if "compared" in path.name} == {"compared-gaps.png", "compared-samples.png"}
     assert f"{tmp_path / 'ae'} has no prior: it draws from the Gaussian fitted" in printed
-    table = {line.split()[0]: line.split()[1:] for line in printed.split("who draws best")[1].splitlines() if line}
+    table = {
+        line.split()[0]: line.split()[1:] for line in printed.split("who draws best")[1].splitlines() if "%" in line
+    }
     for run in runs:
         found = json.loads((tmp_path / run / "evaluation.json").read_text())
         one = found["sample_quality"]
