@@ -33,12 +33,14 @@ def compare_runs(
     configs = {run: read_config(run)[0] for run in runs}
     for run, name in [(run, name) for run in configs for name in only]:
         refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
-    first, status, found, strips, notes = None, 0, {}, [], []
+    first, log_p, status, found, strips, notes = None, None, 0, {}, [], []
     for run in configs:
         subject = opened(run, data_dir, cli.torch_device(device), importance_samples, 0, first)
         first = first or subject
-        if "gaps" in only and subject.model.has_posterior and subject.log_p != first.log_p:
-            raise UsageError(f"{run}: expected bounds of {first.log_p}, found those of {subject.log_p}.")
+        if "gaps" in only and subject.model.has_posterior:
+            log_p = log_p or subject.log_p
+            if subject.log_p != log_p:
+                raise UsageError(f"{run}: expected bounds of {log_p}, found those of {subject.log_p}.")
         if "samples" in only and not subject.model.has_prior:
             mu, _ = posteriors(subject, subject.train)
             subject = replace(subject, measured=replace(subject.measured, prior_codes=fitted_codes(mu, 0 * mu)))
@@ -50,24 +52,24 @@ def compare_runs(
             rng = generator(first.seed, "figures")
             strips.append(prior_samples(subject.measured, SHOWN, subject.config.binarize, rng)[0])
     if "gaps" in only:
-        compare_gaps(first, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
+        compare_gaps(first, log_p, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
     if "samples" in only:
         compare_samples(first, {run: one["sample_quality"] for run, one in found.items()}, np.stack(strips))
     print(*notes, sep="\n")
     return status
 
 
-def compare_gaps(first: Run, found: Mapping[str, Mapping]) -> None:
+def compare_gaps(first: Run, log_p: str, found: Mapping[str, Mapping]) -> None:
     """Print and draw the gaps of the runs that have some."""
     parts = {"family gap": "family", "a flow regains": "richer", "amortization gap": "amortization"}
     rows = {}
     for run, one in found.items():
         gaps = {name: f"{one[f'{key}_gap']:.2f} ({one[f'{key}_gap_error']:.2f})" for name, key in parts.items()}
-        rows[run] = {"-log p(x)": f"{-one['log_p']:.2f}", **gaps, "-elbo": f"{-one['elbo']:.2f}"}
+        rows[run] = {f"-{log_p}": f"{-one['log_p']:.2f}", **gaps, "-elbo": f"{-one['elbo']:.2f}"}
     if rows:
         on = first.on_images(next(iter(found.values()))["images"])
         print(table(f"gaps     where the nats go, per image (standard error); {on}", rows))
-        print(first.draw("compared-gaps", gaps_of_runs(found, first.log_p, on)))
+        print(first.draw("compared-gaps", gaps_of_runs(found, log_p, on)))
 
 
 def compare_samples(first: Run, found: Mapping[str, Mapping], strips: np.ndarray) -> None:
