@@ -65,7 +65,7 @@ def exact_log_p(model: ConvVAE, x: np.ndarray, step: float = 0.1) -> np.ndarray:
 
 def check_against_quadrature(count: int, samples: int) -> dict[str, float]:
     """Of each image the bounds rise to log p(x) by quadrature, but for 5 standard errors of the draws; what each loses
-    in the mean"""
+    in the mean."""
     model, x = bent(count)
     draws, measured = [], gaps.Images.measured
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,8 @@ def check_against_quadrature(count: int, samples: int) -> dict[str, float]:
         gain = draws[-1][other] - draws[-1][one]
         assert (found[high] - found[low] >= -5 * gain.std(axis=1) / samples**0.5 - 0.02).all(), (low, high)
     assert (found["richer_q"] <= log_p + error).all() and (found["richer_q"] <= found["log_p"]).all()
-    assert (found["log_p"] <= log_p + 0.2).all()    return {name: float((log_p - bound).mean()) for name, bound in found.items()}
+    assert (found["log_p"] <= log_p + math.log(20)).all()  # Markov: of weights whose expectation is p(x)
+    return {name: float((log_p - bound).mean()) for name, bound in found.items()}
 
 
 def test_every_bound_of_every_image_beside_quadrature(monkeypatch):
