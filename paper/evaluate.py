@@ -9,7 +9,9 @@ probes    what mu alone says about the classes, beside PCA, pixels and an untrai
 factors   disentanglement, where the true factors of the data are known
 samples   what a classifier makes of samples of the prior, and whether they are copies of training images
 space     continuity and completeness of the latent space
+gaps      what the elbo loses: the encoder's part and that of its Gaussian, on 100 images; takes minutes, only if named
 
+With several runs of the same data, `--only gaps` or `--only samples` measures each and sets them side by side.
 `--doctor` tests what must hold for every VAE instead, for a run or a .py file with an encode and a decode of your own;
 `--against VAE ...` compares an autoencoder's run with PCA, with the run of a VAE, and with further runs of either.
 """
@@ -22,19 +24,25 @@ from vae_common import cli
 from vae_common.config import whole
 from vae_common.errors import UsageError
 
-SECTIONS = ("bounds", "codes", "probes", "factors", "samples", "space")
+SECTIONS = ("bounds", "codes", "probes", "factors", "samples", "space", "gaps")
+COMPARED = {"samples", "gaps"}  # the sections in which several runs are set side by side
 MEASURING, EXAMINING = (
     ("device", "importance_samples", "only", "votes"),
     ("dataset", "invert", "binarize", "seed", "images"),
 )
 
 
-def run(run: str, doctor: bool = False, against: list[str] | None = None, **typed) -> int | None:
+def run(runs: list[str], doctor: bool = False, against: list[str] | None = None, **typed) -> int | None:
     """Choose what to do from what was typed; refuse the flags that do not apply."""
+    run, several = runs[0], len(runs) > 1
+    if several and (doctor or against is not None):
+        raise UsageError(f"{'--doctor' if doctor else '--against'} takes one RUN; {runs[1]} is another.")
+    if several and not set(typed.get("only", SECTIONS)) <= COMPARED:
+        raise UsageError("several runs are set side by side in their gaps or samples: add --only gaps, or samples.")
     if doctor and against is not None:
         raise UsageError("--doctor examines one run, and --against compares two; give one of them.")
-    if (doctor or against is not None) and cli.is_one_of_several():
-        what = "--doctor" if doctor else "--against"
+    if (doctor or several or against is not None) and cli.is_one_of_several():
+        what = "--doctor" if doctor else "a comparison"
         raise UsageError(f"{what} runs in one process; start it with python, without torchrun.")
     if doctor:
         refuse(typed, "--doctor", MEASURING)
@@ -45,6 +53,9 @@ def run(run: str, doctor: bool = False, against: list[str] | None = None, **type
         return cli.later("vae_commands.compare_codes", "compare_codes")(run, against, **typed)
     if Path(run).suffix == ".py":
         raise UsageError(f"{run}: a .py file can only be examined; give --doctor with it, or name a run.")
+    if several:
+        refuse(typed, "several runs", ("votes",))
+        return cli.later("vae_commands.compare_runs", "compare_runs")(runs, **typed)
     return cli.later("vae_commands.evaluate_run", "evaluate_run")(run, **typed)
 
 
@@ -59,9 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = cli.parser(__doc__.splitlines()[0], "data_dir", "device", "dataset", "invert", "binarize", "seed")
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run folder written by paper/vae_paper.py; with --doctor also a .py file")
+    run = "a run folder written by paper/vae_paper.py; with --doctor also a .py file"
+    add("runs", metavar="RUN", nargs="+", help=f"{run}; several are compared in their gaps or samples")
     add("--importance-samples", type=whole(1, 10**6), metavar="K", help="z per image (default 500)")
-    add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default all)")
+    sections = f"of {', '.join(SECTIONS)} (default all but gaps)"
+    add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=sections)
     add("--votes", type=whole(100, 10**6), metavar="V", help="votes of 64 images for the factors (default 320)")
     add(
         "--against", nargs="+", metavar="VAE",

@@ -30,8 +30,8 @@ def refuse_contradictions(config: RunConfig) -> None:
     if architecture != "mlp" and (layers := changed("hidden", "activation")):
         refuse(f"{layers[0]} describes --architecture mlp; leave it out with --architecture {architecture}")
     if config.prior != "normal":
-        if model != "vae" or architecture not in ("conv", "mlp"):
-            refuse("--prior is for --model vae with --architecture conv or mlp")
+        if model != "vae" or architecture not in ("conv", "wide", "mlp"):
+            refuse("--prior is for --model vae with --architecture conv, wide or mlp")
         if other := changed("free_bits", "capacity", "mc_samples", "tc_weight"):
             refuse(
                 f"{other[0]} has no meaning with --prior {config.prior}, whose KL is one sampled number for all of z"
@@ -46,15 +46,17 @@ def refuse_contradictions(config: RunConfig) -> None:
     if model == "vqvae" and config.latent_dim is not None:
         refuse("--latent-dim has no meaning for --model vqvae, whose latent is 49 codes; --codes says out of how many")
     if model in ("cvae", "vqvae") and architecture != "conv":
-        refuse(f"--architecture {architecture} is for --model vae and ae; --model {model} is convolutional only")
+        refuse(f"--architecture {architecture} is for --model vae and ae; --model {model} has the spec's only")
     if len(many) == 2:
         refuse("--mc-samples averages outside the logarithm, --importance-samples inside: give one of them")
     if weight and many:
         refuse(f"{many[0]} and {weight[0]} are two different objectives; give one of them")
     if config.tc_weight and len(weight) > 1:
         refuse(f"--tc-weight and {weight[0]} are two different objectives; give one of them")
-    if config.tc_weight and (architecture not in ("conv", "mlp") or cli.is_one_of_several()):
-        refuse("--tc-weight compares the codes of a whole batch: it needs --architecture conv or mlp and one process")
+    if config.tc_weight and (architecture not in ("conv", "wide", "mlp") or cli.is_one_of_several()):
+        refuse(
+            "--tc-weight compares the codes of a whole batch: it needs --architecture conv, wide or mlp, one process"
+        )
     if changed("tc_estimate") and not config.tc_weight:
         refuse("--tc-estimate says how the total correlation is found, and needs --tc-weight")
     if len(changed("free_bits", "free_nats")) == 2:

@@ -18,6 +18,7 @@ RAMP = RunConfig().epochs / 2 * STEPS_PER_EPOCH
 # name -> its settings, its title, and the loss that its reported terms make at step STEP
 MODELS = {
     "vae": ({}, "VAE", lambda t: t["recon"] + t["kl"]),
+    "wide": ({"architecture": "wide"}, "VAE", lambda t: t["recon"] + t["kl"]),
     "mlp": ({"architecture": "mlp"}, "VAE", lambda t: t["recon"] + t["kl"]),
     "linear": ({"architecture": "linear", "likelihood": "gaussian"}, "linear VAE", lambda t: t["recon"] + t["kl"]),
     "beta": ({"beta": 4.0}, "beta-VAE, beta = 4", lambda t: t["recon"] + 4 * t["kl"]),

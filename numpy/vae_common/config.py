@@ -138,8 +138,9 @@ class RunConfig:
     overwrite: bool = setting(False, SWITCH, EVERY, "write into --out even if it holds an earlier run")
     model: str = setting("vae", one_of("vae", "ae", "cvae", "vqvae"), PAPER, "which model (default vae)")
     architecture: str = setting(
-        "conv", one_of("conv", "mlp", "linear", "masked"), PAPER,
-        "encoder and decoder (default conv; masked: the decoder also sees the pixels before each one)", alias="trunk",
+        "conv", one_of("conv", "wide", "mlp", "linear", "masked"), PAPER,
+        "encoder and decoder (default conv; wide: a decoder of twice the width; masked: the decoder also sees the "
+        "pixels before each one)", alias="trunk",
     )  # fmt: skip
     hidden: tuple[int, ...] = setting(
         (500, 500), widths(4, 2048), PAPER,

@@ -64,11 +64,15 @@ def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:
             raise UsageError(
                 f"{folder}: a masked decoder draws images and has no mean image to compare; name another run."
             )
-        for name in ("dataset", "binarize", "latent_dim"):
-            one, other = getattr(config, name), getattr(found, name)
-            if one != other:
-                flag = flag_of(name)
-                raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {other}; compare like runs.")
+        refuse_other_settings(run, config, folder, found, ("dataset", "binarize", "latent_dim"))
+
+
+def refuse_other_settings(run: str, config: RunConfig, folder: str, found: RunConfig, names: Sequence[str]) -> None:
+    """Raise UsageError unless the run in `folder` has of the settings `names` what `run` has."""
+    for name in names:
+        one, other, flag = getattr(config, name), getattr(found, name), flag_of(name)
+        if one != other:
+            raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {other}; compare like runs.")
 
 
 def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config: RunConfig) -> str:

@@ -22,6 +22,7 @@ from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
 from vae_common.run_folder import read_evaluation, write_json
 from vae_measures import disentanglement as scores
+from vae_measures import gaps as nats
 from vae_measures import latent_space, probes, sample_quality
 from vae_measures.held_out import measure, posterior_means, refuse_other_data
 from vae_measures.importance_bounds import ROUNDING, TOLERATED, check_bounds, error_of, measured_bounds
@@ -46,6 +47,12 @@ class Run:
     importance_samples: int
     votes: int
     device: torch.device
+    first: "Run | None" = None  # the first of several runs that are compared
+
+    @property
+    def seed(self) -> int:
+        """What fixes the draws: the same for runs that are compared."""
+        return (self.first or self).config.seed
 
     @cached_property
     def train(self) -> ImageSet:
@@ -54,18 +61,31 @@ class Run:
 
     @cached_property
     def classifier(self) -> sample_quality.Classifier:
-        """What recognises decoded images, trained when a section first asks for it."""
+        """What recognises decoded images, trained when a section first asks for it; one for all that are compared."""
+        if self.first is not None:
+            return self.first.classifier
         return sample_quality.classifier_of(self.train, self.config.binarize, self.config.seed, self.device)
 
     @property
     def on(self) -> str:
         """What every number of the test split is on."""
-        return f"{self.config.dataset} test, {len(self.measured.x):,} images, {PIXELS[self.config.binarize]}"
+        return self.on_images(len(self.measured.x))
+
+    def on_images(self, count: int) -> str:
+        """What a number of so many images of the test split is on."""
+        return f"{self.config.dataset} test, {count:,} images, {PIXELS[self.config.binarize]}"
 
     @property
     def encoders(self) -> tuple:
         """The run's encoder, and one of the same architecture with its initial weights, as functions of arrays."""
         return tuple(posterior_means(model, self.device) for model in (self.model, build_model(self.config)))
+
+    @property
+    def log_p(self) -> str:
+        """What the bounds of this run are bounds of."""
+        constant = self.model.recon_constant
+        given = " given its label" if self.measured.conditional else ""
+        return f"log p(x){given}" + (f" + {constant:.2f}" if constant else "")
 
     def draw(self, name: str, figure) -> str:
         """Save a figure in the run; the line that says so."""
@@ -107,8 +127,7 @@ def bounds(run: Run, found: Mapping[int, np.ndarray]) -> tuple[str, dict]:
     check_bounds(found, elbo)
     mean = {k: float(bound.mean()) for k, bound in found.items()}
     gain = {k: error_of(bound - found[1]) for k, bound in found.items()}
-    given = " given its label" if run.measured.conditional else ""
-    log_p = f"log p(x){given}" + (f" + {constant:.2f}" if constant else "")
+    given, log_p = " given its label" if run.measured.conditional else "", run.log_p
     lines = [
         f"bounds   lower bounds of {log_p}, nats per image; {run.on}, {K:,} codes each",
         "            value (standard error)   gain on L_1 (standard error)",
@@ -226,19 +245,19 @@ def factors(run: Run) -> tuple[str, dict]:
 def samples(run: Run) -> tuple[str, dict]:
     """What a classifier makes of samples of the prior, and whether they are copies."""
     config, names = run.config, run.measured.data.class_names
-    found, arrays = sample_quality.report(run.measured, run.train, run.classifier, config.binarize, config.seed)
-    copies = arrays["copies"]
-    lines = [f"samples  {found['count']:,} samples of the prior; {run.on}", sample_quality.table(found)]
+    found, arrays = sample_quality.report(run.measured, run.train, run.classifier, config.binarize, run.seed)
+    copies, of = arrays["copies"], "the prior" if run.model.has_prior else "a Gaussian fitted to its codes"
+    lines = [f"samples  {found['count']:,} samples of {of}; {run.on}", sample_quality.table(found)]
     if copies.suspicious:
         lines.append("  warning: more samples than chance allows lie next to a training image: it was learnt by heart.")
     bars = classes_of_samples(
-        {"test images": arrays["shares"]["test"], "samples of the prior": arrays["shares"]["samples"]}, names,
+        {"test images": arrays["shares"]["test"], f"samples of {of}": arrays["shares"]["samples"]}, names,
         f"Which classes the samples show: {config.dataset}, {PIXELS[config.binarize]}",
         "A class that the model neglects has a short bar. The classifier names a class for anything, smears between "
         "two classes as well, so look at the samples too.",
     )  # fmt: skip
     pairs = nearest_images(
-        arrays["samples"], arrays["train"], copies, "Samples of the prior above their nearest training images",
+        arrays["samples"], arrays["train"], copies, f"Samples of {of} above their nearest training images",
         "Nearest of all training images by squared error. A copy shows no difference to the image beneath it; the "
         f"closest of {found['count']:,} samples are above, so simple shapes are likely there.",
     )  # fmt: skip
@@ -253,9 +272,21 @@ def space(run: Run) -> tuple[str, dict]:
     return "\n".join(lines), {"latent_space": found}
 
 
+def gaps(run: Run) -> tuple[str, dict]:
+    """What the elbo of some test images loses: the encoder's part, and that of its family."""
+    measured, K, rng = run.measured, run.importance_samples, generator(run.seed, "evaluation", 5)
+    some = np.sort(rng.permutation(len(measured.x))[: nats.IMAGES])
+    each = nats.bounds_of_images(run.model, measured.x[some], measured.data.labels[some], K, rng, run.seed)
+    found = {"images": len(some), "samples": K, **nats.report(each, -(measured.recon + measured.kl)[some])}
+    head = f"gaps     what the elbo loses on {run.log_p}, nats per image (standard error); {run.on_images(len(some))}"
+    return f"{head}\n{nats.table(found)}", {"gaps": found}
+
+
 SECTIONS = {
-    "bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples, "space": space
+    "bounds": bounds, "codes": codes, "probes": probed, "factors": factors, "samples": samples, "space": space,
+    "gaps": gaps,
 }  # fmt: skip
+DEFAULT = [name for name in SECTIONS if name != "gaps"]  # which takes minutes
 KEYS = {
     "bounds": ("nll", "nll_error", "importance_samples", "importance_bounds"),
     "codes": ("information",),
@@ -263,6 +294,7 @@ KEYS = {
     "factors": ("disentanglement",),
     "samples": ("sample_quality",),
     "space": ("latent_space",),
+    "gaps": ("gaps",),
 }
 
 
@@ -271,11 +303,11 @@ def left_out(name: str, run: Run) -> str | None:
     model = run.model
     if name == "factors" and run.config.dataset not in DRAWN:
         return f"nobody knows the true factors of {run.config.dataset}"
-    if name == "samples" and not model.has_prior:
+    if name == "samples" and not model.has_prior and run.measured.prior_codes is None:
         return f"an {model.title.lower()} has neither a posterior nor a prior"
     if name == "probes" and len(run.measured.data.class_names) == 1:
         return "there is one class, so there is nothing to tell apart"
-    if name in ("bounds", "codes") and not model.has_posterior:
+    if name in ("bounds", "codes", "gaps") and not model.has_posterior:
         if not model.has_prior:
             return f"an {model.title.lower()} has neither a posterior nor a prior"
         return (
@@ -283,6 +315,8 @@ def left_out(name: str, run: Run) -> str | None:
         )
     if name in ("probes", "factors", "space") and not model.codes_are_vectors:
         return f"the encoder of --model {run.config.model} does not give an image alone a vector"
+    if name == "gaps" and model.spec.latent_dim == 1:
+        return "the richer q moves one half of z by the other, and one latent dimension has no halves"
     if name == "space" and model.sees_pixels:
         return "the decoder draws images, and has no mean image that could change evenly"
     return None
@@ -305,27 +339,37 @@ def evaluate_run(
     votes: int = 320,
     only: list[str] | None = None,
 ) -> int:
-    """Carry out paper/evaluate.py RUN: all sections, or those named in `only`; returns the exit status.
+    """Carry out paper/evaluate.py RUN: all sections but gaps, or those named in `only`; returns the exit status.
 
     Several processes share the terms and the bounds, the writer does the rest.
     """
     with processes.joined():
         on = processes.own_device(cli.torch_device(device))
-        config, model, rows = read_run(run)
-        config = replace(config, data_dir=data_dir or config.data_dir)
-        test = processes.writer_first(lambda: config.load("test"))
-        model.to(on, torch.float32).eval()
-        measured = measure(model, test, config.binarize, config.seed)
-        subject = Run(Path(run), config, model, measured, importance_samples, votes, on)
-        refuse_other_data(subject.folder, rows, measured)
-        chosen = [name for name in SECTIONS if name in (only or SECTIONS)]
-        sections = dict(SECTIONS)
+        subject = opened(run, data_dir, on, importance_samples, votes)
+        chosen = [name for name in SECTIONS if name in (only or DEFAULT)]
+        sections, config = dict(SECTIONS), subject.config
         if "bounds" in chosen and left_out("bounds", subject) is None:
-            of_all = measured_bounds(model, test, config.binarize, config.seed, importance_samples)
+            test = subject.measured.data
+            of_all = measured_bounds(subject.model, test, config.binarize, config.seed, importance_samples)
             sections["bounds"] = lambda subject: bounds(subject, of_all)
         if not processes.is_writer():
             return 0
         return report(subject, {name: sections[name] for name in chosen})
+
+
+def opened(
+    run: str, data_dir: str | None, on: torch.device, importance_samples: int, votes: int, first: Run | None = None
+) -> Run:
+    """The finished run in the folder `run`, measured; among several runs with the draws of the first."""
+    config, model, rows = read_run(run)
+    config = replace(config, data_dir=data_dir or config.data_dir)
+    test = processes.writer_first(lambda: config.load("test"))
+    model.to(on, torch.float32).eval()
+    measured = measure(model, test, config.binarize, config.seed)
+    refuse_other_data(run, rows, measured)
+    if first is not None and first.seed != config.seed:
+        measured = measure(model, test, config.binarize, first.seed)
+    return Run(Path(run), config, model, measured, importance_samples, votes, on, first)
 
 
 def report(subject: Run, sections: Mapping) -> int:

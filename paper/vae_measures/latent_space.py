@@ -54,14 +54,27 @@ def draw_codes(measured: Evaluation, pairs: np.ndarray, rng: np.random.Generator
     where there is none.
     """
     mu, count = measured.mu, len(pairs)
-    covariance = np.cov(mu, rowvar=False).reshape(mu.shape[1], -1) + np.diag((measured.std**2).mean(axis=0))
+    mean, covariance = moments(mu, measured.std)
     drawn = {
         "codes": mu[pairs[:, 0]],
         "midway": (mu[pairs[:, 0]] + mu[pairs[:, 1]]) / 2,
-        "fitted": rng.multivariate_normal(mu.mean(axis=0), covariance, count, method="eigh"),
+        "fitted": rng.multivariate_normal(mean, covariance, count, method="eigh"),
         "prior": measured.as_prior(rng.standard_normal((count, mu.shape[1])), rng),
     }
     return {name: z.astype(np.float32) for name, z in drawn.items()}
+
+
+def moments(mu: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (Z,) and covariance (Z, Z) of q(z), the mean of the posteriors mu, std (N, Z)."""
+    return mu.mean(axis=0), np.cov(mu, rowvar=False).reshape(mu.shape[1], -1) + np.diag((std**2).mean(axis=0))
+
+
+def fitted_codes(mu: np.ndarray, std: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Draws of the Gaussian fitted to codes, in the place of those of a prior: Evaluation.prior_codes."""
+    mean, covariance = moments(mu, std)
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    return lambda eps, u: (mean + eps @ root).astype(np.float32)
 
 
 def report(measured: Evaluation, classifier: Classifier, seed: int) -> dict:

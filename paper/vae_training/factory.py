@@ -24,6 +24,7 @@ from vae_models.masked_decoder import MaskedVAE
 from vae_models.mlp import LINEAR, MLPDecoder, MLPEncoder
 from vae_models.total_correlation import TCVAE
 from vae_models.vq_vae import VQVAE
+from vae_models.wide_decoder import WideDecoder
 from vae_training import processes
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -94,6 +95,8 @@ def _architecture(config: RunConfig) -> tuple[Callable[[int], nn.Module], Callab
     if config.architecture == "mlp":
         layers = {"hidden": config.hidden, "activation": ACTIVATIONS[config.activation]}
         return partial(MLPEncoder, **layers), partial(MLPDecoder, **layers)
+    if config.architecture == "wide":
+        return Encoder, WideDecoder
     return LINEAR if config.architecture == "linear" else (Encoder, Decoder)
 
 

@@ -1,0 +1,100 @@
+"""Set finished runs of the same data side by side: where their nats go, and which of them draws best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vae_commands.compare_codes import refuse_other_settings
+from vae_commands.evaluate_run import SECTIONS, Run, opened, posteriors, report
+from vae_common import cli
+from vae_common.errors import UsageError
+from vae_common.randomness import generator
+from vae_common.run_folder import read_config, read_evaluation
+from vae_measures.latent_space import fitted_codes
+from vae_measures.sample_quality import prior_samples
+from vae_plots.several_runs import FORMS, SHOWN, gaps_of_runs, samples_of_runs
+
+SAME = {"samples": ("dataset", "invert", "binarize"), "gaps": ("dataset", "invert", "binarize", "likelihood")}
+
+
+def compare_runs(
+    runs: Sequence[str],
+    only: Sequence[str],
+    data_dir: str | None = None,
+    device: str = "auto",
+    importance_samples: int = 500,
+) -> int:
+    """Carry out paper/evaluate.py RUN RUN ... --only gaps samples; returns the exit status.
+
+    Each run is measured and reported as if alone, but with the noise and the classifier of the first. Then follow a
+    table of all, and a picture in the figures of the first.
+    """
+    configs = {run: read_config(run)[0] for run in runs}
+    for run, name in [(run, name) for run in configs for name in only]:
+        refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
+    first, log_p, status, found, strips, notes = None, None, 0, {}, [], []
+    for run in configs:
+        subject = opened(run, data_dir, cli.torch_device(device), importance_samples, 0, first)
+        first = first or subject
+        if "gaps" in only and subject.model.has_posterior:
+            log_p = log_p or subject.log_p
+            if subject.log_p != log_p:
+                raise UsageError(f"{run}: expected bounds of {log_p}, found those of {subject.log_p}.")
+        if "samples" in only and not subject.model.has_prior:
+            mu, _ = posteriors(subject, subject.train)
+            subject = replace(subject, measured=replace(subject.measured, prior_codes=fitted_codes(mu, 0 * mu)))
+            notes.append(f"  {run} has no prior: it draws from the Gaussian fitted to its codes of training images")
+        print(f"--- {run}: {subject.model.title} ---\n")
+        status |= report(subject, {name: SECTIONS[name] for name in only})
+        found[run] = read_evaluation(subject.folder)
+        if "samples" in only:
+            rng = generator(first.seed, "figures")
+            strips.append(prior_samples(subject.measured, SHOWN, subject.config.binarize, rng)[0])
+    if "gaps" in only:
+        compare_gaps(first, log_p, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
+    if "samples" in only:
+        compare_samples(first, {run: one["sample_quality"] for run, one in found.items()}, np.stack(strips))
+    print(*notes, sep="\n")
+    return status
+
+
+def compare_gaps(first: Run, log_p: str, found: Mapping[str, Mapping]) -> None:
+    """Print and draw the gaps of the runs that have some."""
+    parts = {"family gap": "family", "a flow regains": "richer", "amortization gap": "amortization"}
+    rows = {}
+    for run, one in found.items():
+        gaps = {name: f"{one[f'{key}_gap']:.2f} ({one[f'{key}_gap_error']:.2f})" for name, key in parts.items()}
+        rows[run] = {f"-{log_p}": f"{-one['log_p']:.2f}", **gaps, "-elbo": f"{-one['elbo']:.2f}"}
+    if rows:
+        on = first.on_images(next(iter(found.values()))["images"])
+        print(table(f"gaps     where the nats go, per image (standard error); {on}", rows))
+        print(first.draw("compared-gaps", gaps_of_runs(found, log_p, on)))
+
+
+def compare_samples(first: Run, found: Mapping[str, Mapping], strips: np.ndarray) -> None:
+    """Print and draw what a classifier makes of the samples of each run; strips (R, M, 1, 28, 28): some of them."""
+    one = next(iter(found.values()))
+    figures = {"real images": of_samples({**one, "class_kl": 0.0}, "test")}
+    figures |= {run: of_samples(sampled, "samples") for run, sampled in found.items()}
+    rows = {run: {name: FORMS[name].format(value) for name, value in row.items()} for run, row in figures.items()}
+    print(table(f"samples  who draws best: {one['count']:,} samples each, one classifier for all; {first.on}", rows))
+    real = (255 * first.measured.x[None, :SHOWN]).astype(np.uint8)
+    print(first.draw("compared-samples", samples_of_runs(figures, np.concatenate([real, strips]), first.on)))
+
+
+def of_samples(found: Mapping, of: str) -> dict[str, float]:
+    """The figures of FORMS in a `sample_quality.report`; of test images, which are 0 from themselves, the distance is
+    that of training images to them."""
+    distance = found["frechet_distance"]["train" if of == "test" else of]
+    near = found["nearest_training_image"][of]
+    return dict(zip(FORMS, (found["recognised_with_confidence"][of], distance, found["class_kl"], near), strict=True))
+
+
+def table(head: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A line for each run, a column for each of its figures."""
+    width, columns = max(map(len, rows)), next(iter(rows.values()))
+    lines = [head, f"  {'':{width}}" + "".join(f"{name:>18}" for name in columns)]
+    return "\n".join(
+        lines + [f"  {run:{width}}" + "".join(f"{v:>18}" for v in row.values()) for run, row in rows.items()]
+    )
