@@ -37,7 +37,6 @@ COMMANDS = ("start", "predict", "watch", "hint", "solution")
 PATH = ("01", "02", "03", "04", "05", "14", "06", "07", "08", "09", "10", "11", "12", "13")  # the order of the course
 SECONDS = {"14": 1200}  # for the learner's code, where that is to train; 20 for the others
 SHOWN = 20  # lines of what the learner's code printed
-PAUSE = 20 * 60  # seconds: a longer time between two commands counts as this long
 CAME = "What came of your guesses"  # the fold of a page that answers the questions under Predict
 LEARNT = {  # what the course is about, and the exercise in which one does it
     "read a latent space": "01",
@@ -91,11 +90,9 @@ def read_progress() -> dict[str, dict]:
     """What is known of each exercise, by its number. Damage counts as nothing.
 
     tries; hints: those given; at: the function that failed; right: those that did not; guesses; said: the sentence
-    after a pass; passed and cell: hashes, of the work that passed and of what a notebook's cell wrote; seconds: spent,
-    until the time seen.
+    after a pass; passed and cell: hashes, of the work that passed and of what a notebook's cell wrote.
     """
     kinds = dict(tries=int, hints=list, at=str, right=list, guesses=list, said=str, passed=str, cell=str)
-    kinds |= dict(seconds=float, seen=float)
     try:
         progress = json.loads((WORK / ".progress.json").read_text(encoding="utf-8"))
         whole = {number: entry for number, entry in progress.items() if isinstance(entry, dict)}
@@ -105,11 +102,9 @@ def read_progress() -> dict[str, dict]:
 
 
 def note(number: str, **entry) -> None:
-    """Add `entry` and the time since the last note to what is known of an exercise; None takes a key out."""
+    """Add `entry` to what is known of an exercise; None takes a key out."""
     progress = read_progress()
-    known, now = progress.get(number, {}), time.time()
-    since = min(max(0.0, now - known.get("seen", now)), PAUSE)
-    known = {**known, "seconds": known.get("seconds", 0.0) + since, "seen": now, **entry}
+    known = {**progress.get(number, {}), **entry}
     progress[number] = {key: value for key, value in known.items() if value is not None}
     text = json.dumps(progress, indent=1) + "\n"
     write_atomically(WORK / ".progress.json", lambda file: file.write(text.encode()))
@@ -140,8 +135,7 @@ def show_table() -> int:
     progress, following = read_progress(), None
     for number, name in exercises().items():
         now = state(number, name, progress)
-        minutes = progress.get(number, {}).get("seconds", 0) / 60
-        print(f"{number}  {title(name):<32}{now}" + (f", {minutes:.0f} min" if 1 <= minutes < 1e6 else ""))
+        print(f"{number}  {title(name):<32}{now}")
         if following is None and now != "passed":
             command = "start " if now == "not started" else ""
             following = f"next: read exercises/{page(name).name}, then python exercises/check.py {command}{number}"

@@ -561,17 +561,6 @@ def test_watch_checks_at_each_save_until_a_pass(check, work, quick, monkeypatch,
     assert (shown.count("[fail]"), shown.count("[pass]")) == (3, 1)  # the starter, and two wrong ones
 
 
-def test_the_table_says_how_long_it_took_and_leaves_out_pauses(check, work, quick, monkeypatch, capsys):
-    now = 1e9
-    monkeypatch.setattr(check.time, "time", lambda: now)
-    check.main(["start", NUMBER])
-    for minutes in (10, 300, -60, 5):  # a long pause counts as 20, a clock that was set back as none
-        now += 60 * minutes
-        check.main(["hint", NUMBER])
-    check.main([])
-    assert f"{NUMBER}  Convolution                     started, 35 min" in capsys.readouterr().out
-
-
 def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys):
     work.mkdir()
     (work / f"{NAME}.py").write_text("# right")
@@ -746,6 +735,14 @@ def test_a_factor_is_named_only_with_what_it_is():
     assert likely(1 / 20).startswith("Yours is the right one divided by 20, the size of x[0]")
     assert likely(7).startswith("Yours is 7 times the right one, by beta")
     assert not re.search(r"\d", likely(1.7))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_factor_is_seen_beside_zeros_and_through_rounding(dtype):
+    right = np.array([0.0, 0.7, 0.0, -1.3]).astype(dtype)
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", right / dtype(3) * 6 * (1 + np.finfo(dtype).eps), right)
+    assert error.value.lines["likely"].startswith("Exactly twice the right one")
 
 
 @pytest.mark.parametrize(("at", "change"), [(0, 1.0), (50, 1.0), (99, 1.0), (50, 1e-5)])

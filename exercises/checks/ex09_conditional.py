@@ -132,7 +132,6 @@ def part_encode(work, rng):
                 encoded(model, x, corner),
             ),
             "All images have the label of the first one.": (encoded(model, x, maps[:1].expand(maps.shape)),),
-            "Labels count from 0.": (encoded(model, x, maps.roll(1, 1)), encoded(model, x, maps.roll(-1, 1))),
             "mu and logvar have changed places.": (exact[::-1],),
             "A ReLU too many: mu and logvar may have either sign.": ([np.maximum(value, 0) for value in exact],),
         }
@@ -167,7 +166,6 @@ def part_decode(work, rng):
                 decoded(model, z, number * hot),
             ),
             "All images have the label of the first one.": decoded(model, z, hot[:1].expand(hot.shape)),
-            "Labels count from 0.": (decoded(model, z, hot.roll(1, 1)), decoded(model, z, hot.roll(-1, 1))),
             "These are probabilities; logits are asked for, without the sigmoid.": 1 / (1 + np.exp(-exact)),
             "The last layer has no ReLU: a logit may be negative, and has to be for a black pixel.": (
                 np.maximum(exact, 0)
@@ -204,23 +202,18 @@ def mistaken_terms(exact, x, mu, logvar, eps, decode):
         "Each latent dimension has noise of its own; yours share one number.": recon_of(mu + std * eps[:, :1]),
         "The noise is not scaled: z = mu + std eps.": recon_of(mu + eps),
         "The logvar of the encoder is log std^2, not std.": recon_of(mu + logvar * eps),
-        "The mean over the pixels; in nats their losses add up.": (recon / 784, recon.mean() / 784),
         "That is the squared error; the pixels' likelihood is Bernoulli.": (squared, squared / 2),
         "A sigmoid too many: the loss takes logits.": pixel_loss(x, p, "bernoulli").numpy(),
-        "The sign is turned: recon is -log p(x|z), so it is above 0.": -recon,
     }
     bracket = (mu**2 + logvar.exp() - logvar).sum(dim=1).numpy() / 2
     of_kl = {
         each: kl.mean(),
-        "The 1/2 is missing.": 2 * kl,
         "The sign of the KL is turned: it is never below 0.": (-kl, -2 * kl),
         "The constant -1 of each dimension was dropped.": (bracket, 2 * bracket),
-        "The KL is a sum over the latent dimensions, not their mean.": (kl / mu.shape[1], 2 * kl / mu.shape[1]),
         "logvar is log std^2, not log std.": (mu**2 + (2 * logvar).exp() - 1 - 2 * logvar).sum(dim=1).numpy() / 2,
     }
     of_loss = {
         "The loss is recon + kl, the negative of the elbo.": ((recon - kl).mean(), -loss),
-        "The sum over the batch; the mean is asked for.": loss * len(x),
         "The mean of recon alone: the KL is missing.": recon.mean(),
         "recon is counted as a mean over the pixels in the loss, which is a beta of 784.": (recon / 784 + kl).mean(),
         "The KL is averaged over the latent dimensions in the loss, which is a beta of 1 / Z.": (
@@ -322,22 +315,9 @@ def part_log_p_x(work, rng):
                 highest - np.log(classes),
             ),
             "What was taken out of the exponent has to be added again.": y - highest,
-            "The mean runs over the batch; it belongs over the labels, the second axis.": (
-                marginal(np.ascontiguousarray(log_p.T))
-            ),
-            "Nats: the natural logarithm of 1 / classes.": (
-                y + np.log(classes) - np.log2(classes),
-                y + np.log(classes) - np.log10(classes),
-            ),
         }
 
     agree_on_cases("log_p_x", work.log_p_x, marginal, tables(rng), mistakes, "what-the-label-is-worth")
-    x, m, std = rng.normal(size=5), rng.normal(size=4), rng.uniform(0.5, 2)
-    parts = torch.distributions.Normal(torch.from_numpy(m), std)
-    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(4).double()), parts)
-    log_p = parts.log_prob(torch.from_numpy(x)[:, None]).numpy()
-    right, read = mixture.log_prob(torch.from_numpy(x)), "what-the-label-is-worth"
-    agree("log_p_x of a mixture of 4 Gaussians", work.log_p_x(log_p), right, read=read)
 
 
 def in_both_precisions(name, function, right, cases, mistakes, read="what-the-label-is-worth"):
@@ -375,16 +355,10 @@ def part_label_gain(work, rng):
             "That is log p(y|x). By Bayes' rule the gain is log p(y|x) - log p(y), and log p(y) = -ln(classes).": (
                 exact - np.log(classes)
             ),
-            "The sign is turned: knowing the label, x is on average more probable.": -exact,
             "That is the gain of the label that fits best. Take the true one, even where it fits badly.": (
                 log_p.max(axis=1) - log_p_x
             ),
             "log p(x) is the log of a mean over the labels, not the mean of the logs.": own - log_p.mean(axis=1),
-            "One number for each image, (B,); the mean over them comes later.": exact.mean(),
-            "log_p[:, y] takes the columns of all images' labels, (B, B); one entry from each row is wanted.": (
-                log_p[:, y] - log_p_x[:, None],
-                log_p[:, y] - log_p_x,
-            ),
         }
 
     in_both_precisions("label_gain", work.label_gain, gain, cases, mistakes)
@@ -401,15 +375,10 @@ def part_label_posterior(work, rng):
         return {
             TEN: y * log_p.shape[1] / 10,
             UNDERFLOW: np.exp(log_p) / np.exp(log_p).sum(axis=1, keepdims=True),
-            "Each row adds up to the number of classes, not to 1: p(y) = 1 / classes belongs in front.": (
-                y * log_p.shape[1]
-            ),
             "The columns add up to 1; the labels of one image, a row, have to.": (
                 torch.softmax(torch.from_numpy(log_p).double(), dim=0).numpy()
             ),
             "These are the logarithms; p(y|x) itself is asked for.": np.log(y),
-            "All on the best label is a guess, not the posterior.": np.eye(log_p.shape[1])[log_p.argmax(axis=1)],
-            "That shares out the logs; the probabilities are meant.": log_p / log_p.sum(axis=1, keepdims=True),
         }
 
     in_both_precisions("label_posterior", work.label_posterior, posterior, tables(rng), mistakes)
@@ -450,12 +419,8 @@ def part_blind_encoder(work, rng):
             cases.append(dict(zip(("log_p", "mu", "var"), (a.astype(dtype) for a in arrays), strict=True)))
 
     def mistakes(y, log_p, mu, var):
-        even, middle = (
-            np.full((1, 1, 1), 1 / mu.shape[1]),
-            (posterior(log_p)[:, :, None] * mu).sum(axis=1, keepdims=True),
-        )
+        even = np.full((1, 1, 1), 1 / mu.shape[1])
         return {
-            "The 1/2 is missing.": 2 * y,
             "var is the variance: it divides the square as it is, not squared and not as its root.": (
                 weighed(log_p, mu, var, square=lambda d, v: d**2 / v**2),
                 weighed(log_p, mu, var, square=lambda d, v: d**2 / np.sqrt(v)),
@@ -468,11 +433,6 @@ def part_blind_encoder(work, rng):
             "The middle is the mean with the weights p(y|x), not the plain mean.": (
                 weighed(log_p, mu, var, mean=mu.mean(axis=1, keepdims=True))
             ),
-            "The squares of the labels count by p(y|x) too, not only the middle.": (
-                weighed(log_p, mu, var, even, middle),
-                weighed(log_p, mu, var, np.ones((1, 1, 1)), middle),
-            ),
-            "Sum over the dimensions of z, do not average them.": y / mu.shape[2],
             "That is sum_y p(y|x) mu_y^2; the square of the middle has to come off.": weighed(log_p, mu, var, mean=0),
         }
 

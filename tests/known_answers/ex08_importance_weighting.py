@@ -9,7 +9,6 @@ SIZE = "w.sum(axis=1) ** 2 / (w**2).sum(axis=1)"
 
 WRONG = (
     (WEIGHT, WEIGHT.replace("-recon", "recon"), "it is subtracted"),
-    (WEIGHT, f"-({WEIGHT})", "sign of the whole"),
     (WEIGHT, "-recon - 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)", "holds on average"),
     ("squares + logvar - z**2", "squares + logvar", "The prior is missing"),
     ("squares + logvar - z**2", "-(z**2)", "The proposal is missing"),
@@ -24,7 +23,6 @@ WRONG = (
     (BOUND, "log_w.max(axis=1)", "stands for all"),
     (GROUPS, "log_w[:, :k]", "Only the first k"),
     (GROUPS, f"{GROUPS[:-15]}.reshape(B, k, -1).swapaxes(1, 2).reshape(-1, k)", "k weights in a row"),
-    (GROUPS, f"{GROUPS[:-15]}.reshape(-1, K // k)", "groups of k were"),
     ("reshape(-1, k)", "reshape(B, -1)", "stands outside the log"),
     (
         "importance_bound(groups).reshape(B, -1).mean(axis=1)",
@@ -36,17 +34,14 @@ WRONG = (
     (f"np.exp(log_w - {ROW})", "log_w", "the logs of the weights"),
     (SIZE, "w.sum(axis=1) / (w**2).sum(axis=1)", "square of the sum"),
     (SIZE, "(w**2).sum(axis=1) / w.sum(axis=1) ** 2", "Upside down"),
-    (SIZE, f"{SIZE} / log_w.shape[1]", "share of K"),
     (SHARE, "(np.sqrt(2 * c**2 - 1) / c**2) ** Z", "no answer"),
     (SHARE, SHARE.replace("2 * c**2 > 1", "c > 0.5"), "not at c = 1/2"),
     (SHARE, "(np.sqrt(2 * c - 1) / c) ** Z if 2 * c > 1 else 0", "standard deviations"),
     (SHARE, "c * np.sqrt(2 - c**2) ** Z * c ** (Z - 1) if c**2 < 2 else 0", "other way round"),
-    (SHARE, SHARE.replace("c**2) **", "c) **"), "not over c"),
     (SHARE, SHARE.replace(" ** Z", ""), "multiply"),
     (SHARE, SHARE.replace("2 * c**2 > 1", "c > 1"), "a little narrow"),
     (SHARE, SHARE.replace("** Z", "** -Z"), "Upside down"),
     (" + np.log(cell)", "", "area of a cell is missing"),
-    (" + np.log(cell)", " + cell", "logarithm of the area"),
     (" + np.log(cell)", " + np.log(cell / log_joint.shape[1])", "no mean in it"),
     (" + np.log(cell)", " - np.log(log_joint.shape[1])", "no mean in it"),
     (
