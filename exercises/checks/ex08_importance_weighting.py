@@ -108,7 +108,6 @@ def part_importance_bound(work, rng):
                 y + np.log(log_w.shape[1])
             ),
             "The mean of the logs: that is the elbo, L_1. The mean stands inside the log.": log_w.mean(axis=1),
-            "The largest weight stands for all of them.": log_w.max(axis=1),
         }
 
     agree_on_cases("importance_bound", work.importance_bound, right_bound, weights(rng), mistakes, "the-maths")
@@ -121,10 +120,6 @@ def part_bound_of_groups(work, rng):
     def mistakes(y, log_w, k):
         B, K = log_w.shape
         groups = log_w[:, : K // k * k].reshape(B, -1, k)
-
-        def of_other_groups(rows):
-            return right_bound(rows.reshape(-1, k)).reshape(B, -1).mean(axis=1)
-
         return {
             "Only the first k weights were used; the other groups are as good, and their mean scatters less.": (
                 right_bound(log_w[:, :k])
@@ -133,15 +128,6 @@ def part_bound_of_groups(work, rng):
                 right_bound(groups.reshape(B, -1))
             ),
             "The mean of all the logs is L_1, whatever k is.": groups.mean(axis=(1, 2)),
-            "A group is k weights in a row; these groups take every (K // k)-th.": (
-                of_other_groups(groups.reshape(B, k, -1).swapaxes(1, 2))
-            ),
-            "Weights of different images came into one group: keep B in front, or check the reshape.": (
-                of_other_groups(groups.reshape(-1, B, k).swapaxes(0, 1))
-            ),
-            "What is left over after the last whole group is dropped from the end, not from the front.": (
-                right(log_w[:, K % k :], k)
-            ),
         }
 
     sizes = ((3, 7, 3), (5, 6, 2), (1, 9, 4), (4, 5, 5), (3, 6, 1), (2, 12, 5))
@@ -166,12 +152,8 @@ def part_effective_sample_size(work, rng):
             "exp(log w) overflows or becomes 0. A common factor of the weights cancels: take the row's largest out.": (
                 w.sum(axis=1) ** 2 / (w**2).sum(axis=1)
             ),
-            "These are the logs of the weights; the weights are exp of them.": (
-                log_w.sum(axis=1) ** 2 / (log_w**2).sum(axis=1)
-            ),
             "Upside down: the square of the sum is above.": 1 / y,
             "The weights have to add up to 1 for that: divide by the square of their sum.": 1 / (whole**2).sum(axis=1),
-            "The square of the sum, not the sum without a square.": whole.sum(axis=1) / (whole**2).sum(axis=1),
         }
 
     agree_on_cases(
@@ -201,16 +183,12 @@ def part_expected_share(work, rng):
         return {
             "With c^2 <= 1/2 the weights have no finite variance, so the share tends to 0 there; the formula's root of "
             "a negative number is no answer.": y if 2 * c**2 > 1 else np.nan,
-            "The weights lose their finite variance at c^2 = 1/2, where c is above 0.7, not at c = 1/2.": (
-                np.nan if c > 0.5 and 2 * c**2 <= 1 else y
-            ),
             "One dimension's share; with Z independent dimensions the shares multiply.": right(c, 1),
             "Upside down: that is K / ESS.": (1 / y if y else np.inf, 1 / y if y else 0.0),
             "A q that is a little narrow has a share, too: the integral is finite as long as 2 c^2 > 1.": (
                 y if c > 1 else 0.0,
                 y if c >= 1 else 0.0,
             ),
-            "c is the ratio of the standard deviations, c^2 that of the variances.": right(c**0.5, Z),
             "The ratio is that of q to the posterior, not the other way round: a narrow q, c < 1, is the worse one.": (
                 right(1 / c, Z)
             ),

@@ -47,7 +47,6 @@ def part_nearest_code(work, rng):
             "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances: compute "
             "the distances in float64.": expanded,
             "Of codes that are equal the first is wanted.": len(e) - 1 - nearest(z, e[::-1]),
-            "That is the farthest code.": np.square(apart).sum(axis=-1).argmax(axis=-1),
             "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
             "distance.": (wide_z @ wide_e.T).argmax(axis=-1),
             "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
@@ -125,7 +124,6 @@ def part_vq_loss(work, rng):
             "The mean over an image's numbers, where their sum is meant: the sum goes with nats per image.": (
                 right / (shape[1] * shape[2])
             ),
-            "The mean over an image's positions, where their sum is meant.": right / shape[1],
             "One number for each image: no sum or mean over the batch.": (right.sum(), right.mean()),
             "That is the commitment alone; the codebook's term is missing.": beta * squared,
             "beta belongs to the commitment only: once without, once with.": 2 * beta * squared,
@@ -253,9 +251,7 @@ def part_ema_step(work, rng):
                 "Sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
                     decay * old + (1 - decay) * total
                 ),
-                "The batch comes in at full weight; 1 - decay belongs in front.": decay * old + new,
                 "The old value is left out: that is the batch's own.": new,
-                "The old value is not weighed with the decay.": old + (1 - decay) * new,
                 "Nothing has changed.": old,
             }
 
@@ -352,7 +348,6 @@ def part_perplexity(work, rng):
         entropy, used = np.log(y), len(np.unique(codes))
         return {
             "That is the entropy; the perplexity is its exponential.": entropy,
-            "The sign of the entropy is turned.": np.exp(-entropy),
             "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
                 np.exp(entropy / np.log(2)),
                 2**entropy,
@@ -480,7 +475,6 @@ def part_sample_markov(work, rng):
     cases.append(dict(uniforms=rng.choice([0, 0.3, 0.5, 0.9], (6, 5)), first=sparse[0], transition=sparse))
 
     def mistakes(y, u, first, transition):
-        one = np.eye(len(first))
         return {
             "Codes of probability 0 are drawn where a uniform lies on a boundary: before <= u < with its own.": (
                 drawn(u, first, transition, side="left")
@@ -490,12 +484,6 @@ def part_sample_markov(work, rng):
             ),
             "Every position is drawn from p(c_1), as if the one before said nothing.": (
                 drawn(u, first, np.repeat(first[None], len(first), axis=0))
-            ),
-            "The first uniform is used for all positions.": (
-                drawn(np.repeat(u[:, :1], u.shape[1], axis=1), first, transition)
-            ),
-            "That is the most probable code every time, not a draw.": drawn(
-                u, one[first.argmax()], one[transition.argmax(1)]
             ),
         }
 

@@ -94,8 +94,6 @@ def part_best_log_likelihood(work, rng):
             "s2 is the mean of the discarded eigenvalues: divided by d - q, as they are d - q, not by d.": (
                 with_s2(v[q:].sum() / d)
             ),
-            "s2 is the mean of all discarded eigenvalues, not the largest of them.": with_s2(v[q]),
-            "s2 is the mean of the discarded eigenvalues, not of all.": with_s2(v.mean()),
             "q is one off: the q largest are kept, the others discarded.": (
                 right(v, q - 1),
                 right(v, q + 1) if q + 1 < d else np.nan,
@@ -133,7 +131,6 @@ def part_best_decoder(work, rng):
             "The columns have length 1: that is PCA's basis. Here the lengths say how much each latent explains.": (
                 basis
             ),
-            "The axes' rows were taken; axis i is column i.": axes[:q].T * np.sqrt(kept - s2),
         }
         got = numbers(f"{what}: W", W, "the-maths")
         if got.shape == right.shape:  # a column and its negative are the same axis
@@ -344,7 +341,6 @@ def part_learned_s2(work, rng):
             "belongs to what is unexplained, and only the active ones are counted against d.": solutions[q],
             "The error of the active units is missing: each leaves beta s2.": v[q:].sum() / d,
             "The active units lie above beta s2, not above s2: beta is missing in their number.": above_s2[-1],
-            "That is the level, beta s2.": beta * y,
             "All q latents may be active: k runs from 0 to q, q included.": (
                 min(solutions[k] for k in range(q) if beta * k < d)
             ),

@@ -307,7 +307,6 @@ def part_sample(work, rng):
                     mu + std**2 * eps
                 ),
                 "The noise is not used: z is mu.": mu,
-                "logvar itself is no spread, and may be negative.": mu + logvar * eps,
             },
             {},
             {
@@ -370,7 +369,6 @@ def part_warmup_terms(work, rng):
             {
                 "The log is right now, but nothing warms up any more: the objective keeps its weight.": recon + kl,
                 "The weight is at recon; the KL is what warms up.": weight * recon + kl,
-                "The weight is in the objective twice.": recon + weight**2 * kl,
             },
             {},
             {"The KL in the log still has its weight: it starts at 0 whatever the model does.": weight * kl},
@@ -410,7 +408,6 @@ def part_decode(work, rng):
             },
             {
                 "The picture has no sigmoid now: it is x_logits.": x_logits,
-                "The picture has its sigmoid twice: grey on grey.": special.expit(x_mean),
             },
         )
 
@@ -441,7 +438,6 @@ def part_bytes_recon(work, rng):
             "Clipped to [0, 1] every pixel that is not black is white: the floor holds, and the images are others.": (
                 of(x.clip(0, 1))
             ),
-            "The threshold makes other images: grey is asked for.": (of(x > 127), of(np.rint(x / 255))),
             "Whole-number division makes 0 of every grey: / instead of //.": of(x // 255),
         }
 
@@ -536,7 +532,6 @@ def part_mutual_information(work, rng):
                 too_often, ln_N
             ),
             "The weight 1/N of the mixture is missing: too small by ln N.": y - ln_N,
-            "ln N has the wrong sign: a mean is smaller than the sum.": y - 2 * ln_N,
             "The mixture is taken over the codes: it is one over the N posteriors, for each code.": (
                 information(z, mu, logvar, axis=0)
             ),
@@ -585,7 +580,6 @@ def part_vq_terms(work, rng):
 
     def mistakes(y, x, x_out, h, codes, commitment=0.25):
         (recon, vq), (B, L, D) = y, h.shape
-        codebook = vq / (1 + commitment)
         return (
             {"Now recon grows with the batch as well: a loss with twice the images is twice as large.": recon * B},
             {
@@ -594,10 +588,6 @@ def part_vq_terms(work, rng):
                 "image.": (
                     vq / (L * D),
                     vq / L,
-                ),
-                "Only one of the two parts is divided by the batch.": (
-                    codebook * (1 + commitment * B),
-                    codebook * (B + commitment),
                 ),
             },
         )

@@ -423,17 +423,13 @@ def numbers(what: str, got, read: str = "") -> np.ndarray:
     """The answer as an array of float32, float64 or whole numbers; raises Mismatch for anything else."""
     value = None
     if isinstance(got, (int, float, np.ndarray, np.generic)) or hasattr(got, "detach"):
-        with contextlib.suppress(Exception):  # there are tensors that NumPy cannot read: bfloat16, sparse, meta
+        with contextlib.suppress(Exception):  # there are tensors that NumPy cannot read, of bfloat16 for one
             value = to_numpy(got)
     if are_numbers(value):
         return value
-    traits = [
-        str(getattr(value if hasattr(value, "dtype") else got, name, "")) for name in ("dtype", "layout", "device")
-    ]
-    kind = ", ".join(trait.removeprefix("torch.") for trait in traits if trait not in ("", "torch.strided", "cpu"))
+    kind = str(getattr(value if hasattr(value, "dtype") else got, "dtype", "")).removeprefix("torch.")
     found = type(got).__name__ + (f" of {kind}" if kind else "")
-    is_mask = kind.removeprefix("torch.") == "bool"
-    likely = "That is a mask of True and False; its .sum() counts the True." if is_mask else about_sequences(got)
+    likely = "That is a mask of True and False; its .sum() counts the True." if kind == "bool" else about_sequences(got)
     raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
 
 

@@ -31,7 +31,6 @@ WRONG = (
     ),
     ("return recon + weight * kl,", "return weight * recon + kl,", "weight is at recon"),
     ("return recon + weight * kl,", "return recon + kl,", "nothing warms up"),
-    ("return recon + weight * kl,", "return recon + weight * weight * kl,", "twice"),
     ("x_logits = h @ weight + bias", "x_logits = 1 / (1 + np.exp(-(h @ weight + bias)))", "once more"),
     ("x_logits = h @ weight + bias", "x_logits = -np.log(1 + np.exp(-(h @ weight + bias)))", "is not its logit"),
     (
@@ -45,7 +44,6 @@ WRONG = (
     ("pixels.astype(x_logits.dtype) / 255", "pixels // 255", "instead of //"),
     ("/ 255", "/ 256", "with 256"),
     (".astype(x_logits.dtype) / 255", ".astype(x_logits.dtype).clip(0, 1)", "Clipped"),
-    ("pixels.astype(x_logits.dtype) / 255", "(pixels > 127) * 1.0", "threshold"),
     (f"{KL_SUM}\n    return", f"{KL_SUM}\n        break\n    return", "first round"),
     (
         f"{RECON_SUM}\n{KL_SUM}\n    return recon / len(x), kl / len(x)",
@@ -76,7 +74,6 @@ WRONG = (
         "    return min((own - mixture).mean(), np.log(N))",
         "A clip at ln N",
     ),
-    (MIXTURE, MIXTURE.replace("- np.log(N)", "+ np.log(N)"), "the wrong sign"),
     (MIXTURE, MIXTURE.replace("axis=1", "axis=0"), "over the codes"),
     (MIXTURE, MIXTURE.replace(" - np.log(N)", ""), "too small by ln N"),
     (BOUND, "    return -np.logaddexp.reduce(-log_w, axis=1) + np.log(log_w.shape[1])", "Still"),
