@@ -21,7 +21,6 @@ from vae_common import digits
 from vae_common.data import DRAWN, binarize, cache_folder, entropy_floor, load_dataset
 from vae_common.download import REAL
 from vae_common.errors import DatasetError
-from vae_common.files import FolderLock
 from vae_common.randomness import PURPOSES, batches, generator
 
 # --- random choices -----------------------------------------------------------------------------------------------
@@ -278,17 +277,6 @@ def test_a_download_is_moved_into_place_when_it_is_whole(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
     if told:
         assert_one_sentence(str(error.value), "--dataset digits", "could not be downloaded")
-
-
-def test_what_a_killed_download_left_is_removed_by_the_next_but_not_that_of_a_living_one(tmp_path, monkeypatch):
-    fake_download(monkeypatch, "", None)
-    for name in ("killed", "living"):
-        (tmp_path / f".download-{name}" / "raw").mkdir(parents=True)
-        (tmp_path / f".download-{name}" / "raw" / "half").write_text("half")
-    lock = FolderLock(tmp_path / ".download-living")
-    load_dataset("mnist", "test", tmp_path)
-    lock.release()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".download-living", "MNIST"]
 
 
 def test_a_broken_torchvision_is_told_with_its_remedy(tmp_path, monkeypatch):

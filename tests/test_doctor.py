@@ -398,34 +398,10 @@ def test_at_a_known_optimum_a_factor_costs_what_the_closed_form_says(beta, x):
         invariants.stationary(replace(exam, subject=replace(exam.subject, beta=3 * beta)))
 
 
-@pytest.mark.parametrize("latent_dim", [2, 20])
-def test_a_posterior_that_is_wrong_and_images_that_are_transposed_are_named(latent_dim, digits):
-    """All of them pass the invariants of the code: they are models that are only wrong."""
-    x = digits.images[:120] / np.float32(255)
-    weights = load_weights(PRETRAINED / f"digits-z{latent_dim}.safetensors")
-    subject = subject_of_model(with_weights(ConvVAE(VAESpec(latent_dim)), weights))
-    wrong = {
-        "logvar holds std": encoded(lambda mu, logvar: (mu, (logvar / 2).exp())),
-        "logvar holds log std": encoded(lambda mu, logvar: (mu, logvar / 2)),
-        "logvar is 4 too small": encoded(lambda mu, logvar: (mu, logvar - 4)),
-        "images are transposed": decoded(lambda decode, z: decode(z).transpose(2, 3)),
-    }
-    found = {name: {} for name in wrong}
-    for name, broken in wrong.items():
-        exam = Exam.of(broken(subject), x, None, np.random.default_rng(0))
-        for invariant in (invariants.beats_mean_image, invariants.stationary):
-            try:
-                invariant(exam)
-            except Fails as failure:
-                found[name][invariant.__name__] = str(failure)
-    assert {name: list(failures) for name, failures in found.items()} == {
-        "logvar holds std": ["beats_mean_image", "stationary"],
-        "logvar holds log std": ["stationary"],
-        "logvar is 4 too small": ["stationary"],
-        "images are transposed": ["beats_mean_image", "stationary"],
-    }
-    assert "all std are 1.5 times smaller" in found["logvar holds log std"]["stationary"]
-    assert "all std are 1.5 times larger" in found["logvar is 4 too small"]["stationary"]
+def test_images_that_are_transposed_are_worse_than_the_mean_image(subject, x):
+    transposed = decoded(lambda decode, z: decode(z).transpose(2, 3))(subject)
+    with pytest.raises(Fails, match="images that are transposed"):
+        invariants.beats_mean_image(Exam.of(transposed, x, None, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])

@@ -214,16 +214,6 @@ def test_resume_without_what_a_run_needs_is_refused(finished, resuming):
     assert "checkpoint.safetensors: expected the checkpoint of this run" in resuming(finished)
 
 
-def test_a_run_of_an_earlier_version_is_told_what_can_be_done(finished, resuming):
-    (finished / "checkpoint.safetensors").rename(finished / "checkpoint.pt")
-    weights = finished / "weights.safetensors"
-    begin = f"{finished / 'checkpoint.pt'}: an earlier version wrote it, which this one cannot read; begin the run anew"
-    assert f"{begin}, from what it learned with --weights {weights}.\n" in resuming(finished)
-    weights.unlink()
-    (finished / "metrics.jsonl").unlink()
-    assert f"{begin}.\n" in resuming(finished)
-
-
 def test_the_checkpoint_of_another_model_is_refused(finished, resuming):
     convolutional = RunConfig(latent_dim=2).settled()
     save_checkpoint(RunState.start(build_model(convolutional), convolutional), finished / "checkpoint.safetensors")

@@ -104,7 +104,7 @@ def files_in(folder) -> set[str]:
 
 def test_overwrite_removes_the_files_of_a_run_and_no_others(tmp_path):
     of_a_run = {pattern.replace("*", "old") for pattern in RUN_FILES}
-    known = {"metrics.jsonl", "weights.safetensors", "evaluation.json", "checkpoint.pt", "figures/old.png"}
+    known = {"metrics.jsonl", "weights.safetensors", "evaluation.json", "figures/old.png"}
     known |= {f"{phase}checkpoint{which}.safetensors" for phase in ("", "prior-") for which in ("", "-previous")}
     assert known < of_a_run
     others = {"figures/mine.txt", "figures/deeper/mine.png", "weights.safetensors.backup", "a-checkpoint.pt"}

@@ -102,7 +102,6 @@ def part_conv_transpose_size(work, rng):
             "output_padding counts once: it adds at one side only.": back(n, k, s, p, 2 * extra),
             "Between `size` pixels there are size - 1 steps.": back(n + 1, k, s, p, extra),
             "Padding is cut off on both sides.": y + p,
-            "Padding is cut off here, where conv2d added it.": back(n, k, s, -p, extra),
         }
 
     cases = [dict(case, output_padding=int(rng.integers(0, case["stride"]))) for case in sizes(rng)]
@@ -133,9 +132,6 @@ def part_conv_transpose2d(work, rng):
             "the stamps that reach there are kept.": zeros_added,
             "The padding is cut off at the bottom and right only; cut as much from the top and left.": (
                 whole[:, :, : y.shape[2], : y.shape[3]]
-            ),
-            "Padding larger than k - 1 cuts into the outermost pixels: a width of k - 1 - padding is negative there.": (
-                back(x, w, b, stride, min(padding, w.shape[2] - 1), extra)
             ),
         }
 
@@ -174,7 +170,6 @@ def part_output_padding(work, rng):
                 n % s
             ),
             "stride - 1 is the most that can be left over; how much it is depends on the side.": s - 1,
-            "The remainder of a division by the stride; 2 is only the stride of this model.": (n + 2 * p - k) % 2,
             "1 is right for the even sizes of this model; other sizes need another number.": 1,
             "0 gives back the smallest of the sizes only.": 0,
         }

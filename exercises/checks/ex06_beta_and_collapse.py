@@ -49,14 +49,8 @@ def part_curvature(work, rng):
             "The mixed derivative is twice the right one: the 2 of the square goes with the 1/2 before it.": (
                 matrix(mixed=2 * mixed)
             ),
-            "The first entry is not 0: w^2 stands in the loss, times the noise std^2 = 1.": matrix(first=0),
             "Those are the coefficients of w^2 and v^2; a second derivative of w^2 is 2.": matrix(
                 first / 2, mixed, last / 2
-            ),
-            "Rows and columns are (w, v) in this order.": y[::-1, ::-1],
-            "Those are the eigenvalues; the matrix itself is asked for.": np.linalg.eigvalsh(y),
-            "The first entry is the noise of z, std^2 = 1, over s2; the variance of x does not enter.": (
-                matrix(first=variance / s2)
             ),
             "v is multiplied by x: the variance of x belongs in the last entry.": matrix(last=beta),
         }
@@ -98,20 +92,13 @@ def part_cyclical(work, rng):
             "It comes down as slowly as it goes up; after the steps at the top it starts from 0 at once.": (
                 beta * (1 - abs(1 - step / ramp % 2))
             ),
-            "The ramp ends at 1, not at `beta`.": right(step, ramp, 1.0),
             "It goes on growing after `ramp` steps; there it should stay.": beta * (step % (2 * ramp)) / ramp,
-            "Whole steps only: // rounds down, / divides.": beta * min(1, step % (2 * ramp) // ramp),
-            "It rises by 1 in `ramp` steps, and goes on until it meets `beta`; the whole ramp is multiplied by "
-            "`beta`.": min(beta, step % (2 * ramp) / ramp),
             "At step 0 it is 0: steps count from 0, so that is step / ramp and not (step + 1) / ramp.": (
                 right(step + 1, ramp, beta),
                 beta * min(1, (step % (2 * ramp) + 1) / ramp),
             ),
             "It is at `beta` a step too soon: a rise from 0 in `ramp` steps ends at step `ramp`, not at ramp - 1.": (
                 beta * np.minimum(1, np.divide(step % (2 * ramp), ramp - 1))
-            ),
-            "Its cycle is one step too long: `ramp` steps of rising and `ramp` at the top are 2 ramp.": (
-                beta * min(1, step % (2 * ramp + 1) / ramp)
             ),
         }
 
@@ -157,14 +144,8 @@ def part_free_bits(work, rng):
             "The floor is held against the sum over the dimensions; each dimension has its own.": mean.sum().clamp(
                 min=floor
             ),
-            "The max is taken of each image's sum, before the mean.": kl.sum(dim=1).clamp(min=floor).mean(),
             "The floor is taken off: max(0, kl - floor). It is the price that is held, max(floor, kl).": (
                 (mean - floor).clamp(min=0).sum()
-            ),
-            "That is min, a ceiling; a floor is a max.": mean.clamp(max=floor).sum(),
-            "The mean over the dimensions; KLs of dimensions add up.": y / kl.shape[1],
-            "The mean over the dimensions of each image; the mean is over the batch, for each dimension.": (
-                kl.mean(dim=1).clamp(min=floor).sum()
             ),
             "The sum over the batch; prices are per image, so take its mean.": kl.sum(dim=0).clamp(min=floor).sum(),
             "The floor is not used.": mean.sum(),
@@ -233,13 +214,7 @@ def part_active_units(work, rng):
             ),
             "A dimension whose mean is far from 0, but the same for every image, says nothing: that is mean(mu^2), and "
             "not the variance.": above((mu**2).mean(axis=0)),
-            "A dimension whose mean is far from 0, but the same for every image, says nothing: that is |mean of mu|.": (
-                above(np.abs(mu.mean(axis=0)))
-            ),
-            "Those are the inactive ones.": mu.shape[1] - y,
             "The threshold is not used.": count(mu),
-            "One variance of all numbers together; each dimension has its own.": above(mu.var()),
-            "That is the share of the active ones; their number is asked.": y / mu.shape[1],
         }
 
     agree_on_cases("active_units", work.active_units, count, means(rng), mistakes, "the-maths")
@@ -272,9 +247,6 @@ def part_effective_beta(work, rng):
             "KL.": kl_weight / P / Z,
             "A mean over the latent dimensions makes the KL cheaper, not dearer.": kl_weight * P * Z,
             "Both ways round: a mean of recon makes beta larger, a mean of the KL smaller.": kl_weight / P * Z,
-            "recon is not looked at.": kl_weight / Z,
-            "kl is not looked at.": kl_weight * P,
-            "kl_weight is not used.": of_the_project(1.0, recon, kl, pixels, latent_dim),
             "That is 1 / beta: beta is the weight of the KL when recon has weight 1.": 1 / y,
         }
 

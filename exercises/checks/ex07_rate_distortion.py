@@ -42,9 +42,6 @@ def part_pixel_entropy(work, rng):
                 -(logs(x) + logs(1 - x)).sum() / len(x)
             ),
             "The dark half is missing: (1 - x) ln(1 - x).": -np.nan_to_num(logs(x)).sum() / len(x),
-            "Nats per image, not per pixel: the pixels are added up.": y / x[0].size,
-            "The mean over the images is missing; only the pixels are added up.": y * len(x),
-            "That is in bits: nats want the natural logarithm.": y / np.log(2),
             "That is the entropy of the mean image, the next function: here each image has an entropy of its own.": (
                 right(x.mean(axis=0, keepdims=True))
             ),
@@ -72,15 +69,9 @@ def part_distortion_without_z(work, rng):
                 entropy_floor(x.mean(axis=(2, 3), keepdims=True)),
                 entropy_floor(x.mean(axis=(1, 2, 3), keepdims=True)),
             ),
-            "One grey level for all pixels; the mean over the images leaves each pixel its own.": (
-                entropy_floor(x.mean(keepdims=True)) * x[0].size
-            ),
-            "The mean image is one image: do not divide by N again.": y / len(x),
-            "Divided by N it is a mean already; do not add up over the images.": y * len(x),
             "That is the squared error of the mean image; D is in nats, -ln p of pixels that are 0 or 1.": (
                 ((x - x.mean(axis=0)) ** 2).sum() / len(x)
             ),
-            "Nats per image, not per pixel: the pixels are added up.": y / x[0].size,
         }
 
     agree_on_cases(
@@ -151,15 +142,11 @@ def part_log_densities(work, rng):
             "logvar is the logarithm of the variance: divide by exp(logvar), and add logvar itself.": (
                 with_squares(gap**2 / v + np.log(v) - v)
             ),
-            "The difference of z and mu is to be squared.": with_squares(gap * np.exp(-v)),
-            "log sigma^2 is logvar, whole: the 1/2 in front of the sum is all there is.": y + 0.25 * v.sum(axis=1),
             "The sign of logvar is turned: a narrow Gaussian is high.": y + v.sum(axis=1),
             "The product of so many densities overflows or becomes 0: add their logarithms instead.": np.log(np.exp(y)),
             "The term with logvar is missing: a narrow Gaussian is high.": y + 0.5 * v.sum(axis=1),
             "log(2 pi) is missing.": y + 0.5 * z.shape[1] * np.log(2 * np.pi),
             "log(2 pi) belongs to every dimension: inside the sum.": y + 0.5 * (z.shape[1] - 1) * np.log(2 * np.pi),
-            "The dimensions are independent, so their logs are added, not averaged.": y / z.shape[1],
-            "The axes are exchanged: codes along the first, images along the second.": y.T,
             "That is the logarithm's argument: return log q, as exp(-1000) is 0.": np.exp(y),
         }
 
@@ -172,30 +159,19 @@ def part_log_aggregate(work, rng):
 
     def mistakes(y, z, mu, v):
         log_q, ln_N = all_densities(z, mu, v), np.log(len(mu))
-        largest, variance = log_q.max(axis=1), np.exp(v).mean(axis=0) + mu.var(axis=0)
+        largest = log_q.max(axis=1)
         return {
             "exp(log q) overflows or becomes 0 before the log is taken. Take the largest log q out first "
             "(logsumexp).": np.log(np.exp(log_q).mean(axis=1)),
             "The weight 1/N was added once for every latent dimension: ln N is taken off Z times instead of once. Sum "
             "over the dimensions first, then weigh.": y - (z.shape[1] - 1) * ln_N,
             "q(z) is a mean of N densities, and this is their sum: - ln N is missing.": y + ln_N,
-            "The mean over the codes; the N posteriors are along the other axis.": (
-                log_mean(log_q, axis=0),
-                np.logaddexp.reduce(log_q, axis=0) - ln_N,
-            ),
-            "ln M, of the codes, is taken off: the mean is over the N posteriors.": y + ln_N - np.log(len(z)),
             "The largest was taken out, and not put back.": y - largest,
-            "A column (M, 1) and a row (M,) make (M, M): the largest needs keepdims for the difference, not for the "
-            "sum.": y - largest + largest[:, None],
-            "One Gaussian with the mixture's mean and variance; q(z) has as many humps as there are images.": (
-                -0.5 * ((z - mu.mean(axis=0)) ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
-            ),
             "The mean of the logs; the densities are averaged, then comes the log.": log_q.mean(axis=1),
             "That is the product of q(z_j) over the dimensions. A mixture of independent Gaussians is not independent: "
             "sum over the dimensions first, then average over the images.": (
                 log_mean(per_dimension(z, mu, v)).sum(axis=1)
             ),
-            "The largest of the N stands for the mean of them.": largest,
             "One largest number for all codes: a code far below it still has only exp(-1000) = 0. Each row has its "
             "own.": log_q.max() + np.log(np.exp(log_q - log_q.max()).mean(axis=1)),
         }
@@ -217,26 +193,18 @@ def part_information(work, rng):
         return -0.5 * (z.astype(np.float64) ** 2 + np.log(2 * np.pi)).sum(axis=1)
 
     def mistakes(y, z, index, mu, v):
-        own, mixture = own_and_mixture(z, index, mu, v)
+        own, _ = own_and_mixture(z, index, mu, v)
         log_q = all_densities(z, mu, v)
         others = np.where(np.arange(len(mu)) == index[:, None], -np.inf, log_q)
         return {
-            "The sign is turned: the own posterior is the higher one.": -y,
             "That is log q(z|x) - log p(z), the whole rate. I compares with the aggregate q(z), not with the prior.": (
                 own - log_prior(z)
             ),
-            "That is log q(z) - log p(z), the other part of the rate.": mixture - log_prior(z),
             "A code's own posterior belongs to the mixture too: without it I is not bounded by ln N.": (
                 own - np.logaddexp.reduce(others, axis=1) + np.log(len(mu) - 1)
             ),
             "Code number m was drawn from the posterior number index[m], not from number m.": (
                 right(z, np.arange(len(z)) % len(mu), mu, v)
-            ),
-            "[:, index] takes M columns for every code; one for each is [np.arange(M), index].": (
-                log_q[:, index] - mixture
-            ),
-            "q(z) is the mean of all N posteriors, not only of those that codes were drawn from.": (
-                own - aggregate(z, mu[index], v[index])
             ),
             "The probability of n grew by that factor; in nats it is the factor's logarithm.": np.exp(y),
             "That is log q(z|x) alone, and log q(z) is to be taken off.": own,
@@ -281,24 +249,11 @@ def part_frontier_rate(work, rng):
             "A component below the water gets a negative rate here; it is left out, and costs 0.": each.sum(),
             "The level of the water is beta s2; beta is missing.": right(v, s2, 1),
             "The level of the water is beta s2; s2 is missing.": right(v, 1, beta),
-            "The level of the water is the product beta s2, not a quotient.": right(v, 1 / s2, beta),
-            "The level is beta s2: each of the two terms has a 1/2, which cancels.": (
-                right(v, 2 * s2, beta),
-                right(v, s2 / 2, beta),
-            ),
-            "s2 is the variance already: neither square it nor take its root.": (
-                right(v, s2**2, beta),
-                right(v, s2**0.5, beta),
-            ),
             "The 0 is for each component that is below the water, not for their sum.": max(each.sum(), 0),
             "log(1 + v / level) never gets to 0; below the water the rate is 0: max(v / level, 1).": (
                 0.5 * np.log(1 + v / (beta * s2)).sum()
             ),
             "A larger beta makes the code cheaper: the level is beta times s2, not s2 / beta.": right(v, s2, 1 / beta),
-            "The 1/2 is missing: the logarithm of a standard deviation is half that of the variance.": 2 * y,
-            "R is the rate itself; beta decides where on the frontier we stand, and is not a factor of R.": beta * y,
-            "In bits; nats want the natural logarithm.": y / np.log(2),
-            "Summed over the components, not averaged.": y / len(v),
         }
 
     agree_on_cases("frontier_rate", work.frontier_rate, right, sources(rng), mistakes, "the-frontier")
@@ -320,17 +275,8 @@ def part_frontier_distortion(work, rng):
         return {
             "The constants of the Gaussian are missing: ln(2 pi s2) / 2 for each component.": error,
             "ln(2 pi s2) belongs to each component: inside the sum.": error + constants([0], s2),
-            "s2 is missing in ln(2 pi s2).": error + constants(v, 1),
-            "The squared error in nats is error / (2 s2); it is not divided by 2 s2 here.": 2 * s2 * error
-            + all_constants,
             "The squared error in nats is error / (2 s2); the 1/2 is missing.": 2 * error + all_constants,
             "The squared error in nats is error / (2 s2); s2 is missing.": s2 * error + all_constants,
-            "The error is divided by the decoder's variance s2; beta belongs to the level alone.": error / beta
-            + all_constants,
-            "The decoder's variance is s2, also in the constants; beta belongs to the level alone.": (
-                y + 0.5 * len(v) * np.log(beta)
-            ),
-            "The 1/2 stands before the constants as well.": y + all_constants,
             "Every error is at the level here; one below the water cannot be larger than its variance.": (
                 0.5 * len(v) * beta + all_constants
             ),
@@ -340,16 +286,8 @@ def part_frontier_distortion(work, rng):
             "That is D + beta R, what training makes small; D alone is asked for.": (
                 y + 0.5 * beta * np.log(np.maximum(v / level, 1)).sum()
             ),
-            "The larger of variance and water was taken. No component can be worse than left out: its error is at most "
-            "its variance.": 0.5 * np.maximum(v, level).sum() / s2 + all_constants,
-            "A component that is left out of the code has its constant all the same.": (
-                0.5 * np.minimum(v, level).sum() / s2 + constants(v[v > level], s2)
-            ),
             "A component that is left out is not without error: its error is its whole variance.": (
                 0.5 * beta * (v > level).sum() + all_constants
-            ),
-            "The error of a component that is used is the level of the water, beta s2.": (
-                0.5 * v[v <= level].sum() / s2 + all_constants
             ),
             "The level of the water is beta s2; beta is missing.": right(v, s2, 1),
         }

@@ -1,12 +1,11 @@
-"""What exercise 10 asks for, compared with level 3's VQ-VAE, autograd, k-means of scikit-learn and plain loops."""
+"""What exercise 10 asks for, compared with level 3's VQ-VAE, autograd and plain loops."""
 
 import itertools
-import warnings
 
 import numpy as np
 import torch
 
-from checks.judging import LearnerError, Mismatch, agree, agree_on_cases, agree_on_each, numbers, show, to_numpy
+from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, numbers, show, to_numpy
 from vae_models import vq_vae
 
 FORBIDDEN = ("vae_models", "vae_training", "sklearn", "scipy")  # they hold the answer
@@ -39,27 +38,15 @@ def part_nearest_code(work, rng):
     cases.append(dict(z_e=2 * rng.normal(size=(50, 1)), codebook=twice))
     far = [(1000 + 0.02 * rng.normal(size=(N, 3))).astype(np.float32) for N in (60, 20)]
     cases.append(dict(z_e=decided(*far), codebook=far[1]))  # all squares are 3e6, in float32 +- 0.2
-    large = 60 * rng.normal(size=(40, 64)), 60 * rng.normal(size=(9, 64))  # in float16 the squares are infinite
-    cases.append(dict(zip(("z_e", "codebook"), (a.astype(np.float16) for a in large), strict=True)))
 
     def mistakes(y, z, e):
         wide_z, wide_e = z.astype(np.float64), e.astype(np.float64)
         apart = wide_z[..., None, :] - wide_e
         expanded = (np.square(e).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1)  # in the arrays' own precision
-        differences = np.square(z[..., None, :] - e).sum(axis=-1).argmin(axis=-1)
-        half = z.dtype == np.float16
         return {
-            "The squares overflow: float16 ends at 65,504. Compute the distances in float64.": differences
-            if half
-            else y,
-            "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances, and in "
-            "float16 they overflow: compute the distances in float64.": (
-                expanded,
-                differences if half else expanded,
-                y if half else expanded,
-            ),
+            "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances: compute "
+            "the distances in float64.": expanded,
             "Of codes that are equal the first is wanted.": len(e) - 1 - nearest(z, e[::-1]),
-            "That is the farthest code.": np.square(apart).sum(axis=-1).argmax(axis=-1),
             "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
             "distance.": (wide_z @ wide_e.T).argmax(axis=-1),
             "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
@@ -137,7 +124,6 @@ def part_vq_loss(work, rng):
             "The mean over an image's numbers, where their sum is meant: the sum goes with nats per image.": (
                 right / (shape[1] * shape[2])
             ),
-            "The mean over an image's positions, where their sum is meant.": right / shape[1],
             "One number for each image: no sum or mean over the batch.": (right.sum(), right.mean()),
             "That is the commitment alone; the codebook's term is missing.": beta * squared,
             "beta belongs to the commitment only: once without, once with.": 2 * beta * squared,
@@ -183,7 +169,7 @@ def part_vq_gradients(work, rng):
             cases.append(dict(zip(("d_z_q", "z_e", "codes", "codebook"), arrays, strict=True)) | beta)
 
     def mistakes(y, d_z_q, z_e, codes, codebook, beta=0.25):
-        (B, T, _), (_, d_codebook) = z_e.shape, y
+        B, (_, d_codebook) = len(z_e), y
         commitment = y[0] - d_z_q
         overwritten, past = np.zeros_like(codebook), d_codebook.copy()
         overwritten[codes] = -2 * (z_e - codebook[codes]) / B
@@ -194,24 +180,16 @@ def part_vq_gradients(work, rng):
                 "The decoder's gradient is missing, which straight-through copies to the encoder.": commitment,
                 "beta is missing.": d_z_q + commitment / beta,
                 "The codebook's term pulls along; it stops at z_e.": d_z_q + commitment + commitment / beta,
-                "The 2 of the square is missing.": d_z_q + commitment / 2,
-                "The sign of the commitment is turned: descending has to bring z_e to its code.": d_z_q - commitment,
                 "The mean over the batch is missing in the commitment: divide by B (d_z_q holds it already).": (
                     d_z_q + B * commitment
                 ),
-                "d_z_q holds the mean over the batch already.": d_z_q / B + commitment,
-                "The mean is over images, not over images and positions.": d_z_q + commitment / T,
             },
             {
                 "Members of one code are overwritten, not added: np.add.at adds where an index comes twice.": (
                     overwritten
                 ),
-                "The sign is turned: descending has to bring the code to its members.": -d_codebook,
                 "beta belongs to the commitment, which stops at the code.": beta * d_codebook,
                 "Commitment pulls along; it stops at the code.": (1 + beta) * d_codebook,
-                "The mean over the batch is missing.": B * d_codebook,
-                "The mean is over images, not over images and positions.": d_codebook / T,
-                "The 2 of the square is missing.": d_codebook / 2,
                 "The decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": past,
             },
         )
@@ -273,9 +251,7 @@ def part_ema_step(work, rng):
                 "Sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
                     decay * old + (1 - decay) * total
                 ),
-                "The batch comes in at full weight; 1 - decay belongs in front.": decay * old + new,
                 "The old value is left out: that is the batch's own.": new,
-                "The old value is not weighed with the decay.": old + (1 - decay) * new,
                 "Nothing has changed.": old,
             }
 
@@ -301,23 +277,6 @@ def part_ema_step(work, rng):
         )
 
     agree_on_each(CODEBOOK, "ema_step", work.ema_step, ema, cases, mistakes, "running-means")
-
-
-def part_k_means(work, rng):
-    """ema_step with decay 0: a step of k-means"""
-    from sklearn.cluster import KMeans
-
-    for N, D, K in ((60, 2, 5), (31, 1, 3)):
-        points = rng.normal(size=(N, D))
-        centres = points[:K].copy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one step is not enough to converge
-            fitted = KMeans(K, init=centres, n_init=1, max_iter=1, tol=0, algorithm="lloyd").fit(points)
-        codes = nearest(points, centres)
-        start = np.full(K, 1 / K), centres / K, centres
-        _, _, found = work.ema_step(*start, points, codes, 0.0)
-        what = f"the codebook after ema_step of {N} points with decay 0, against one step of scikit-learn's KMeans"
-        agree(what, found, fitted.cluster_centers_, read="running-means")
 
 
 # --- revival ------------------------------------------------------------------------------------------------------
@@ -389,7 +348,6 @@ def part_perplexity(work, rng):
         entropy, used = np.log(y), len(np.unique(codes))
         return {
             "That is the entropy; the perplexity is its exponential.": entropy,
-            "The sign of the entropy is turned.": np.exp(-entropy),
             "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
                 np.exp(entropy / np.log(2)),
                 2**entropy,
@@ -485,15 +443,11 @@ def part_markov_nats(work, rng):
 
     def mistakes(y, codes, first, transition):
         return {
-            "The sign: -ln p is a cost, and positive.": -y,
             "p(c_1) is missing.": nats(codes, np.ones_like(first), transition) - np.log(len(first)),
             "p(c_1) is taken as even.": nats(codes, np.ones_like(first), transition),
             "Rows and columns of the transition are exchanged: [before, after].": (
                 -np.log(first[codes[:, 0]]) - np.log(transition[codes[:, 1:], codes[:, :-1]]).sum(axis=1)
             ),
-            "That is in bits.": y / np.log(2),
-            "The mean over the positions, where their sum is meant.": y / codes.shape[1],
-            "One number for each image, (N,).": (y.sum(), y.mean()),
             "Every position has p(c_1), as if the one before said nothing.": -np.log(first[codes]).sum(axis=1),
         }
 
@@ -521,7 +475,6 @@ def part_sample_markov(work, rng):
     cases.append(dict(uniforms=rng.choice([0, 0.3, 0.5, 0.9], (6, 5)), first=sparse[0], transition=sparse))
 
     def mistakes(y, u, first, transition):
-        one = np.eye(len(first))
         return {
             "Codes of probability 0 are drawn where a uniform lies on a boundary: before <= u < with its own.": (
                 drawn(u, first, transition, side="left")
@@ -531,12 +484,6 @@ def part_sample_markov(work, rng):
             ),
             "Every position is drawn from p(c_1), as if the one before said nothing.": (
                 drawn(u, first, np.repeat(first[None], len(first), axis=0))
-            ),
-            "The first uniform is used for all positions.": (
-                drawn(np.repeat(u[:, :1], u.shape[1], axis=1), first, transition)
-            ),
-            "That is the most probable code every time, not a draw.": drawn(
-                u, one[first.argmax()], one[transition.argmax(1)]
             ),
         }
 
@@ -551,12 +498,7 @@ def part_sample_markov(work, rng):
         "position, before it chooses the next row."
     )
     what = "sample_markov(uniforms of 1 - 1e-12, rows that add up to 1 - 1e-9)"
-    try:
-        codes = work.sample_markov(np.full((2, 3), 1 - 1e-12), almost[0], almost)
-    except LearnerError as error:
-        if isinstance(error.__cause__, IndexError):
-            raise Mismatch(what, "the code 2 everywhere", f"IndexError: {error.__cause__}", rest, read) from error
-        raise
+    codes = work.sample_markov(np.full((2, 3), 1 - 1e-12), almost[0], almost)
     agree(what, codes, np.full((2, 3), 2), mistakes={rest: np.full((2, 3), 3)}, read=read)
 
 

@@ -12,7 +12,6 @@ from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, close
 from vae_common.spec import VAESpec
 
 FORBIDDEN = ("torch", "vae_lowlevel", "conv_vae")  # autograd gives the answer
-ADDED_UP = "d_y holds the 1/B of the mean already, from the loss: the images' shares are added up, not averaged."
 OF_A_LAYER = ("d_x", "d_weight", "d_bias")
 
 
@@ -38,8 +37,6 @@ def part_relu(work, rng):
             "d_h goes through everywhere; where h is 0 the ReLU was flat.": d_h,
             "The ReLU of d_h: what counts is where h is above 0, not d_h.": np.maximum(d_h, 0),
             "d_h times h; the slope is 1 where h is above 0, and 0 elsewhere.": d_h * h,
-            "The other way round: it goes through where h is above 0.": d_h * (h <= 0),
-            "That is the slope alone; it is to be multiplied with d_h.": (h > 0) + 0 * d_h,
         }
 
     agree_on_cases("relu_backward", work.relu_backward, lambda d_h, h: d_h * (h > 0), cases, mistakes, "the-maths")
@@ -57,19 +54,8 @@ def part_linear(work, rng):
         cases.append(dict(d_y=d_y, x=x, weight=weight))
 
     def mistakes(y, d_y, x, weight):
-        (_, d_weight, d_bias), B = y, len(x)
         transposed = d_y @ weight.T if weight.shape[0] == weight.shape[1] else np.nan
-        return (
-            {"The weight is transposed: y = x W^T, and the way back is W.": transposed},
-            {
-                "The axes are exchanged: d_weight is (O, C) like the weight.": d_weight.T,
-                ADDED_UP: d_weight / B,
-            },
-            {
-                ADDED_UP: d_bias / B,
-                "The bias is added to every image of the batch, so its derivatives are added up over the batch.": d_y,
-            },
-        )
+        return {"The weight is transposed: y = x W^T, and the way back is W.": transposed}, {}, {}
 
     agree_on_each(OF_A_LAYER, "linear_backward", work.linear_backward, linear_grads, cases, mistakes, "the-maths")
 
@@ -116,36 +102,12 @@ def transpose_grads(d_y, x, weight, stride=2, padding=1):
     return by_autograd(conv, d_y, x, weight, np.zeros(weight.shape[1], x.dtype))
 
 
-def layer_mistakes(y, d_y, of_kernel, turned):
-    """Those of both convolutions; of_kernel: kernel -> the d_x that it gives; turned: what to say of a turned one."""
-    _, d_weight, d_bias = y
-    B, H, W = len(d_y), *d_y.shape[2:]
-    return (
-        {
-            turned: of_kernel(lambda weight: weight[:, :, ::-1, ::-1]),
-            "The kernel's rows and columns are exchanged.": of_kernel(lambda weight: weight.swapaxes(2, 3)),
-        },
-        {
-            "d_weight's kernels are turned round by 180 degrees.": d_weight[:, :, ::-1, ::-1],
-            "d_weight's rows and columns are exchanged.": d_weight.swapaxes(2, 3),
-            "d_weight's first two axes are exchanged; it has the weight's layout.": d_weight.swapaxes(0, 1),
-            ADDED_UP: d_weight / B,
-        },
-        {
-            "d_y holds the 1/B of the mean already, from the loss: it is added up over batch, rows and columns.": (
-                d_bias / (B * H * W),
-                d_bias / B,
-            ),
-            "The mean over the pixels was taken; the bias is added to every pixel, so their derivatives are added "
-            "up.": d_bias / (H * W),
-            "The bias is one number for each channel: sum over the batch, the rows and the columns.": (
-                d_y.sum(axis=0),
-                d_y.sum(axis=(2, 3)),
-                d_y.sum(axis=(0, 1)),
-                d_y.sum(),
-            ),
-        },
-    )
+def kernel_mistakes(of_kernel, turned):
+    """Those of d_x of both convolutions; of_kernel: kernel -> the d_x that it gives; turned: what to say of such."""
+    return {
+        turned: of_kernel(lambda weight: weight[:, :, ::-1, ::-1]),
+        "The kernel's rows and columns are exchanged.": of_kernel(lambda weight: weight.swapaxes(2, 3)),
+    }
 
 
 def overwritten(d_y, x, weight, stride, padding):
@@ -176,8 +138,8 @@ def part_conv2d(work, rng):
             "The kernel is turned round: a pixel that was read with weight[.., i, j] gets d_y back with the same one."
         )
         added = "A pixel lies under several places of the kernel, and what comes back from them adds: += instead of =."
-        of_x, *others = layer_mistakes(y, d_y, lambda f: conv_grads(d_y, x, f(weight).copy(), *how)[0], turned)
-        return {**of_x, added: overwritten(d_y, x, weight, *how)}, *others
+        of_x = kernel_mistakes(lambda f: conv_grads(d_y, x, f(weight).copy(), *how)[0], turned)
+        return {**of_x, added: overwritten(d_y, x, weight, *how)}, {}, {}
 
     agree_on_layer("conv2d_backward", work.conv2d_backward, conv_grads, conv_cases(rng, False), mistakes)
 
@@ -187,7 +149,7 @@ def part_conv_transpose2d(work, rng):
 
     def mistakes(y, d_y, x, weight, *how):
         turned = "The kernel is turned round: what was stamped with weight[.., i, j] is gathered with the same one."
-        return layer_mistakes(y, d_y, lambda f: transpose_grads(d_y, x, f(weight).copy(), *how)[0], turned)
+        return kernel_mistakes(lambda f: transpose_grads(d_y, x, f(weight).copy(), *how)[0], turned), {}, {}
 
     function, cases = work.conv_transpose2d_backward, conv_cases(rng, True)
     agree_on_layer("conv_transpose2d_backward", function, transpose_grads, cases, mistakes)
@@ -213,12 +175,9 @@ def part_bce(work, rng):
 
     def mistakes(y, x, l):
         return {
-            "The 1/B is missing: recon is averaged over the batch.": y * len(x),
-            "The sign is turned: a pixel that is too bright has to come down, so sigmoid - x.": -y,
             "Logits are no probabilities: their sigmoid is compared with x.": (l - x) / len(x),
             "sigmoid's own slope s (1 - s) is in it. It cancels against the derivative of the logarithms; with it, "
             "that is half the derivative of a squared error.": y * right.sigmoid(l) * (1 - right.sigmoid(l)),
-            "The mean over the pixels was taken; recon is their sum.": (y / x[0].size, y * len(x) / x[0].size),
             "exp(logit) overflows, and inf / inf is nan: level 1's sigmoid does not.": (
                 (np.exp(l) / (1 + np.exp(l)) - x) / len(x)
             ),
@@ -255,7 +214,6 @@ def part_reparameterize(work, rng):
             {"z moves with mu one to one, whatever the noise: d_mu is d_z.": d_z * eps},
             {
                 "That is the derivative by sigma; by logvar it is times d sigma / d logvar = sigma / 2.": d_z * eps,
-                "The 1/2 is missing: sigma = exp(logvar / 2).": d_z * std * eps,
                 "sigma^2 where sigma belongs.": d_z * 0.5 * std**2 * eps,
                 "The noise is missing: dz / d logvar = sigma eps / 2.": d_z * 0.5 * std,
             },
@@ -271,13 +229,10 @@ def part_kl(work, rng):
 
     def mistakes(y, mu, v):
         B, std = len(mu), np.exp(0.5 * v)
-        summed = "The 1/B is missing: kl is averaged over the batch."
         return (
-            {summed: mu, "kl holds mu^2 / 2, whose derivative is mu.": (2 * mu / B, mu / 2 / B)},
+            {},
             {
-                summed: 0.5 * (std**2 - 1),
                 "The -1 is missing; it comes from -logvar, and holds sigma at 1.": 0.5 * std**2 / B,
-                "The 1/2 is missing.": (std**2 - 1) / B,
                 "That is the derivative by sigma: by logvar it is times sigma / 2.": (std - 1 / std) / B,
             },
         )

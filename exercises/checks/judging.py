@@ -423,17 +423,13 @@ def numbers(what: str, got, read: str = "") -> np.ndarray:
     """The answer as an array of float32, float64 or whole numbers; raises Mismatch for anything else."""
     value = None
     if isinstance(got, (int, float, np.ndarray, np.generic)) or hasattr(got, "detach"):
-        with contextlib.suppress(Exception):  # there are tensors that NumPy cannot read: bfloat16, sparse, meta
+        with contextlib.suppress(Exception):  # there are tensors that NumPy cannot read, of bfloat16 for one
             value = to_numpy(got)
     if are_numbers(value):
         return value
-    traits = [
-        str(getattr(value if hasattr(value, "dtype") else got, name, "")) for name in ("dtype", "layout", "device")
-    ]
-    kind = ", ".join(trait.removeprefix("torch.") for trait in traits if trait not in ("", "torch.strided", "cpu"))
+    kind = str(getattr(value if hasattr(value, "dtype") else got, "dtype", "")).removeprefix("torch.")
     found = type(got).__name__ + (f" of {kind}" if kind else "")
-    is_mask = kind.removeprefix("torch.") == "bool"
-    likely = "That is a mask of True and False; its .sum() counts the True." if is_mask else about_sequences(got)
+    likely = "That is a mask of True and False; its .sum() counts the True." if kind == "bool" else about_sequences(got)
     raise Mismatch(what, "numbers in an array or tensor of float32 or float64", found, likely, read)
 
 
@@ -497,36 +493,38 @@ def sizes_of(case: Mapping) -> dict[str, float]:
     return {name: size for name, size in found.items() if abs(size) not in (0, 1)}
 
 
-def about_factor(factor: float, sizes: Mapping[str, float]) -> str:
+def about_factor(factor: float, sizes: Mapping[str, float], near: float) -> str:
     """What explains that all numbers are the right ones times this factor, or nothing."""
     for known, text in FACTORS.items():
-        if abs(factor / known - 1) < 1e-6:
+        if abs(factor / known - 1) < near:
             return text
     for name, size in sizes.items():
-        if abs(factor / size - 1) < 1e-6:
+        if abs(factor / size - 1) < near:
             return f"Yours is {size:.6g} times the right one, by {name}: is a mean or a division missing?"
-        if abs(factor * size - 1) < 1e-6:
+        if abs(factor * size - 1) < near:
             return f"Yours is the right one divided by {size:.6g}, {name}: is a mean taken where nothing is divided?"
     return ""
 
 
 def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
+    near = 1e-4 if got.dtype == np.float32 else 1e-6  # how alike the ratios or the differences are
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
         return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
     if got.size > 1 and not got.any():
         return "All of yours are 0."
+    difference = got - expected
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, difference = got / expected, got - expected
-    if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio - 1).max():
-        known = about_factor(ratio.flat[0], sizes)
+        ratio = (got / expected)[(got != 0) | (expected != 0)]
+    if np.isfinite(ratio).all() and np.ptp(ratio) <= near * np.abs(ratio - 1).max():
+        known = about_factor(ratio[0], sizes, near)
         if known or got.size > 1:
             return known or "All are off by one factor: is a constant missing, or one too many?"
     if got.size == 1:
         return ""  # of two single numbers any factor is the right one
-    if np.ptp(difference) <= 1e-6 * np.abs(difference).max():
+    if np.ptp(difference) <= near * np.abs(difference).max():
         return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."
     moved = np.abs(difference).max() > 1e-3 * np.abs(expected).max()
     if got.size > 2 and moved and np.allclose(np.sort(got, axis=None), np.sort(expected, axis=None), rtol=1e-6):

@@ -7,7 +7,6 @@ import contextlib
 import io
 import math
 import os
-import shutil
 import struct
 import sys
 import tempfile
@@ -16,12 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from vae_common.errors import DatasetError
-from vae_common.files import FolderLock, check_size
+from vae_common.files import check_size
 from vae_common.spec import IMAGE_SHAPE
 
 REAL = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
-
-LEFTOVER = ".download-"  # how the temporary folder of a download begins
 
 
 def load_downloaded(name: str, split: str, folder: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,10 +88,8 @@ def _download(name: str, dataset_class, folder: Path, where: Path) -> None:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
         print(f"downloading {name} to {folder} ...", file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix=LEFTOVER, dir=folder) as temporary, contextlib.ExitStack() as stack:
-            stack.callback(FolderLock(temporary).release)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 dataset_class(temporary, train=True, download=True)
             where.mkdir(parents=True, exist_ok=True)
@@ -109,14 +104,6 @@ def _download(name: str, dataset_class, folder: Path, where: Path) -> None:
         with contextlib.suppress(OSError):  # one that holds something stays
             for path in made:
                 path.rmdir()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what downloads that were killed have left in `folder`; a living one holds a lock on its own."""
-    for left in folder.glob(f"{LEFTOVER}*"):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            stack.callback(FolderLock(left).release)
-            shutil.rmtree(left)
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import math
 import os
-import re
 import secrets
 import stat
 import sys
@@ -20,6 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+HALF_WRITTEN = f".*.{16 * '[0-9a-f]'}.tmp"  # temporary files; one that is left is of a killed process
 MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 234 MB
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -28,16 +28,14 @@ MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     """Call `write(binary file)` on a temporary file beside `path`, flush it to disk, then rename it to `path`.
 
-    A failure or an interrupt leaves what was at `path` untouched and no temporary file behind; what a process that was
-    killed has left in the folder is removed. Parent folders are made. Raises OSError when the disk refuses, and
-    whatever `write` raises.
+    A failure or an interrupt leaves what was at `path` untouched and no temporary file behind. Parent folders are made.
+    Raises OSError when the disk refuses, and whatever `write` raises.
     """
-    path, temporary, lock = Path(path), None, None
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        temporary, lock = _begin(path)
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -47,40 +45,10 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
             error.filename = str(path)  # a full disk is reported without a name
         raise
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        if lock is not None:
-            os.close(lock)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
     return path
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files in `folder` whose writers were killed: a living one holds a lock on its file.
-
-    Where files cannot be locked (Windows, some network disks) they stay.
-    """
-    for file in folder.glob(".*.tmp") if fcntl is not None else ():
-        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", file.name, re.DOTALL) and file.is_file():  # a pipe would not open
-            with contextlib.suppress(OSError), open(file, "rb") as held:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.unlink()
-
-
-def _begin(path: Path) -> tuple[Path, int | None]:
-    """Make an empty temporary file for `path`; its name, and the handle that locks it (None where there is no lock)."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is None:
-            os.close(lock)
-            return temporary, None
-        with contextlib.suppress(OSError):  # a disk that locks nothing
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if temporary.exists():
-            return temporary, lock
-        os.close(lock)  # between the two calls it was taken for a leftover
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vae_common.config import RunConfig
 from vae_common.errors import UsageError
-from vae_common.files import FolderLock, read_whole, remove_leftovers, write_atomically
+from vae_common.files import HALF_WRITTEN, FolderLock, read_whole, write_atomically
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -27,10 +27,6 @@ RUN_FILES = (
     "checkpoint-previous.safetensors",
     "prior-checkpoint.safetensors",
     "prior-checkpoint-previous.safetensors",
-    "checkpoint.pt",  # this and the next three: of an earlier version
-    "checkpoint-previous.pt",
-    "prior-checkpoint.pt",
-    "prior-checkpoint-previous.pt",
     "evaluation.json",
     "snapshots.npz",
     "results.json",
@@ -57,10 +53,8 @@ def make_run_folder(config: RunConfig, level: str, **more) -> Path:
     folder = Path(config.out) if config.out is not None else Path("runs") / level
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: expected a folder to write to, found a file; choose another name.")
-    if folder.is_dir():
-        remove_leftovers(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        held = hold_run_folder(folder)
+    held = hold_run_folder(folder) if folder.is_dir() else None
+    if held and any(folder.iterdir()):
         if config.out is None:
             aside = next(p for n in range(1, sys.maxsize) if not (p := folder.with_name(f"{level}-{n}")).exists())
             folder.rename(aside)
@@ -139,7 +133,8 @@ _held: dict[Path, FolderLock] = {}  # of the command that is running
 
 
 def hold_run_folder(folder: Path) -> Path:
-    """Keep other processes from writing to this run folder until `release_all`; its path in full.
+    """Keep other processes from writing to this run folder until `release_all`, and delete what one that was killed has
+    left half-written in it; its path in full.
 
     Raises UsageError when one is writing to it now, and when this one may not.
     """
@@ -153,6 +148,8 @@ def hold_run_folder(folder: Path) -> Path:
             raise UsageError(
                 f"{folder}: another run is writing to this folder; wait until it ends, or name another with --out."
             ) from error
+        for file in [*folder.glob(HALF_WRITTEN), *folder.glob(f"figures/{HALF_WRITTEN}")]:
+            file.unlink(missing_ok=True)
     return folder
 
 

@@ -29,7 +29,7 @@ from vae_plots.run import draw_run
 from vae_plots.snapshots import add_snapshot
 from vae_training import processes
 from vae_training.autocast import autocast_refusal
-from vae_training.checkpoints import has_checkpoint, load_checkpoint, previous, save_checkpoint
+from vae_training.checkpoints import load_checkpoint, previous, save_checkpoint
 from vae_training.factory import build_model, build_prior, follows_spec
 from vae_training.run_files import load_model, save_model
 from vae_training.trainer import Interrupted, RunState, train
@@ -123,7 +123,7 @@ def carry_out(config: RunConfig, folder: Path | None, began: dict) -> None:
     else:
         config, folder = processes.from_writer(lambda: new_folder(config, device, images))
     model = build_model(config, len(data)).to(device)
-    begun = resume and has_checkpoint(folder)
+    begun = resume and (folder / "checkpoint.safetensors").exists()
     if config.weights is not None and not begun:
         load_model(model, config.model, config.weights)
 

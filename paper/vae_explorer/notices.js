@@ -64,14 +64,3 @@ function write_texts() {
     "The page holds the weights as float16 and computes everything itself; it sends nothing and fetches nothing. Its model is numpy/vae_numpy.py told again in JavaScript." +
     (run.shown === "sample" ? ` The samples are what the model draws from its prior: ${run.dataset} was not at hand.` : "");
 }
-
-/** Milliseconds of one decode here, the median of 15, once the page has settled. */
-function time_decode() {
-  const times = range(15).map(() => {
-    const start = performance.now();
-    decode(params, state.z, state.y);
-    return performance.now() - start;
-  });
-  explorer.decode_ms = times.sort((p, q) => p - q)[7];
-  element("speed").textContent = `One image is decoded in ${number(explorer.decode_ms, 1)} ms on this device.`;
-}

@@ -56,7 +56,6 @@ function start_below() {
   paint_manifold();
   new ResizeObserver(() => schedule(draw_planes)).observe(element("latent-plane"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  setTimeout(time_decode, 1500);
   explorer.ready = true;
 }
 

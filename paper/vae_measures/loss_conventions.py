@@ -5,8 +5,8 @@ Elsewhere one term or both are averaged, and a constant before the KL makes up f
 
     loss = scale * (recon + beta KL)
 
-with the sums of this project: gradients of the same direction, `scale` times as long. Adam does not see the scale; for
-plain SGD it belongs to the learning rate. A mean over P pixels divides recon by P, which multiplies beta by P.
+with the sums of this project: gradients of the same direction, `scale` times as long, which Adam does not see. A mean
+over P pixels divides recon by P, which multiplies beta by P.
 
 The squared error: `--likelihood gaussian` is ||x - x_hat||^2 here, -log p(x|z) of a Gaussian of variance 1/2 up to a
 constant. With another variance s2 it is ||x - x_hat||^2 / (2 s2), so s2 = 1 is beta = 2. Conversely, every beta of
@@ -63,36 +63,17 @@ def effective_beta(
     pixels: numbers per image, channels included; batch_size is needed where the convention mixes a sum over the batch
     with a mean. Raises ValueError when it is needed and missing, or a size is not positive.
     """
-    _check_sizes(convention.depends_on_batch_size, "beta", pixels, latent_dim, batch_size)
-    kl = convention.kl_weight / (latent_dim if convention.kl_over_latents == "mean" else 1)
-    beta = kl / _recon_per_image(convention, pixels)
-    if convention.depends_on_batch_size:
-        beta *= batch_size if convention.kl_over_batch == "sum" else 1 / batch_size
-    return beta
-
-
-def loss_scale(convention: LossConvention, pixels: int = 784, batch_size: int | None = None) -> float:
-    """How many times as large as recon + beta KL the loss is; plain SGD's learning rate here is theirs times this.
-
-    Raises ValueError as `effective_beta` does; batch_size is needed where recon is summed over the batch.
-    """
-    summed = convention.recon_over_batch == "sum"
-    _check_sizes(summed, "the scale", pixels, 1, batch_size)
-    return _recon_per_image(convention, pixels) * (batch_size if summed else 1)
-
-
-def _recon_per_image(convention: LossConvention, pixels: int) -> float:
-    """The factor of this project's recon of one image, apart from the batch."""
-    factor = convention.recon_weight / (pixels if convention.recon_over_pixels == "mean" else 1)
-    return factor / (2 * convention.variance) if convention.likelihood == "gaussian" else factor
-
-
-def _check_sizes(batch_matters: bool, what: str, pixels: int, latent_dim: int, batch_size: int | None) -> None:
     for name, value in (("pixels", pixels), ("latent_dim", latent_dim), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}.")
-    if batch_matters and batch_size is None:
-        raise ValueError(f"{what} depends on the batch size under this convention; give batch_size.")
+    if convention.depends_on_batch_size and batch_size is None:
+        raise ValueError("beta depends on the batch size under this convention; give batch_size.")
+    kl = convention.kl_weight / (latent_dim if convention.kl_over_latents == "mean" else 1)
+    recon = convention.recon_weight / (pixels if convention.recon_over_pixels == "mean" else 1)
+    beta = kl / (recon / (2 * convention.variance) if convention.likelihood == "gaussian" else recon)
+    if convention.depends_on_batch_size:
+        beta *= batch_size if convention.kl_over_batch == "sum" else 1 / batch_size
+    return beta
 
 
 # --- in words -----------------------------------------------------------------------------------------------------
@@ -120,9 +101,6 @@ def in_words(convention: LossConvention, pixels: int = 784, latent_dim: int = 20
             f"One term is summed over the batch and the other averaged: beta holds for batches of {batch_size}; "
             f"a batch of {smaller}, the last of an epoch perhaps, has beta = {other:.4g}."
         )
-    if batch_size or convention.recon_over_batch == "mean":
-        scale = loss_scale(convention, pixels, batch_size)
-        lines.append(f"The loss is {scale:.4g} times recon + beta KL: plain SGD's learning rate here is theirs x that.")
     return "\n".join(lines)
 
 

@@ -99,12 +99,6 @@ def class_shares(guess: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(guess, minlength=classes) / len(guess)
 
 
-def entropy(shares: np.ndarray) -> float:
-    """-sum p ln p of shares (C,), in nats: ln C where all are equal, 0 where there is only one class."""
-    some = shares[shares > 0]
-    return float(-(some * np.log(some)).sum())
-
-
 def class_kl(guess: np.ndarray, reference: np.ndarray, classes: int) -> float:
     """KL(classes of guess || classes of reference) >= 0, in nats. One image is added to every class of both, so that
     a class that the reference lacks does not make it infinite; a class that guess lacks costs little."""
@@ -252,7 +246,6 @@ def report(measured, train: ImageSet, classifier: Classifier, binarization: str,
         "count": count,
         "classifier_accuracy": float((seen_test.guess == test.labels).mean()),
         "class_shares": {name: share.tolist() for name, share in shares.items()},
-        "class_entropy": {name: entropy(share) for name, share in shares.items()},
         "class_kl": class_kl(guesses["samples"], guesses["test"], classes),
         "recognised_with_confidence": {
             "test": seen_test.confident,
@@ -278,7 +271,6 @@ def table(found: dict) -> str:
         found[key]
         for key in ("recognised_with_confidence", "frechet_distance", "nearest_training_image", "nearer_to_train")
     )
-    entropies = found["class_entropy"]
     lines = [
         f"  the classifier, trained here, names {found['classifier_accuracy']:.1%} of the test images right",
         "                                              samples    train     test    noise",
@@ -286,7 +278,6 @@ def table(found: dict) -> str:
         f"{confident['test']:9.1%}{confident['noise']:9.1%}",
         f"  Frechet distance in its features, to test  {distance['samples']:8.1f}{distance['train']:9.1f}"
         f"{'-':>9}{distance['noise']:9.1f}",
-        f"  entropy of the classes (nats)              {entropies['samples']:8.3f}{'-':>9}{entropies['test']:9.3f}",
         f"  median distance to nearest training image  {near['samples']:8.2f}{'-':>9}{near['test']:9.2f}",
         f"  KL(classes of samples || of test images) {found['class_kl']:10.3f} nats",
         f"  nearer to a training than to a test image {copies['share']:9.1%}, by chance {copies['expected']:.1%} "

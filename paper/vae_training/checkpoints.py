@@ -26,15 +26,6 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether the run in `folder` has come to a checkpoint. Raises UsageError for one that an earlier version wrote."""
-    found, old, weights = (folder / name for name in ("checkpoint.safetensors", "checkpoint.pt", "weights.safetensors"))
-    if old.exists() and not found.exists():
-        remedy = f", from what it learned with --weights {weights}" if weights.exists() else ""
-        raise UsageError(f"{old}: an earlier version wrote it, which this one cannot read; begin the run anew{remedy}.")
-    return found.exists()
-
-
 def save_checkpoint(state: RunState, path: Path) -> None:
     """Write all of `state` to `path`; what was there becomes the previous checkpoint. At every moment one is whole.
 

@@ -22,7 +22,6 @@ WRONG = (
     (LOSS, "(z_e.detach() - e).square().sum(dim=(1, 2))", "commitment is missing"),
     ("np.add.at(d_codebook, codes, -apart)", "d_codebook[codes] += -apart", "np.add.at"),
     ("2 * (z_e - codebook[codes]) / len(z_e)", "2 * (z_e - codebook[codes])", "divide by B"),
-    ("codes, -apart", "codes, apart", "bring the code"),
     ("d_z_q + beta * apart", "beta * apart", "straight-through copies"),
     ("d_z_q + beta * apart", "d_z_q + apart", "beta is missing"),
     ("decay * usage + (1 - decay) * m", "(1 - decay) * usage + decay * m", "belongs to the old"),
@@ -54,7 +53,6 @@ WRONG = (
     ("p = transition[codes[:, t]]", "p = first[None]", "said nothing"),
     ("p = transition[codes[:, t]]", "p = transition.T[codes[:, t]]", "its row"),
     ("<= uniforms", "< uniforms", "probability 0"),
-    (CLIP, "before", "the last code takes the rest"),
 )
 
 EQUIVALENT = {
