@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import math
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,10 +160,8 @@ def table(x: np.ndarray, frequencies: np.ndarray, net: int, bound: float) -> str
     static = stream.stack.AnsCoder()
     static.encode_reverse(x.ravel(), PIXEL, np.tile(frequencies, len(x)))
     rows = {"one bit a pixel": len(bits), "PNG, all in one": len(png(x)), "gzip -9": len(gzip.compress(bits, 9))}
-    if find_spec("zstandard"):
-        import zstandard
-
-        rows["zstd -19"] = len(zstandard.compress(bits, 19))
+    if find_spec("zstandard"):  # which nothing else needs
+        rows["zstd -19"] = len(import_module("zstandard").compress(bits, 19))
     rows |= {"pixel frequencies": static.num_valid_bits() / 8, "bits back, net": net / 8}
     rows["-elbo / ln 2"] = len(x) * bound / 8
     lines = [f"{'':20}{'bytes':>12}{'bytes an image':>17}{'bits a pixel':>15}"]
