@@ -1,6 +1,8 @@
 """What exercise 15 asks for, compared exactly: pushes with counting, images with a coder of the check's own."""
 
+import functools
 import math
+import re
 
 import numpy as np
 
@@ -18,48 +20,50 @@ def on_top(state, symbol, freqs):
     return rounds * sum(freqs) + sum(freqs[:symbol]) + rest
 
 
-def off(state, freqs):
-    """The symbol on top, and the state below it."""
+def off(state, freqs, late=0):
+    """The symbol on top, and the state below it; late=1 is the mistake that a block holds its end."""
     rounds, rest = divmod(state, sum(freqs))
-    ends = np.cumsum(freqs).tolist()
-    symbol = next(i for i, end in enumerate(ends) if rest < end)
-    return symbol, rounds * freqs[symbol] + rest - (ends[symbol] - freqs[symbol])
+    symbol = next(i for i in range(len(freqs)) if rest < sum(freqs[: i + 1]) + late)
+    return symbol, rounds * freqs[symbol] + rest - sum(freqs[:symbol])
 
 
-def exact(cases, read):
-    """Raise Mismatch at the first of the cases (what, got, right, mistakes) in which `got` is not `right`, exactly.
+def exact(read):
+    """Make a part of a function that yields cases (what, got, right, mistakes), `got` to be exactly `right`.
 
     mistakes: what to say -> the answer that this mistake gives; it is said if it fits every case.
     """
-    seen = []
-    try:
-        for case in cases:
-            seen.append(case)
-    except (Mismatch, LearnerError):
-        if all(got == right for _, got, right, _ in seen):
-            raise
-    for what, got, right, mistakes in seen:
-        if got != right:
-            fitting = (text for text in mistakes if all(case[1] == case[3][text] for case in seen))
-            raise Mismatch(what, show(right), show(got), next(fitting, ""), read)
+
+    def as_part(cases):
+        @functools.wraps(cases)
+        def part(work, rng):
+            seen = []
+            try:
+                for case in cases(work, rng):
+                    seen.append(case)  # so that those before an error are known
+            except (Mismatch, LearnerError):
+                if all(got == right for _, got, right, _ in seen):
+                    raise
+            for what, got, right, mistakes in seen:
+                if got != right:
+                    fitting = (text for text in mistakes if all(case[1] == case[3][text] for case in seen))
+                    raise Mismatch(what, show(right), show(got), next(fitting, ""), read)
+
+        return part
+
+    return as_part
 
 
 def show(value):
     """A value as text, the middle of a long number left out."""
-    if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(show, value))})" if isinstance(value, tuple) else str(value)
-    text = str(value)
-    return text if len(text) <= 24 else f"{text[:10]}...{text[-10:]}, {value.bit_length()} bits"
+    return re.sub(r"\d{25,}", lambda found: f"{found[0][:10]}...{found[0][-10:]}", str(value))
 
 
 def whole(what, value):
     """The value, where it is a whole number."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
-    likely = "A division with / makes a float, which keeps 53 bits only; // and % stay whole." * isinstance(
-        value, float
-    )
-    raise Mismatch(what, "a whole number of Python, however large", f"{value!r:.40}", likely, "the-maths")
+    likely = "A division with / makes a float, which keeps 53 bits only; // and % stay whole."
+    raise Mismatch(what, "a whole number", repr(value)[:40], likely if isinstance(value, float) else "", "the-maths")
 
 
 def stacks(rng):
@@ -70,12 +74,9 @@ def stacks(rng):
             yield int.from_bytes(rng.bytes(40), "big") % 2**bits, freqs
 
 
+@exact("the-maths")
 def part_push(work, rng):
     """push: the symbol's block, again and again"""
-    exact(pushes(work, rng), "the-maths")
-
-
-def pushes(work, rng):
     for state, freqs in stacks(rng):
         for symbol, f in enumerate(freqs):
             total, start, right = sum(freqs), sum(freqs[:symbol]), on_top(state, symbol, freqs)
@@ -97,42 +98,28 @@ def pushes(work, rng):
             yield what, whole(what, work.push(state, symbol, freqs)), right, mistakes
 
 
+@exact("the-maths")
 def part_pop(work, rng):
     """pop: undo the push"""
-    exact(pops(work, rng), "the-maths")
-
-
-def pops(work, rng):
     for state, freqs in stacks(rng):
-        what, total = f"pop({show(state)}, {freqs})", sum(freqs)
+        what, rounds = f"pop({show(state)}, {freqs})", state // sum(freqs)
         right = symbol, below = off(state, freqs)
         found = values_of(("symbol", "state"), "pop", work.pop(state, freqs), "the-maths")
         start = sum(freqs[:symbol])
         mistakes = {
             "The symbol is right. The place within the block is rest - start.": (symbol, below + start),
-            "The symbol is right. The place within the block is missing: + rest - start.": (
+            "The symbol is right. Its place within the block is missing: + rest - start.": (
                 symbol,
-                state // total * freqs[symbol],
+                rounds * freqs[symbol],
             ),
-            "The symbol is right. Each round of the total holds f numbers of its block: state // total * f.": (
-                symbol,
-                state // total,
-            ),
+            "The symbol is right. Each round of the total holds f numbers of its block.": (symbol, rounds),
             "The symbol is right, and is still on the stack.": (symbol, state),
             "The state first, then the symbol: the other way round is asked for.": (below, symbol),
-            "Where the rest is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": off_late(
-                state, freqs
+            "Where the rest is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": (
+                off(state, freqs, late=1)
             ),
         }
         yield what, tuple(whole(what, value) for value in found), right, mistakes
-
-
-def off_late(state, freqs):
-    """`off` with blocks that hold their ends."""
-    rounds, rest = divmod(state, sum(freqs))
-    ends = np.cumsum(freqs).tolist()
-    symbol = next(i for i, end in enumerate(ends) if rest <= end)
-    return symbol, rounds * freqs[symbol] + rest - (ends[symbol] - freqs[symbol])
 
 
 # --- an image -----------------------------------------------------------------------------------------------------
@@ -167,12 +154,9 @@ def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1, z_f
     return state
 
 
+@exact("bits-back")
 def part_push_image(work, rng):
     """push_image: bits choose z"""
-    exact(pushed_images(work, rng), "bits-back")
-
-
-def pushed_images(work, rng):
     for case in models(rng):
         state, x, p, posterior, likelihood = case.values()
         q, what = posterior(x), f"push_image({show(state)}, {x}, ...)"
@@ -194,12 +178,9 @@ def pushed_images(work, rng):
         yield what, whole(what, work.push_image(*case.values())), wrong(), mistakes
 
 
+@exact("bits-back")
 def part_pop_image(work, rng):
     """pop_image: every step undone, from the last to the first"""
-    exact(popped_images(work, rng), "bits-back")
-
-
-def popped_images(work, rng):
     for case in models(rng):
         state, x, p, posterior, likelihood = case.values()
         packed = image_on(state, x, posterior(x), p, likelihood)
@@ -209,10 +190,7 @@ def popped_images(work, rng):
         z, kept = off(state, posterior(x))
         mistakes = {
             "The image is right. What chose z has to go back: push z, with posterior(x).": (x, kept),
-            "The image is right. z was chosen with posterior(x), so it goes back with that, not with the prior.": (
-                x,
-                on_top(kept, z, p),
-            ),
+            "The image is right. z goes back with posterior(x), not with the prior.": (x, on_top(kept, z, p)),
             "The pixels are in order already, as the last was pushed first.": (x[::-1], state),
         }
         yield what, (pixels, whole(what, got[1])), (x, state), mistakes

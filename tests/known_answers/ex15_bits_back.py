@@ -16,7 +16,7 @@ WRONG = (
     (PUSH, "int(state / f) * sum(freqs) + start + state % f", "expected"),
     (PUSH, "state / f * sum(freqs) + start", "keeps 53 bits only"),
     (POP, f"{POP} + sum(freqs[:symbol])", "rest - start"),
-    (POP, "state // sum(freqs) * freqs[symbol]", "The place within the block is missing"),
+    (POP, "state // sum(freqs) * freqs[symbol]", "Its place within the block is missing"),
     (POP, "state // sum(freqs)", "holds f numbers of its block"),
     (f"return symbol, {POP}", "return symbol, state", "still on the stack"),
     (f"return symbol, {POP}", f"return {POP}, symbol", "the other way round"),
