@@ -120,10 +120,8 @@ def test_test_digits_come_back_byte_for_byte_from_a_file_as_long_as_the_elbo_say
     p = (train.sum(axis=0, dtype=float) + 1) / 152
     entropy = -(x * np.log2(p) + (1 - x) * np.log2(1 - p)).sum() / 8
     assert size["pixel frequencies"] == pytest.approx(entropy, abs=5)  # rounded to words of 32 bits
-    whole, net, borrowed, rest = (
-        float(found.replace(",", ""))
-        for found in re.search(r"(\S+) bytes: (\S+) net, (\d+).*\s.*and (\d+)", printed).groups()
-    )
+    parts = re.search(r"(\S+) bytes: (\S+) net, (\d+).*\s.*and (\d+)", printed).groups()
+    whole, net, borrowed, rest = (float(part.replace(",", "")) for part in parts)
     assert whole == file.stat().st_size == pytest.approx(net + borrowed + rest, abs=1) and borrowed < 40
 
     assert compress.main([folder, "--decode", str(file), "--out", str(out)]) == 0
@@ -160,17 +158,20 @@ def test_no_file_that_cannot_be_decoded_gives_wrong_pixels(run, tmp_path, capsys
         refused("found another or a damaged one")
     file.unlink()
     refused("No such file")
+    file.mkdir()
+    refused("it is a folder")
+    file.rmdir()
     file.write_bytes(whole)
     refused("other weights", run=run("other", seed=1))
     with monkeypatch.context() as patch:
         patch.setitem(compress_images.VERSIONS, "torch", "1.0")
         refused("it was written with torch 2")
-    for name, of_it in (("means of pixels", "pixel_means"), ("posteriors", "posterior")):
-        with monkeypatch.context() as patch:  # a machine that rounds differently
-            right = getattr(BitsBack, of_it)
-            nudge = {"pixel_means": lambda p: p * (1 - 1e-4), "posterior": lambda q: reversed([*q])}[of_it]
-            patch.setattr(BitsBack, of_it, lambda self, v, right=right, nudge=nudge: nudge(right(self, v)))
-            refused("rounds differently"), name
+    nudges = {"pixel_means": lambda p: p * (1 - 1e-4), "posterior": lambda q: reversed([*q])}
+    for method, nudge in nudges.items():  # a machine that rounds differently
+        with monkeypatch.context() as patch:
+            right = getattr(BitsBack, method)
+            patch.setattr(BitsBack, method, lambda self, v, right=right, nudge=nudge: nudge(right(self, v)))
+            refused("rounds differently")
     out.write_text("mine")
     assert_refused(compress.main([folder, "--decode", str(file), "--out", str(out)]), capsys.readouterr().err, "choose")
     assert out.read_text() == "mine"

@@ -64,10 +64,9 @@ def compress(run: str, out: str, pictures: list[str], images: int | None = None,
     print(f"{data.name} {data.split}: {len(x):,} images, {PIXELS[binarization]}, {bits_back.model.title}")
     print(table(x, frequencies, net, neg_elbo / math.log(2)))
     borrowed, size = 4 * (len(initial) - untouched), Path(out).stat().st_size
-    print(
-        f"wrote {out}, {size:,} bytes: {net / 8:,.0f} net, {borrowed} that the first image borrowed and decoding gives"
-    )
-    print(f"back, and {size - borrowed - net / 8:.0f} of head, checksum and rounding to whole words")
+    rest = size - borrowed - net / 8
+    print(f"wrote {out}, {size:,} bytes: {net / 8:,.0f} net, {borrowed} that the first image borrowed and decoding")
+    print(f"gives back, and {rest:.0f} of head, checksum and rounding to whole words")
 
 
 def decompress(run: str, decode: str, out: str) -> None:
@@ -83,9 +82,8 @@ def decompress(run: str, decode: str, out: str) -> None:
         coder = stream.stack.AnsCoder(np.concatenate([initial[: head["untouched"]], words]))
         for _ in tqdm(range(head["images"]), "decoding", disable=None, leave=False):
             x.append(bits_back.pop(coder))
-        right = digest(packed(np.stack(x[::-1]))) == head["pixels"] and np.array_equal(
-            coder.get_compressed(unseal=True), initial
-        )
+        right = np.array_equal(coder.get_compressed(unseal=True), initial)
+        right = right and digest(packed(np.stack(x[::-1]))) == head["pixels"]
     except (KeyError, ValueError, AssertionError):  # what constriction says of nonsense
         right = False
     if not right:
@@ -124,7 +122,10 @@ def digest(content: bytes) -> str:
 
 def read_file(path: str) -> tuple[dict, np.ndarray]:
     """The head and the words of a file that `compress` wrote. Raises UsageError for any other and for a damaged one."""
-    content = read_whole(path)
+    try:
+        content = read_whole(path)
+    except ValueError as error:
+        raise UsageError(f"{path}: expected a file that paper/compress.py wrote, but {error}.") from error
     content, check = content[:-32], content[-32:]
     if not content.startswith(MAGIC) or hashlib.sha256(content).digest() != check:
         raise UsageError(f"{path}: expected a file that paper/compress.py wrote, found another or a damaged one.")
