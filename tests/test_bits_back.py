@@ -34,7 +34,7 @@ def small_model(prior: str = "normal", **settings) -> torch.nn.Module:
     model.encoder.mu.weight.data.mul_(3)
     model.encoder.logvar.bias.data.fill_(-3)
     for parameter in model.prior.parameters() if prior != "normal" else ():
-        parameter.data += 0.3 * torch.randn_like(parameter)
+        parameter.data += torch.randn_like(parameter)
     return model
 
 
