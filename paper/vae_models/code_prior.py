@@ -37,38 +37,47 @@ class CodePrior(nn.Module):
     """A small causal transformer (Vaswani et al. 2017) over the 49 codes of a trained VQ-VAE, in raster order.
 
     The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t reads the codes up to
-    t-1, shifted by one, and each one's place. `vqvae` is frozen, and kept with the prior's own weights.
+    t-1, shifted by one, and each one's place. Before them stands the label, where the prior is told it: p(c | y), with
+    `classes` > 0. `vqvae` is frozen, and kept with the prior's own weights.
     """
 
-    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2):
+    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2, classes: int = 0):
         super().__init__()
-        self.vqvae = vqvae.requires_grad_(False)
+        self.vqvae, self.classes, self.conditional = vqvae.requires_grad_(False), classes, classes > 0
         count = len(vqvae.codebook)
         self.embed = nn.Embedding(count, width)
+        if self.conditional:
+            self.label = nn.Embedding(classes, width)
         self.place = nn.Parameter(0.02 * torch.randn(POSITIONS, width))
         self.blocks = nn.Sequential(*[CausalBlock(width) for _ in range(blocks)])
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, count)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """codes (B, 7, 7) -> logits (B, T, K); those of position t depend on codes at positions before t only."""
-        before = F.pad(self.embed(codes.flatten(1)[:, :-1]), (0, 0, 1, 0))  # (B, T, E): zeros, then codes 0 .. T-2
-        return self.out(self.norm(self.blocks(before + self.place)))
+    def forward(self, before: Tensor, y: Tensor | None = None) -> Tensor:
+        """Codes before (B, t), labels y (B,) -> logits (B, t + 1, K) of each of them and of the next one.
 
-    def nats(self, codes: Tensor) -> Tensor:
-        """-ln p(codes) (B,) of codes (B, 7, 7): the sum over positions of -ln p(c_t | c_<t)."""
-        log_p = F.cross_entropy(self(codes).movedim(1, 2), codes.flatten(1), reduction="none")
-        return log_p.sum(dim=1)
+        Those of a position depend on what stands before it only. Without y, or where the prior is not given it, 0
+        stands in its place.
+        """
+        h = F.pad(self.embed(before), (0, 0, 1, 0)) + self.place[: before.shape[1] + 1]  # (B, t + 1, E)
+        if self.conditional and y is not None:
+            h = torch.cat([h[:, :1] + self.label(y)[:, None], h[:, 1:]], dim=1)
+        return self.out(self.norm(self.blocks(h)))
+
+    def nats(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
+        """-ln p(codes | y) (B,) of codes (B, 7, 7): the sum over positions of -ln p(c_t | c_<t, y)."""
+        codes = codes.flatten(1)
+        return F.cross_entropy(self(codes[:, :-1], y).movedim(1, 2), codes, reduction="none").sum(dim=1)
 
     # --- what training and measuring ask of every model ---
 
     title = "VQ-VAE"
-    conditional = has_posterior = codes_are_vectors = False
+    has_posterior = codes_are_vectors = False
     has_prior = True
     noise_shape, latent_shape = (), (0,)
 
     def objective(self, x: Tensor, y: Tensor | None, eps: Tensor, step: int) -> dict[str, Tensor]:
         """Mean of -ln p(codes of x): KL(q(z|x) || p(z)) in nats per image, since q puts all on one code."""
-        nats = self.nats(self.vqvae.encode(x)[1]).mean()
+        nats = self.nats(self.vqvae.encode(x)[1], y).mean()
         return {"nats": nats, "loss": nats}
 
     @property
@@ -79,18 +88,24 @@ class CodePrior(nn.Module):
     def evaluate(self, x: Tensor, y: Tensor | None, eps: Tensor) -> dict[str, Tensor]:
         """What is measured of the VQ-VAE, and prior_nats (B,), -ln p(codes)."""
         found = self.vqvae.evaluate(x, y, eps)
-        return {**found, "prior_nats": self.nats(found["codes"])}
+        return {**found, "prior_nats": self.nats(found["codes"], y)}
+
+    def log_p(self, x: Tensor, y: Tensor | None, eps: Tensor) -> Tensor:
+        """The bound (B,) of log p(x | y), in which eps has no part: one code has all of q."""
+        found = self.evaluate(x, y, eps)
+        return -(found["recon"] + found["prior_nats"])
 
     def evaluation(self, on_arrays: Callable, **measured) -> CodeEvaluation:
         """The evaluation of the VQ-VAE, with samples of this prior."""
-        return self.vqvae.evaluation(on_arrays, sample=on_arrays(self.sample), **measured)
+        own = {"sample": on_arrays(self.sample), "conditional": self.conditional}
+        return self.vqvae.evaluation(on_arrays, **own, **measured)
 
     @torch.no_grad()
-    def sample(self, uniforms: Tensor) -> Tensor:
+    def sample(self, uniforms: Tensor, y: Tensor | None = None) -> Tensor:
         """uniforms (B, T) in [0, 1) -> codes (B, 7, 7), one position after another through the inverse CDF."""
-        codes = torch.zeros(len(uniforms), POSITIONS, dtype=torch.long, device=uniforms.device)
-        for t in range(POSITIONS):
-            logits = self(codes.unflatten(1, (SIDE, SIDE)))[:, t]
-            cdf = logits.double().softmax(dim=1).cumsum(dim=1)
-            codes[:, t] = (cdf <= uniforms[:, t, None]).sum(dim=1).clamp(max=logits.shape[1] - 1)
+        codes = torch.zeros(len(uniforms), 0, dtype=torch.long, device=uniforms.device)
+        for u in uniforms.split(1, dim=1):
+            cdf = self(codes, y)[:, -1].double().softmax(dim=1).cumsum(dim=1)
+            drawn = (cdf <= u).sum(dim=1, keepdim=True).clamp(max=cdf.shape[1] - 1)
+            codes = torch.cat([codes, drawn], dim=1)
         return codes.unflatten(1, (SIDE, SIDE))
