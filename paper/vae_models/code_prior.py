@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vae_models.code_evaluation import CodeEvaluation
 from vae_models.vq_vae import POSITIONS, SIDE, VQVAE
 
+NEIGHBOURS = (1, SIDE - 1, SIDE, SIDE + 1)  # how many positions before: on the left, above it three
+
 
 class CausalBlock(nn.Module):
     """h (B, T, E) -> (B, T, E): attention to oneself and to earlier positions, then two linear layers, each added."""
@@ -36,16 +38,17 @@ class CausalBlock(nn.Module):
 class CodePrior(nn.Module):
     """A small causal transformer (Vaswani et al. 2017) over the 49 codes of a trained VQ-VAE, in raster order.
 
-    The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t reads the codes up to
-    t-1, shifted by one, and each one's place. Before them stands the label, where the prior is told it: p(c | y), with
-    `classes` > 0. `vqvae` is frozen, and kept with the prior's own weights.
+    The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t starts from its place
+    and the codes beside and above it, each embedded in its own way, which is a PixelCNN's first masked convolution; by
+    attention it then reads all before. The first position starts from the label, where the prior is told it: p(c | y),
+    with `classes` > 0. `vqvae` is frozen, and kept with the prior's own weights.
     """
 
     def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2, classes: int = 0):
         super().__init__()
         self.vqvae, self.classes, self.conditional = vqvae.requires_grad_(False), classes, classes > 0
         count = len(vqvae.codebook)
-        self.embed = nn.Embedding(count, width)
+        self.embed = nn.Embedding(count, len(NEIGHBOURS) * width)
         if self.conditional:
             self.label = nn.Embedding(classes, width)
         self.place = nn.Parameter(0.02 * torch.randn(POSITIONS, width))
@@ -58,7 +61,10 @@ class CodePrior(nn.Module):
         Those of a position depend on what stands before it only. Without y, or where the prior is not given it, 0
         stands in its place.
         """
-        h = F.pad(self.embed(before), (0, 0, 1, 0)) + self.place[: before.shape[1] + 1]  # (B, t + 1, E)
+        count = before.shape[1] + 1
+        parts = self.embed(before).unflatten(2, (len(NEIGHBOURS), -1)).unbind(dim=2)  # of (B, t, E), one for each
+        moved = [F.pad(part, (0, 0, by, 0))[:, :count] for by, part in zip(NEIGHBOURS, parts, strict=True)]
+        h = torch.stack(moved).sum(dim=0) + self.place[:count]  # (B, t + 1, E)
         if self.conditional and y is not None:
             h = torch.cat([h[:, :1] + self.label(y)[:, None], h[:, 1:]], dim=1)
         return self.out(self.norm(self.blocks(h)))

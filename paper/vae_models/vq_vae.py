@@ -3,7 +3,7 @@
 The network is the spec's without its fully connected layers: 28 -> 14 -> 7 and back; in the decoder one 3x3
 convolution and one residual block let neighbouring codes meet. Between the halves each position's vector is
 replaced by the nearest of K codes, which has no gradient; the decoder's is copied to the encoder, or turned as the
-vector was. Where the codebook is a fixed grid nothing about it is learned, and no code can die.
+vector was. A fixed grid can stand in for the learned codebook, and needs none of the care that keeps that in use.
 
 Axes: B batch, C channels, H W height and width, K codes, D code dimensions, T = 49 positions in raster order.
 
@@ -43,23 +43,22 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images x (B, 1, 28, 28) in [0, 1] -> z_e (B, D, 7, 7), before quantization; with or without a residual block.
+    """Images x (B, 1, 28, 28) in [0, 1] -> z_e (B, D, 7, 7), before quantization.
 
-    Without one a position sees 7x7 pixels, so all empty paper gets the same code, which the prior learns to expect.
+    A position sees 7x7 pixels, so all empty paper gets the same code, which the prior learns to expect.
     """
 
-    def __init__(self, code_dim: int, block: bool):
+    def __init__(self, code_dim: int):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 32, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, stride=2, padding=1)
-        self.block = ResidualBlock() if block else nn.Identity()
         self.to_code = nn.Conv2d(64, code_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 1, 28, 28) -> z_e (B, D, 7, 7)."""
         h = F.relu(self.conv1(x))  # (B, 32, 14, 14)
-        h = self.conv2(h)  # (B, 64, 7, 7)
-        return self.to_code(F.relu(self.block(h)))
+        h = F.relu(self.conv2(h))  # (B, 64, 7, 7)
+        return self.to_code(h)
 
 
 class Decoder(nn.Module):
@@ -136,8 +135,8 @@ class VQVAE(nn.Module):
     code_gradient: what reaches the encoder, "straight" through or "rotation", see `rotated`.
     codes: K; code_dim: D; decay: of the running means, per step; dead_below: a code whose running share of the
     positions is less than this part of the uniform share 1/K is dead, and becomes an encoder output of the batch.
-    A new codebook is all dead, so the first batch fills it. encoder_block: see Encoder. batch_mean, batch_rows: where
-    several processes share a batch, what makes of a share's mean, or of its rows, those of the whole batch.
+    A new codebook is all dead, so the first batch fills it. batch_mean, batch_rows: where several processes share a
+    batch, what makes of a share's mean, or of its rows, those of the whole batch.
     """
 
     def __init__(
@@ -149,7 +148,6 @@ class VQVAE(nn.Module):
         beta: float = 0.25,
         decay: float = 0.99,
         dead_below: float = 0.1,
-        encoder_block: bool = False,
         levels: Sequence[int] | None = None,
         code_gradient: str = "straight",
         batch_mean: Callable[[Tensor], Tensor] = lambda mean: mean,
@@ -168,7 +166,7 @@ class VQVAE(nn.Module):
         self.batch_mean, self.batch_rows = batch_mean, batch_rows
         if levels is not None:
             self.update, self.beta, code_dim = None, 0.0, len(levels)
-        self.encoder = Encoder(code_dim, encoder_block)
+        self.encoder = Encoder(code_dim)
         self.decoder = Decoder(code_dim)
         vectors = torch.randn(codes, code_dim) if levels is None else grid(levels)
         if self.update == "gradient":
@@ -192,11 +190,6 @@ class VQVAE(nn.Module):
         """codes (B, 7, 7) -> x_logits (B, 1, 28, 28)."""
         return self.decode(self.codebook[codes])
 
-    @property
-    def uniform_kl(self) -> float:
-        """KL(q(z|x) || uniform) = T ln K nats: q puts all on one code per position, so it is the same for every x."""
-        return POSITIONS * math.log(len(self.codebook))
-
     # --- what training and measuring ask of every model ---
 
     title = "VQ-VAE"
@@ -209,7 +202,8 @@ class VQVAE(nn.Module):
         """Named terms of one training step, means over the batch; "loss", the last, is minimised.
 
         x (B, 1, 28, 28), eps (B, 7, 7); y and step have no part in it. elbo = -(recon + kl) is the bound with the
-        uniform prior. In training mode the running means and dead codes are brought up to date after the loss.
+        uniform prior, kl = T ln K for every x, as q puts all on one code per position. In training mode the running
+        means and dead codes are brought up to date after the loss.
         """
         z_e, codes = self.encode(x)
         z_q = self.codebook[codes]
@@ -221,7 +215,7 @@ class VQVAE(nn.Module):
         share = self.batch_mean(code_shares(codes, len(self.codebook)).to(x))
         if self.training and self.update:
             self.update_codes(z_e.detach(), codes, eps)
-        kl = torch.full_like(recon, self.uniform_kl)
+        kl = torch.full_like(recon, POSITIONS * math.log(len(self.codebook)))
         counts = {"perplexity": perplexity(share), "codes_used": (share > 0).sum().to(x)}
         return {"recon": recon, "kl": kl, "elbo": -(recon + kl), "commitment": commitment, **counts, "loss": loss}
 
