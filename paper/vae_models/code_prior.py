@@ -44,7 +44,7 @@ class CodePrior(nn.Module):
     with `classes` > 0. `vqvae` is frozen, and kept with the prior's own weights.
     """
 
-    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2, classes: int = 0):
+    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 1, classes: int = 0):
         super().__init__()
         self.vqvae, self.classes, self.conditional = vqvae.requires_grad_(False), classes, classes > 0
         count = len(vqvae.codebook)
