@@ -244,12 +244,19 @@ def test_measuring_changes_nothing():
 
 
 def test_logits_of_a_position_depend_on_earlier_codes_only():
-    """Each of the 49 codes is changed in turn: logits up to and with its own position stay, the next ones move."""
+    """Each of the 49 codes is changed in turn: logits up to and with its own position stay, the next ones move; without
+    attention only those on its right, and below it three."""
     prior, codes = small_prior(8), some_codes(1, 8)
     changed = codes.flatten(1).repeat(49, 1)
     changed[range(49), range(49)] += 1
-    logits = prior(codes.flatten(1)[:, :48])
-    moved = (prior(changed[:, :48] % 8) - logits).abs().amax(dim=2)  # (49 changed, 49 positions)
+
+    def moves() -> torch.Tensor:
+        logits = prior(codes.flatten(1)[:, :48])
+        return (prior(changed[:, :48] % 8) - logits).abs().amax(dim=2)  # (49 changed, 49 positions)
+
+    moved, prior.blocks = moves(), torch.nn.Sequential()
+    of, at = (moves() > 1e-9).nonzero().T
+    assert set((at - of).tolist()) == {1, 6, 7, 8}
     assert moved.tril().max() < 1e-12
     assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
 
@@ -276,8 +283,9 @@ def test_a_prior_that_is_given_the_label(few):
     assert apart.abs().amax(dim=2).min() > 1e-4  # all 49 positions hear the label
 
     report, x = label_worth(prior, few, "none", seed=0, images=30), torch.from_numpy(few.images[:30] / 255)
-    rows = [prior.evaluate(x, torch.full((30,), label), None) for label in range(10)]
-    log_p = -np.stack([(row["recon"] + row["prior_nats"]).detach() for row in rows], axis=1)
+    found = prior.vqvae.evaluate(x, None, None)
+    nats = [prior.nats(found["codes"], torch.full((30,), label)).detach() for label in range(10)]
+    log_p = -np.stack([found["recon"].detach() + one for one in nats], axis=1)
     given, marginal = log_p[np.arange(30), few.labels[:30]], np.log(np.exp(log_p - log_p.max()).mean(axis=1))
     assert report["label_gain"] == pytest.approx(
         (given - marginal - log_p.max()).mean(), rel=1e-4
