@@ -58,8 +58,8 @@ class CodePrior(nn.Module):
     def forward(self, before: Tensor, y: Tensor | None = None) -> Tensor:
         """Codes before (B, t), labels y (B,) -> logits (B, t + 1, K) of each of them and of the next one.
 
-        Those of a position depend on what stands before it only. Without y, or where the prior is not given it, 0
-        stands in its place.
+        Those of a position depend on what stands before it only. Without y, or where the prior is not given it, the
+        label adds nothing.
         """
         count = before.shape[1] + 1
         parts = self.embed(before).unflatten(2, (len(NEIGHBOURS), -1)).unbind(dim=2)  # of (B, t, E), one for each

@@ -98,7 +98,7 @@ def rotated(z_e: Tensor, z_q: Tensor) -> Tensor:
     """z_q (..., D) as s R z_e, with s = |z_q| / |z_e| and R the rotation of z_e's direction onto that of z_q.
 
     Both are constants to the gradient g of z_q, so z_e gets s R^T g: moved along with z_e, where `straight_through`
-    leaves g as it is. R = I - 2 r r^T + 2 q e^T with unit vectors e, q, and r along e + q (Fifty et al., sec. 4.2).
+    leaves g as it is. R = I - 2 r r^T + 2 q e^T with unit vectors e, q, and r along e + q (Fifty et al., sec. 4).
     """
     e, q = F.normalize(z_e.detach(), dim=-1), F.normalize(z_q.detach(), dim=-1)
     r = F.normalize(e + q, dim=-1)
