@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-MOST = 2**31  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 534 MB
+MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 534 MB
 
 # --- writing ------------------------------------------------------------------------------------------------------
 
