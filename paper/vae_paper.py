@@ -40,9 +40,11 @@ def refuse_contradictions(config: RunConfig) -> None:
             refuse(f"--weights with --prior {config.prior} takes those of a run with the same prior and Z")
         if config.prior == "flow" and config.latent_dim == 1:
             refuse("--prior flow moves one half of z by the other, and --latent-dim 1 has no halves")
-    of_codes = changed("codebook", "codes", "prior_epochs")
+    of_codes = changed("codebook", "codes", "prior_epochs", "levels", "code_gradient", "prior_labels")
     if of_codes and model != "vqvae":
         refuse(f"{of_codes[0]} is about the codes of --model vqvae; --model {model} has none")
+    if config.levels is not None and (learned := changed("codebook", "codes", "code_gradient")):
+        refuse(f"{learned[0]} is about a codebook that is learned, and --levels is a fixed grid: give one of them")
     if model == "vqvae" and config.latent_dim is not None:
         refuse("--latent-dim has no meaning for --model vqvae, whose latent is 49 codes; --codes says out of how many")
     if model in ("cvae", "vqvae") and architecture != "conv":

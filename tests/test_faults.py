@@ -319,10 +319,10 @@ def test_what_is_no_file_of_a_run_is_refused_at_once(name, finished, told):
 
 
 def test_the_size_that_is_read_has_room_for_what_is_written():
-    """Four times the weights, and two moments of each, of the prior over the largest codebook."""
+    """Twice the weights, and two moments of each, of the prior over the largest codebook."""
     config = RunConfig(model="vqvae", codes=65536, codebook="gradient").settled()
     model = build_prior(config, build_model(config))
-    assert 4 * 3 * sum(4 * value.numel() for value in model.state_dict().values()) < files.MOST
+    assert 2 * 3 * sum(4 * value.numel() for value in model.state_dict().values()) < files.MOST
 
 
 # --- a death at any moment ----------------------------------------------------------------------------------------

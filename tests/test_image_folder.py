@@ -317,8 +317,9 @@ def test_a_folder_is_refused_before_a_run_is_made(tmp_path, monkeypatch, capsys)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     flags = ["--dataset", "folder", "--data-dir", str(pictures)]
-    status = vae_paper.main([*flags, "--model", "cvae"])
-    assert_refused(status, capsys.readouterr().err, "--model cvae is given classes, and this data has one")
+    for model, given in (("cvae", []), ("vqvae", ["--prior-labels"])):
+        status, told = vae_paper.main([*flags, "--model", model, *given]), given[0] if given else f"--model {model}"
+        assert_refused(status, capsys.readouterr().err, f"{told} is given classes, and this data has one")
     (pictures / "b").mkdir()
     for command in (vae_numpy, vae_lowlevel, vae_paper, quadrants, rate_distortion):
         status = command.main([*flags, *(["--sweep", "1"] if command is rate_distortion else [])])

@@ -385,7 +385,7 @@ def test_nothing_outside_the_page_is_named_and_nothing_runs_from_markup(shipped_
 @pytest.mark.parametrize(
     ("settings", "change", "reason"),
     [
-        (dict(model="vqvae"), None, "the spec's network only"),
+        (dict(model="vqvae", prior_labels=True), None, "the spec's network only"),
         (dict(architecture="mlp"), None, "the spec's network only"),
         (dict(architecture="masked", binarize="dynamic"), None, "the spec's network only"),
         (dict(), lambda model: model.decoder.fc1.weight.data.fill_(1e5), "the range of float16"),

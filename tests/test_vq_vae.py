@@ -11,10 +11,10 @@ from conv_vae import pixel_loss
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet
 from vae_common.plots import run_pictures
-from vae_measures.held_out import measure
+from vae_measures.held_out import label_worth, measure
 from vae_models.code_evaluation import code_shares, perplexity
 from vae_models.code_prior import CodePrior
-from vae_models.vq_vae import VQVAE, nearest_code
+from vae_models.vq_vae import VQVAE, nearest_code, rotated
 from vae_plots import vq
 from vae_plots.run import draw_run
 from vae_training.trainer import RunState, train
@@ -90,6 +90,61 @@ def test_codebook_gradient_pulls_each_code_to_its_members():
     np.testing.assert_allclose(model.codebook.grad, expected, rtol=1e-12, atol=1e-15)
 
 
+def test_the_nearest_of_a_grid_is_each_entry_rounded():
+    """Against rounding one number at a time; the number of a vector counts with the last level first."""
+    levels = (4, 3, 2)
+    model = VQVAE(levels=levels).double()
+    z = torch.tanh(torch.from_numpy(2 * np.random.default_rng(0).standard_normal((500, 3))))
+    steps = [
+        [round((value + 1) / 2 * (count - 1)) for value, count in zip(row, levels, strict=True)] for row in z.tolist()
+    ]
+    codes = nearest_code(z, model.codebook)
+    assert codes.tolist() == [6 * a + 2 * b + c for a, b, c in steps]
+    assert len(model.codebook) == len(codes.unique()) == 24 == len(model.codebook.unique(dim=0))  # one for each
+    np.testing.assert_allclose(model.codebook[codes], 2 * np.array(steps) / (np.array(levels) - 1) - 1, atol=1e-7)
+
+
+def test_a_grid_is_trained_by_recon_through_tanh_and_stays():
+    """d recon / d (z before tanh) = d recon / d z_q (1 - tanh^2), and nothing else."""
+    model, x = VQVAE(levels=(5, 4, 3)).double(), some_images(5)
+    before = model.codebook.clone()
+    _, _, _, to_z, to_z_q = gradients(model, x)
+    through_tanh = to_z_q * (1 - torch.tanh(model.encoder(x)).detach().movedim(1, -1).square())
+    np.testing.assert_allclose(to_z, through_tanh, rtol=1e-9, atol=1e-15)
+    terms = model.train().objective(x, None, torch.zeros(5, 7, 7), 0)
+    assert terms["loss"] == terms["recon"] and torch.equal(model.codebook, before)
+
+
+def turned(z_e: torch.Tensor, z_q: torch.Tensor) -> torch.Tensor:
+    """The matrix (D, D) that turns z_e's direction to that of z_q, as sines and cosines in the plane of the two."""
+    u = z_e / z_e.norm()
+    v = z_q - (z_q @ u) * u
+    v, cos = v / v.norm(), (u @ z_q) / z_q.norm()
+    plane = (cos - 1) * (torch.outer(u, u) + torch.outer(v, v))
+    return torch.eye(len(u)).double() + (1 - cos**2).sqrt() * (torch.outer(v, u) - torch.outer(u, v)) + plane
+
+
+def test_the_rotation_takes_the_output_to_its_code_and_the_gradient_along():
+    """As a function of z_e it is s R, with R orthogonal, R z_e / |z_e| = z_q / |z_q| and s the ratio of the lengths."""
+    z_e, z_q = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 6, 4)))
+    found = torch.autograd.functional.jacobian(lambda z: rotated(z, z_q).sum(dim=0), z_e).movedim(1, 0)  # (6, 4, 4)
+    for J, e, q in zip(found, z_e, z_q, strict=True):
+        R = J * e.norm() / q.norm()
+        np.testing.assert_allclose(R, turned(e, q), atol=1e-12)
+        np.testing.assert_allclose(R @ R.T, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(rotated(z_e, z_q), z_q, rtol=1e-12)
+    np.testing.assert_allclose(rotated(z_e, -2 * z_e), -2 * z_e, rtol=1e-12)  # the other way round
+    model = small_vqvae(code_gradient="rotation")
+    z_e, _, e, to_z_e, to_z_q = gradients(model, some_images(2))
+    outputs, codes = z_e.flatten(0, 2), e.flatten(0, 2)
+    back = [
+        q.norm() / z.norm() * turned(z, q).T @ g for z, q, g in zip(outputs, codes, to_z_q.flatten(0, 2), strict=True)
+    ]
+    np.testing.assert_allclose(
+        to_z_e.flatten(0, 2), torch.stack(back) + 0.25 * (outputs - codes), rtol=1e-7, atol=1e-12
+    )
+
+
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_the_codebook_does_not_change_with_the_batch_size(codebook):
     """A batch given twice over: means over the batch, so each number stays (to rounding)."""
@@ -106,6 +161,8 @@ def test_unknown_choices_are_refused():
         VQVAE(codebook="kmeans")
     with pytest.raises(ValueError, match='"bernoulli" or "gaussian", got \'poisson\''):
         VQVAE(likelihood="poisson")
+    with pytest.raises(ValueError, match='"straight" or "rotation", got \'gumbel\''):
+        VQVAE(code_gradient="gumbel")
 
 
 def test_perplexity_of_a_known_assignment():
@@ -187,11 +244,19 @@ def test_measuring_changes_nothing():
 
 
 def test_logits_of_a_position_depend_on_earlier_codes_only():
-    """Each of the 49 codes is changed in turn: logits up to and with its own position stay, the next ones move."""
+    """Each of the 49 codes is changed in turn: logits up to and with its own position stay, the next ones move; without
+    attention only those on its right, and below it three."""
     prior, codes = small_prior(8), some_codes(1, 8)
     changed = codes.flatten(1).repeat(49, 1)
     changed[range(49), range(49)] += 1
-    moved = (prior(changed.view(49, 7, 7) % 8) - prior(codes)).abs().amax(dim=2)  # (49 changed, 49 positions)
+
+    def moves() -> torch.Tensor:
+        logits = prior(codes.flatten(1)[:, :48])
+        return (prior(changed[:, :48] % 8) - logits).abs().amax(dim=2)  # (49 changed, 49 positions)
+
+    moved, prior.blocks = moves(), torch.nn.Sequential()
+    of, at = (moves() > 1e-9).nonzero().T
+    assert set((at - of).tolist()) == {1, 6, 7, 8}
     assert moved.tril().max() < 1e-12
     assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
 
@@ -201,20 +266,44 @@ def test_probabilities_of_all_completions_sum_to_that_of_the_beginning():
     prior, ends = small_prior(3), torch.cartesian_prod(*[torch.arange(3)] * 3)
     codes = some_codes(1, 3).flatten(1).repeat(27, 1)
     codes[:, 46:] = ends
-    log_p = prior(codes.view(-1, 7, 7)).log_softmax(dim=2)[0, :46].gather(1, codes[0, :46, None]).sum()
+    log_p = prior(codes[:1, :46]).log_softmax(dim=2)[0, :46].gather(1, codes[0, :46, None]).sum()
     assert torch.logsumexp(-prior.nats(codes.view(-1, 7, 7)), dim=0).item() == pytest.approx(log_p.item(), rel=1e-12)
+
+
+def test_a_prior_that_is_given_the_label(few):
+    """The ends' probabilities sum to that of the beginning for each label; p(x) is their mean, by Bayes the rest."""
+    prior, ends = small_prior(3, classes=10), torch.cartesian_prod(*[torch.arange(3)] * 3)
+    codes = some_codes(1, 3).flatten(1).repeat(27, 1)
+    codes[:, 46:] = ends
+    for y in (torch.full((27,), 4), torch.full((27,), 7), None):
+        log_p = prior(codes[:1, :46], None if y is None else y[:1]).log_softmax(dim=2)[0, :46]
+        whole = torch.logsumexp(-prior.nats(codes.view(-1, 7, 7), y), dim=0).item()
+        assert whole == pytest.approx(log_p.gather(1, codes[0, :46, None]).sum().item(), rel=1e-12)
+    apart = prior(codes[:1, :48], torch.tensor([4])) - prior(codes[:1, :48], torch.tensor([7]))
+    assert apart.abs().amax(dim=2).min() > 1e-4  # all 49 positions hear the label
+
+    report, x = label_worth(prior, few, "none", seed=0, images=30), torch.from_numpy(few.images[:30] / 255)
+    found = prior.vqvae.evaluate(x, None, None)
+    nats = [prior.nats(found["codes"], torch.full((30,), label)).detach() for label in range(10)]
+    log_p = -np.stack([found["recon"].detach() + one for one in nats], axis=1)
+    given, marginal = log_p[np.arange(30), few.labels[:30]], np.log(np.exp(log_p - log_p.max()).mean(axis=1))
+    assert report["label_gain"] == pytest.approx(
+        (given - marginal - log_p.max()).mean(), rel=1e-4
+    )  # x is float32 there
+    assert (report["label_samples"], report["log_p_x_given_y"]) == (1, pytest.approx(given.mean(), rel=1e-5))
 
 
 def test_samples_are_the_inverse_cdf_of_the_given_uniforms():
     """Each sampled code's interval of the CDF, given the codes before it, holds the uniform number drawn for it."""
-    prior, uniforms = small_prior(5), torch.from_numpy(np.random.default_rng(0).random((6, 49)))
-    uniforms[0], uniforms[1] = 0, 1 - EPS
-    codes = prior.sample(uniforms)
-    assert codes.shape == (6, 7, 7) and torch.equal(codes, prior.sample(uniforms))
-    upper = prior(codes).softmax(dim=2).cumsum(dim=2)
+    prior, uniforms = small_prior(5, classes=3), torch.from_numpy(np.random.default_rng(0).random((6, 49)))
+    uniforms[0], uniforms[1], y = 0, 1 - EPS, torch.arange(6) % 3
+    codes = prior.sample(uniforms, y)
+    assert codes.shape == (6, 7, 7) and torch.equal(codes, prior.sample(uniforms, y))
+    share = prior(codes.flatten(1)[:, :48], y).softmax(dim=2)
+    upper = share.cumsum(dim=2)
     chosen = codes.flatten(1)[..., None]
     high = upper.gather(2, chosen)[..., 0]
-    low = high - prior(codes).softmax(dim=2).gather(2, chosen)[..., 0]
+    low = high - share.gather(2, chosen)[..., 0]
     assert (low - 1e-12 <= uniforms).all() and (uniforms <= high + 1e-12).all()
     with torch.no_grad():
         prior.out.bias[0] = -1e6  # code 0 has probability 0, so that even 0 draws another
@@ -279,5 +368,9 @@ def test_every_picture_is_drawn_with_and_without_a_prior(few, tmp_path, monkeypa
     heights = [bar.get_height() for bar in drawn["usage"].axes[0].patches]
     assert heights == sorted(heights, reverse=True) and sum(heights) == pytest.approx(100)
     without = vq.samples(measure(vqvae, few, "none", seed=0), np.random.default_rng(0))
-    for figure, rows in ((drawn["samples"], 9), (without, 6)):
+    classes = measure(CodePrior(vqvae, width=16, blocks=1, classes=10), few, "none", seed=0)
+    by_class = vq.samples(classes, np.random.default_rng(0))
+    assert [tick.get_text() for tick in by_class.axes[0].get_yticklabels()][:10] == list(few.class_names)
+    assert classes.results()["prior"] == "learned, given the label" and "given the label" in classes.summary()
+    for figure, rows in ((drawn["samples"], 9), (without, 6), (by_class, 16)):
         assert figure.axes[0].images[0].get_array().shape == (30 * rows - 2, 30 * 16 - 2)

@@ -59,13 +59,13 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
     return Kind(float, allows, wanted)
 
 
-def widths(most: int, high: int) -> Kind:
-    """One to `most` integers from 1 to `high` in a row, typed with commas between them."""
-    each = whole(1, high)
+def widths(most: int, high: int, low: int = 1, example: str = "512,64") -> Kind:
+    """One to `most` integers from `low` to `high` in a row, typed with commas between them."""
+    each = whole(low, high)
     return Kind(
         lambda text: tuple(map(int, text.split(","))),
         lambda value: isinstance(value, tuple | list) and 1 <= len(value) <= most and all(map(each.allows, value)),
-        f"at most {most} integers from 1 to {high} with commas between, such as 512,64",
+        f"at most {most} integers from {low} to {high} with commas between, such as {example}",
     )
 
 
@@ -179,6 +179,15 @@ class RunConfig:
     mc_samples: int = setting(1, whole(1, 1000), PAPER, "samples of z per image in the ELBO", "L")
     codes: int = setting(512, whole(2, 65536), PAPER, "size of the codebook (default 512)", "K")
     codebook: str = setting("ema", one_of("ema", "gradient"), PAPER, "how codes move: running means, or gradients")
+    levels: tuple[int, ...] | None = setting(
+        None, widths(4, 16, 2, "8,8,8"), PAPER,
+        "instead of a codebook: round each of these dimensions to so many steps (FSQ), such as 8,8,8", "L,L", new=True,
+    )  # fmt: skip
+    code_gradient: str = setting(
+        "straight", one_of("straight", "rotation"), PAPER,
+        "how the gradient passes the codes: as it is, or rotated and scaled (default straight)", new=True,
+    )  # fmt: skip
+    prior_labels: bool = setting(False, SWITCH, PAPER, "give the codes' prior the label: ask for a 7", new=True)
     prior_epochs: int | None = setting(
         None, whole(1, 10**6), PAPER, "epochs of the codes' prior (default --epochs)", "N"
     )

@@ -20,7 +20,7 @@ except ImportError:  # Windows
     fcntl = None
 
 HALF_WRITTEN = f".*.{16 * '[0-9a-f]'}.tmp"  # temporary files; one that is left is of a killed process
-MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 234 MB
+MOST = 2**30  # bytes of one file that is read; ours are smaller: 60,000 images take 47 MB, a checkpoint at most 534 MB
 
 # --- writing ------------------------------------------------------------------------------------------------------
 

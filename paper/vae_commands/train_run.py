@@ -108,10 +108,9 @@ def carry_out(config: RunConfig, folder: Path | None, began: dict) -> None:
     data, validation = stored.hold_out(config.validation)
     held_out = validation if config.validation else test
     config = replace(config, class_names=data.class_names)
-    if config.model == "cvae" and len(data.class_names) == 1:
-        raise UsageError(
-            "--model cvae is given classes, and this data has one; put the pictures into a folder for each."
-        )
+    if (config.model == "cvae" or config.prior_labels) and len(data.class_names) == 1:
+        what = "--prior-labels" if config.prior_labels else "--model cvae"
+        raise UsageError(f"{what} is given classes, and this data has one; put the pictures into a folder for each.")
     resume, images = folder is not None, {part.split: len(part) for part in (data, validation, test)}
     if resume:
         if began.get("images", images) != images:
@@ -232,7 +231,7 @@ def finish(model: nn.Module, measured, rows: list[dict], config: RunConfig, fold
         results.update(report)
     write_json(folder / "evaluation.json", {**read_evaluation(folder), **results})  # a run resumed keeps evaluate's
     draw_run(folder, measured, rows, config)
-    if follows_spec(model) or model.conditional:
+    if follows_spec(model) or (model.conditional and model.has_posterior):
         print(f"to explore it in a browser: python paper/latent_explorer.py {shlex.quote(str(folder))}")
 
 

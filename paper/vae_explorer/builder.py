@@ -33,7 +33,7 @@ IMAGES = range(12, 1001)  # at least so many test images (at Z > 240 they exceed
 
 def refuse_other_models(model: ConvVAE, name: str) -> None:
     """Raise UsageError unless the page can compute the model: the spec's network, with or without a class."""
-    if not (follows_spec(model) or model.conditional):
+    if not (follows_spec(model) or (model.conditional and model.has_posterior)):
         raise UsageError(
             f"{name}: the explorer knows the spec's network only, of --model vae, ae or cvae with --architecture conv "
             "and no learned prior; name such a run."

@@ -11,7 +11,7 @@ from vae_common.data import ImageSet, binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import chunks, held_out_inputs
 from vae_common.randomness import generator
-from vae_models.conditional_vae import ConditionalVAE, label_report, log_p_given_each_label
+from vae_models.conditional_vae import label_report, log_p_given_each_label
 from vae_training import processes
 
 
@@ -73,7 +73,7 @@ def posterior_means(model: nn.Module, device: torch.device) -> Callable[[np.ndar
 
 
 def label_worth(
-    model: ConditionalVAE,
+    model: nn.Module,
     data: ImageSet,
     binarization: str,
     seed: int,
@@ -81,12 +81,16 @@ def label_worth(
     samples: int = 10,
     batch_size: int = 20,
 ) -> dict[str, float]:
-    """`label_report` on the first `images` images, from L_K with K = `samples` seeded draws of z for each label."""
+    """`label_report` on the first `images` images, from L_K with K = `samples` seeded draws of z for each label.
+
+    Where q has one code for an image, one draw is all of them.
+    """
+    samples = samples if model.has_posterior else 1
     like, rng = next(model.parameters()), generator(seed, "evaluation", 1)
     x = binarize(data.images[:images], binarization, rng)
     log_p = []
     for chunk in chunks(len(x), batch_size):
-        eps = rng.standard_normal((len(x[chunk]), samples, model.spec.latent_dim), dtype=np.float32)
+        eps = rng.standard_normal((len(x[chunk]), samples, *model.latent_shape), dtype=np.float32)
         x_chunk, eps = torch.from_numpy(x[chunk]).to(like), torch.from_numpy(eps).to(like)
         log_p.append(log_p_given_each_label(model, x_chunk, eps))
     report = label_report(torch.cat(log_p).cpu(), torch.from_numpy(data.labels[: len(x)]))

@@ -29,7 +29,7 @@ class CodeEvaluation:
     binarize, likelihood: as in RunConfig; x (N, 1, 28, 28) float32: what the encoder saw; decode: codes (M, 7, 7) ->
     pixel means (M, 1, 28, 28); codebook (K, D); recon (N,) in nats, squared_error (N,) per pixel; codes (N, 7, 7) in
     0 .. K-1; prior_nats (N,), -ln p(codes) under the learned prior, and sample: uniforms (M, 49) -> codes (M, 7, 7)
-    drawn from it, both None without one.
+    drawn from it, both None without one; conditional: that prior is given the label, and sample the labels (M,) too.
     """
 
     data: ImageSet
@@ -42,18 +42,18 @@ class CodeEvaluation:
     squared_error: np.ndarray
     codes: np.ndarray
     prior_nats: np.ndarray | None = None
-    sample: Callable[[np.ndarray], np.ndarray] | None = None
+    sample: Callable[..., np.ndarray] | None = None
+    conditional: bool = False
 
     @property
     def on(self) -> dict[str, str]:
         """What the numbers are on."""
         return {"dataset": self.data.name, "binarize": self.binarize, "likelihood": self.likelihood}
 
-    conditional = False
-
     def prior_samples(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        """Pixel means of samples of the learned prior, one for each of labels (M,), which have no part in it."""
-        return self.decode(self.sample(rng.random((len(labels), self.codes[0].size))))
+        """Pixel means of samples of the learned prior, of labels (M,) where it is given them."""
+        uniforms = rng.random((len(labels), self.codes[0].size))
+        return self.decode(self.sample(uniforms, labels) if self.conditional else self.sample(uniforms))
 
     @property
     def share(self) -> np.ndarray:
@@ -92,12 +92,12 @@ class CodeEvaluation:
         """One line on how much of the codebook is used; a warning when it is less than half."""
         used, count = int((self.share > 0).sum()), len(self.share)
         if used < count / 2:
-            return f"warning: {count - used} of {count} codes are dead; try fewer --codes, or --codebook ema."
+            return f"warning: {count - used} of {count} codes are dead; try fewer, or --codebook ema."
         return f"{used} of {count} codes are used."
 
     def results(self) -> dict:
         """This measurement as evaluation.json."""
-        prior = "uniform" if self.prior_nats is None else "learned"
+        prior = "uniform" if self.prior_nats is None else "learned, given the label" if self.conditional else "learned"
         uniform = {"kl_uniform": self.uniform_kl, "elbo_uniform": -(self.terms["recon"] + self.uniform_kl)}
         return {**self.on, "images": len(self.x), "prior": prior, **self.terms, **uniform, **self.codebook_use}
 
@@ -113,6 +113,7 @@ class CodeEvaluation:
         if self.prior_nats is not None:
             kl, error = self.prior_nats.mean(), (self.recon + self.prior_nats).std() / len(self.x) ** 0.5
             lines.append(f"  learned prior: kl {kl:8.2f}   elbo {-(recon + kl):8.2f}  (standard error {error:.2f})")
+            lines[-1] += ", given the label" if self.conditional else ""
         lines.append(
             f"  {use['codes_used']} of {use['codes']} codes used ({use['codes_used'] / use['codes']:.0%}), "
             f"perplexity {use['perplexity']:.1f}"

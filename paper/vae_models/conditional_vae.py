@@ -41,6 +41,10 @@ class ConditionalVAE(ConvVAE):
         """z (B, Z), y (B,) -> x_logits (B, 1, 28, 28) of p(x|z, y)."""
         return self.decoder(torch.cat([z, one_hot(y, self.classes, z)], dim=1)).to(z.dtype)
 
+    def log_p(self, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
+        """L_K (B,), the importance-weighted estimate of log p(x|y), from eps (B, K, Z)."""
+        return importance_bound(sample_terms(self, x, eps, y)[2])
+
 
 def one_hot(y: Tensor | None, classes: int, like: Tensor) -> Tensor:
     """Labels (B,) -> (B, classes) of 0 and 1 in the dtype and on the device of `like` (B, ...); zeros without y."""
@@ -50,17 +54,14 @@ def one_hot(y: Tensor | None, classes: int, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def log_p_given_each_label(model: ConditionalVAE, x: Tensor, eps: Tensor) -> Tensor:
-    """x (B, 1, 28, 28), eps (B, K, Z) -> (B, 10): importance-weighted estimates (L_K) of log p(x|y) for every y.
+def log_p_given_each_label(model: nn.Module, x: Tensor, eps: Tensor) -> Tensor:
+    """x (B, 1, 28, 28), eps (B, K, Z) -> (B, 10): a conditional model's estimates of log p(x|y) for every y.
 
     With equally likely labels log p(x) = log 1/10 sum_y p(x|y), so log p(x|y) - log p(x) <= ln 10 = 2.303 nats, with
     equality when x can be of one class only; and by Bayes' rule the largest entry is the model's guess of the label.
     """
-    log_p = []
-    for label in range(model.classes):
-        _, _, log_w = sample_terms(model, x, eps, torch.full((len(x),), label, device=x.device))
-        log_p.append(importance_bound(log_w))
-    return torch.stack(log_p, dim=1)
+    each = torch.arange(model.classes, device=x.device)
+    return torch.stack([model.log_p(x, label.expand(len(x)), eps) for label in each], dim=1)
 
 
 def label_report(log_p: Tensor, y: Tensor) -> dict[str, float]:

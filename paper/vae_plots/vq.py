@@ -99,21 +99,27 @@ def usage(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
 
 
 def samples(measured: CodeEvaluation, rng: np.random.Generator) -> Figure:
-    """New images from the learned prior, from each position's own frequencies, and from uniform codes."""
-    columns, rows = 16, 3
-    count = columns * rows
-    drawn = {"learned prior": measured.sample(rng.random((count, 49)))} if measured.sample else {}
+    """New images from the learned prior, from each position's own frequencies, and from uniform codes.
+
+    A prior that is given the label has a row for each class (the first ten).
+    """
+    columns, count = 16, 48
+    images, labels = [], []
+    if measured.sample:
+        labels = measured.data.class_names[:10] if measured.conditional else ("", "learned prior", "")
+        images.append(measured.prior_samples(rng, np.arange(len(labels)).repeat(columns)))
     enough = np.resize(measured.codes, (max(count, len(measured.codes)), 7, 7))  # few images: again from the first
-    drawn["each position\non its own"] = rng.permuted(enough, axis=0)[:count]
-    drawn["uniform codes"] = rng.integers(0, len(measured.codebook), (count, 7, 7))
-    labels = [name if row == rows // 2 else "" for name in drawn for row in range(rows)]
+    images.append(measured.decode(rng.permuted(enough, axis=0)[:count]))
+    images.append(measured.decode(rng.integers(0, len(measured.codebook), (count, 7, 7))))
+    labels = [*labels, "", "each position\non its own", "", "", "uniform codes", ""]
+    learned = "the learned prior, which sees the codes before" + (" and the label" if measured.conditional else "")
     return charts.image_grid(
-        np.concatenate([measured.decode(part) for part in drawn.values()]), columns,
+        np.concatenate(images), columns,
         "Samples: codes drawn in three ways, then decoded" if measured.sample else "Samples: codes drawn, then decoded",
         labels,
         caption="The decoder turns any 49 codes into an image. Uniform codes give scraps everywhere; codes drawn "
         "independently, as frequent as they are at their position, give strokes in the middle that do not join"
-        + ("; the learned prior, which sees the codes before, joins them into digits." if measured.sample else "."),
+        + (f"; {learned}, joins them into digits." if measured.sample else "."),
     )  # fmt: skip
 
 

@@ -52,13 +52,14 @@ def build_prior(config: RunConfig, model: nn.Module) -> CodePrior | None:
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CodePrior(model)
+        return CodePrior(model, classes=len(config.class_names) if config.prior_labels else 0)
 
 
 def _construct(config: RunConfig, images: int) -> nn.Module:
     if config.model == "vqvae":
         shared = {"batch_mean": processes.batch_mean, "batch_rows": processes.batch_rows}
-        return VQVAE(config.codes, likelihood=config.likelihood, codebook=config.codebook, **shared)
+        own = {"levels": config.levels, "code_gradient": config.code_gradient, "codebook": config.codebook}
+        return VQVAE(config.codes, likelihood=config.likelihood, **own, **shared)
     spec, architecture = VAESpec(config.latent_dim), _architecture(config)
     if config.model == "cvae":
         return ConditionalVAE(spec, config.likelihood, classes=len(config.class_names))
