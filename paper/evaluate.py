@@ -34,15 +34,15 @@ MEASURING, EXAMINING = (
 
 def run(runs: list[str], doctor: bool = False, against: list[str] | None = None, **typed) -> int | None:
     """Choose what to do from what was typed; refuse the flags that do not apply."""
-    run, several = runs[0], len(runs) > 1
+    run, several, one = runs[0], len(runs) > 1, "--doctor" if doctor else "--against"
     if several and (doctor or against is not None):
-        raise UsageError(f"{'--doctor' if doctor else '--against'} takes one RUN; {runs[1]} is another.")
+        raise UsageError(f"{one} takes one RUN; {runs[1]} is another.")
     if several and not set(typed.get("only", SECTIONS)) <= COMPARED:
         raise UsageError("several runs are set side by side in their gaps or samples: add --only gaps, or samples.")
     if doctor and against is not None:
         raise UsageError("--doctor examines one run, and --against compares two; give one of them.")
     if (doctor or several or against is not None) and cli.is_one_of_several():
-        what = "--doctor" if doctor else "a comparison"
+        what = "a comparison" if several else one
         raise UsageError(f"{what} runs in one process; start it with python, without torchrun.")
     if doctor:
         refuse(typed, "--doctor", MEASURING)

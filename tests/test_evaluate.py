@@ -281,6 +281,8 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
         for name, part in parts.items():
             assert part["value"] == pytest.approx(exact[name], abs=FOUR * part["error"] + 1e-6), name
         assert parts["information"]["value"] + parts["aggregate_kl"]["value"] == pytest.approx(rate, rel=1e-9)
+    noise, variance = codes.pop("kl_noise"), (np.expm1(logvar) ** 2 / 2 + mu**2 * np.exp(logvar)).sum(axis=1)
+    assert noise == {"trained_on": 0, "sampled": pytest.approx(variance.mean() ** 0.5, rel=0.4)}  # of 50 pairs
     assert not codes
 
     probed = found.pop("probes")
