@@ -47,9 +47,9 @@ def samples_of_runs(rows: Mapping[str, Mapping[str, float]], strips: np.ndarray,
     real images."""
     R, M = strips.shape[:2]
     fig = style.new_figure(
-        f"Who draws best: {on}", "Recognised: by a classifier, with p >= 0.9. Frechet: how far its features are from "
-        "those of test images. Class KL: of the classes that are drawn, to those of test images. Nearest: median "
-        "distance to the nearest training image.", height=1.7 + 0.37 * R,
+        f"Who draws best: {on}", "Recognised: by a classifier, p >= 0.9. Frechet: how far its features are from "
+        "those of test images. Class KL: of the classes drawn, to those of test images. Nearest: median distance to a "
+        "training image.", height=1.7 + 0.37 * R,
     )  # fmt: skip
     ax, *axes = fig.subplots(1, 1 + len(FORMS), sharey=True, width_ratios=(3, *[0.8] * len(FORMS)))
     tiles = np.pad(strips.reshape(R, M, 28, 28), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
