@@ -71,6 +71,7 @@ def test_a_batch_is_shuffled_in_each_dimension_for_itself():
     assert shuffled(z, order).T.tolist() == [[9, 6, 3, 0], [1, 4, 7, 10], [2, 5, 11, 8]]
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_the_log_ratio_of_the_densities():
     """Of a Gaussian with the correlation r, log q(z) - sum_d log q(z_d) is known, and its mean is -1/2 ln(1 - r^2)."""
     torch.manual_seed(0)
