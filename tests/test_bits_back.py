@@ -120,6 +120,9 @@ def test_test_digits_come_back_byte_for_byte_from_a_file_as_long_as_the_elbo_say
     p = (train.sum(axis=0, dtype=float) + 1) / 152
     entropy = -(x * np.log2(p) + (1 - x) * np.log2(1 - p)).sum() / 8
     assert size["pixel frequencies"] == pytest.approx(entropy, abs=5)  # rounded to words of 32 bits
+    static = stream.stack.AnsCoder()
+    static.encode_reverse(x.ravel().astype(np.int32), stream.model.Bernoulli(perfect=False), np.tile(p, 50))
+    assert size["pixel frequencies"] == round(static.num_valid_bits() / 8)  # test images happen to cost 4 bytes more
     parts = re.search(r"(\S+) bytes: (\S+) net, (\d+).*\s.*and (\d+)", printed).groups()
     whole, net, borrowed, rest = (float(part.replace(",", "")) for part in parts)
     assert whole == file.stat().st_size == pytest.approx(net + borrowed + rest, abs=1) and borrowed < 40
