@@ -167,6 +167,61 @@ def test_rotated_code(trials):
     assert found["DCI completeness"] == pytest.approx(3 / 5 + 2 / 5 * (1 - math.log(2) / math.log(Z)), abs=0.05)
 
 
+def test_sap_counts_what_the_best_dimension_has_over_the_second(trials):
+    """Alone in its dimension, a shape is told without error where the others guess one of three, and R^2 is 1 where
+    theirs is 0. Turned by 45 degrees, two dimensions have half of the variance of each position."""
+
+    def sap_of(code):
+        return dis.sap(coded(trials, code).points, trials.points)
+
+    guess = np.bincount(trials.points[POINTS // 2 :, 0].astype(int)).max() / (POINTS / 2)
+    error = 2 / POINTS**0.5  # of R^2 = 0, far more than its mean of 1 / N
+    assert sap_of(perfect) == pytest.approx((4 + 1 - guess) / F, abs=error)
+    assert sap_of(rotated) == pytest.approx((2 + 1 - guess) / F, abs=error)
+    assert sap_of(duplicated) == pytest.approx(0, abs=1e-12)
+    assert sap_of(constant) == 0
+
+
+def test_explicitness_does_not_mind_the_axes(trials):
+    classes = dis.as_classes(trials.points)
+
+    def explicitness_of(code):
+        return dis.explicitness(coded(trials, code).points, classes)
+
+    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((F, F)))
+    plain, turned = explicitness_of(lambda v: v), explicitness_of(lambda v: v @ turn)
+    assert plain > 0.9 and turned == pytest.approx(plain, abs=0.01)  # the probe's penalty is no rotation's
+    assert explicitness_of(constant) == 0
+    assert explicitness_of(noise) == pytest.approx(0, abs=0.05)
+
+
+def test_information_without_bins_against_quadrature():
+    """Forty posteriors in one dimension, half of them of each value of a factor: I(v; z) by a sum over a grid."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(40)[:, None] % 2
+    mu, logvar = rng.normal(size=(40, 1)) + 1.5 * classes, rng.uniform(-2, 0, (40, 1))
+    grid = np.linspace(-9, 10, 4001)
+    each = np.exp(-0.5 * (grid - mu) ** 2 / np.exp(logvar)) / np.sqrt(2 * np.pi * np.exp(logvar))
+    q = each.mean(axis=0)
+    given = [each[classes[:, 0] == value].mean(axis=0) for value in (0, 1)]
+    exact = sum(0.5 * (p * np.log(p / q)).sum() for p in given) * (grid[1] - grid[0]) / math.log(2)
+    repeats = 300
+    z = mu + np.exp(0.5 * logvar) * rng.standard_normal((repeats, 40, 1))
+    found = [dis.information_without_bins(mu, logvar, one, classes)[0, 0] for one in z]
+    assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / repeats**0.5)
+
+
+def test_mig_by_choice_agrees_where_the_choices_do():
+    """Wide gaps between the codes of different values, and narrow posteriors: bins and densities tell the same."""
+    factors = np.tile(np.indices((3, 4, 5)).reshape(3, -1).T, (10, 1)).astype(float)
+    mu = np.concatenate([factors, 1e-3 * factors[:, :1]], axis=1)
+    found = dis.mig_by_choice(mu, np.full_like(mu, -12.0), factors, np.random.default_rng(0))
+    assert found.pop("without unused dimensions") == pytest.approx(1, abs=1e-12)  # the copy hardly varies
+    assert found.pop("samples of q(z|x) in 20") > 0.7  # where the noise is wider than the copy
+    assert found.pop("densities of q(z|x)") > 0.7
+    assert found == pytest.approx(dict.fromkeys(("mu in 20 bins", "in 10", "in 100"), 2 / 3), abs=1e-12)
+
+
 @pytest.mark.parametrize("code", [constant, noise])
 def test_useless_codes_score_at_chance(trials, code):
     found = scored(trials, code)
@@ -207,8 +262,8 @@ def centre_and_ink(x):
 
 def test_report_holds_the_untrained_encoder_beside_the_trained():
     """Both see the same images, and the unit of the untrained one, 1e-4 here, does not silence its dimensions."""
-    encoders = centre_and_ink, lambda x: 1e-4 * centre_and_ink(x)[:, ::-1]
-    found = dis.report(sprites, *encoders, "none", np.random.default_rng(0), points=2000, votes=60)
+    encoders = {"trained": centre_and_ink, "untrained": lambda x: 1e-4 * centre_and_ink(x)[:, ::-1]}
+    found = dis.report(sprites, encoders, "none", np.random.default_rng(0), points=2000, votes=60)
     assert list(found) == ["trained", "untrained"]
     for name in ("beta-VAE score", "FactorVAE score", "MIG"):
         assert found["untrained"][name] == pytest.approx(found["trained"][name], abs=0.04), name
@@ -216,7 +271,7 @@ def test_report_holds_the_untrained_encoder_beside_the_trained():
         share = np.array(found[name]["information"])
         assert share.shape == (F, 3) and share.argmax(axis=1)[[1, 3, 4]].tolist() == places
     lines = dis.table(found).splitlines()
-    assert lines[0].split() == ["trained", "untrained"] and len(lines) == 7
+    assert lines[0].split() == ["trained", "untrained"] and len(lines) == 9
     assert lines[1].split()[-2:] == [f"{one['beta-VAE score']:.3f}" for one in found.values()]
 
 

@@ -295,14 +295,18 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
         assert accuracy[name] == pytest.approx(shares, abs=0.021), name  # an image on the border, in float32
 
     factors = found.pop("disentanglement")
-    assert factors.pop("votes") == 100 and set(factors) == {"trained", "untrained"}
-    [(drawer, trained, untrained, binarization, _)] = asked
+    assert factors.pop("votes") == 100 and set(factors) == {"trained", "untrained", "mig_by_choice"}
+    [(drawer, asked_of, binarization, _)] = asked
     assert drawer.__name__.endswith("digits") and binarization == "none"
-    for encode, weights in ((trained, params), (untrained, initial)):
+    for encode, weights in ((asked_of["trained"], params), (asked_of["untrained"], initial)):
         np.testing.assert_allclose(encode(x), vae_numpy.encode(weights, x)[0], rtol=0, atol=1e-5)
     trained, untrained = factors["trained"], factors["untrained"]
     assert f"{trained['MIG']:11.3f}{untrained['MIG']:11.3f}" in printed
     assert np.shape(trained["information"]) == np.shape(untrained["information"]) == (16, 2)
+    mu_train, classes = vae_numpy.encode(params, x_train)[0], disentanglement.as_classes(digits.factors[:150])
+    expected = disentanglement.mig(disentanglement.information(mu_train, classes))
+    assert factors["mig_by_choice"]["mu in 20 bins"] == pytest.approx(expected, abs=1e-3)
+    assert f"mu in 20 bins {expected:.3f}, in 10 " in printed
 
     assert found.pop("sample_quality")["count"] == 50
     space = found.pop("latent_space")

@@ -1,11 +1,11 @@
-"""Which latent dimension follows which true factor: four scores of disentanglement, of arrays.
+"""Which latent dimension follows which true factor: scores of disentanglement, of arrays.
 
 `digits` and `sprites` are drawn from known factors, so one can ask whether each dimension of mu, the posterior mean,
 follows one factor and leaves the others alone. The scores disagree, and some are easy: a random projection of the
 image gets far above chance. So every score is shown beside that of an untrained encoder of the same architecture.
 
-All four are functions of arrays: codes `mu` of images, and what is known about their factors. The images are
-drawn afresh, since two of the scores need many that share a factor.
+All are functions of arrays: codes `mu` of images, and what is known about their factors. The images are drawn
+afresh, since two of the scores need many that share a factor.
 
 Axes: N images, F factors, Z latent dimensions, V votes, L images or pairs of images in one vote.
 """
@@ -17,16 +17,19 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from vae_common.data import binarize
+from vae_measures.rate_parts import log_marginals
 
 POINTS, VOTES, SIZE = 10_000, 800, 64  # images for MIG and DCI; votes for the other two; images or pairs in a vote
 BINS = 20  # of a latent dimension, and of a factor that is not discrete
 MOST_VALUES = 64  # a factor with more distinct values than this counts as continuous
 SILENT = 0.05  # a dimension whose standard deviation over the data is smaller is left out of the FactorVAE score
+DENSITIES = 2000  # codes at which the densities of a MIG without bins are taken
 TREES, LEAF = 10, 20  # of the forests that DCI is read from: their number, and images in a leaf at the least
 CHUNK = 512  # images drawn and encoded at once
 
@@ -84,8 +87,13 @@ def beta_vae_score(pairs: np.ndarray, fixed: np.ndarray) -> float:
     """
     features = np.abs(pairs[:, 0] - pairs[:, 1]).mean(axis=1, dtype=np.float64)  # (V, Z)
     half = len(fixed) // 2
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    return float(classifier.fit(features[:half], fixed[:half]).score(features[half:], fixed[half:]))
+    classifier = linear_probe(max_iter=5000).fit(features[:half], fixed[:half])
+    return float(classifier.score(features[half:], fixed[half:]))
+
+
+def linear_probe(**settings):
+    """Logistic regression of standardized columns."""
+    return make_pipeline(StandardScaler(), LogisticRegression(**settings))
 
 
 def factor_vae_score(groups: np.ndarray, fixed: np.ndarray, std: np.ndarray) -> float:
@@ -142,9 +150,9 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     return max(0.0, float((joint[some] * np.log(joint[some] / apart[some])).sum()))
 
 
-def information(mu: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The share (F, Z) of each factor's entropy that each dimension tells: I(factor; mu in 20 bins) / H(factor)."""
-    binned = in_bins(mu)
+def information(mu: np.ndarray, classes: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The share (F, Z) of each factor's entropy that each dimension tells: I(factor; mu in bins) / H(factor)."""
+    binned = in_bins(mu, bins)
     return np.array([[mutual_information(v, z) / mutual_information(v, v) for z in binned.T] for v in classes.T])
 
 
@@ -154,11 +162,89 @@ def mig(share: np.ndarray) -> float:
     `share` is what `information` returns. 1 when one dimension alone tells each factor; with copies of those dimensions
     beside them it is 0. Chen et al. 2018.
     """
-    ranked = np.sort(np.pad(share, ((0, 0), (1, 0))), axis=1)  # the column of zeros is for Z = 1
-    return float((ranked[:, -1] - ranked[:, -2]).mean())
+    return float(gaps(share).mean())
+
+
+def gaps(values: np.ndarray) -> np.ndarray:
+    """The largest of each row of values (F, Z) >= 0 less the second: (F,); what is not there counts as 0."""
+    ranked = np.sort(np.pad(values, ((0, 0), (2, 0))), axis=1)
+    return ranked[:, -1] - ranked[:, -2]
+
+
+def information_without_bins(mu: np.ndarray, logvar: np.ndarray, z: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The share (F, Z) of each factor's entropy that a sample of each dimension tells, from the densities of q(z|x).
+
+    I(v; z_d) is the mean of log q(z_d|v) - log q(z_d), where both are means of the posteriors mu, logvar (N, Z) of
+    images, of those with the value v or of all; taken at the first 2,000 of their samples z (N, Z). Chen et al. 2018.
+    """
+    of, shares = np.arange(min(len(z), DENSITIES)), []
+    log_q = log_marginals(z[of], of, mu, logvar)
+    for column in classes.T:
+        given = np.empty_like(log_q)
+        for value in np.unique(column[of]):
+            like, here = np.flatnonzero(column == value), np.flatnonzero(column[of] == value)
+            given[here] = log_marginals(z[here], np.searchsorted(like, here), mu[like], logvar[like])
+        shares.append((given - log_q).mean(axis=0) / mutual_information(column, column))
+    return np.clip(shares, 0, 1)
+
+
+def mig_by_choice(mu: np.ndarray, logvar: np.ndarray, factors: np.ndarray, rng: np.random.Generator) -> dict:
+    """The MIG of posteriors mu, logvar (N, Z) of images of these factors (N, F), as different publications take it.
+
+    The first is the one of `scores`.
+    """
+    classes, used = as_classes(factors), mu.std(axis=0, dtype=np.float64) >= SILENT
+    z = mu + np.exp(0.5 * logvar) * rng.standard_normal(mu.shape)
+    shares = {
+        f"mu in {BINS} bins": information(mu, classes),
+        "in 10": information(mu, classes, 10),
+        "in 100": information(mu, classes, 100),
+        "without unused dimensions": information(mu[:, used], classes),
+        f"samples of q(z|x) in {BINS}": information(z, classes),
+        "densities of q(z|x)": information_without_bins(mu, logvar, z, classes),
+    }
+    return {name: mig(share) for name, share in shares.items()}
 
 
 # --- the view of regression ---------------------------------------------------------------------------------------
+
+
+def sap(mu: np.ndarray, factors: np.ndarray) -> float:
+    """Separated attribute predictability in [0, 1]: how much better the best dimension of mu (N, Z) predicts a factor
+    than the second, mean over factors (N, F).
+
+    By the R^2 of a line; for the first factor, the class or the shape, whose values have no order, by the accuracy of
+    a linear classifier on the second half of the images. A dimension that does not vary predicts nothing. Kumar,
+    Sattigeri & Balakrishnan 2018.
+    """
+    half, columns = len(mu) // 2, StandardScaler().fit_transform(mu.astype(np.float64))
+    predicts = (StandardScaler().fit_transform(factors).T @ columns / len(mu)) ** 2  # (F, Z)
+    for dim, varies in enumerate(varying(mu)):
+        probe = linear_probe().fit(columns[:half, [dim]], factors[:half, 0])
+        predicts[0, dim] = probe.score(columns[half:, [dim]], factors[half:, 0]) if varies else 0
+    return float(gaps(predicts).mean())
+
+
+def varying(mu: np.ndarray) -> np.ndarray:
+    """Which dimensions of mu (N, Z) vary at all: (Z,)."""
+    return mu.std(axis=0, dtype=np.float64) > 1e-6
+
+
+def explicitness(mu: np.ndarray, classes: np.ndarray) -> float:
+    """How well a linear probe of all of mu (N, Z) tells each value of each factor from the others, in classes (N, F).
+
+    2 AUC - 1 on the second half of the images, mean over values and factors: 0 at chance, 1 without error. Ridgeway &
+    Mozer 2018. It does not ask on which axes the factors lie.
+    """
+    mu, half, by_factor = mu[:, varying(mu)], len(mu) // 2, []
+    if mu.shape[1] == 0:
+        return 0.0
+    for target in classes.T:
+        probe = linear_probe(tol=1e-3).fit(mu[:half], target[:half])
+        columns = zip(probe.classes_, probe.predict_proba(mu[half:]).T, strict=True)
+        areas = [roc_auc_score(target[half:] == value, p) for value, p in columns if value in target[half:]]
+        by_factor.append(2 * np.mean(areas) - 1)
+    return float(np.mean(by_factor))
 
 
 def dci(mu: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
@@ -204,29 +290,36 @@ def scores(codes: Trials, factors: np.ndarray) -> dict[str, float | list]:
         "DCI disentanglement": disentanglement,
         "DCI completeness": completeness,
         "DCI informativeness": informativeness,
+        "SAP": sap(codes.points, factors),
+        "explicitness": explicitness(codes.points, classes),
         "information": share.tolist(),
     }
 
 
 def report(
     drawer: ModuleType,
-    trained: Encoder,
-    untrained: Encoder,
+    encoders: Mapping[str, Encoder],
     binarization: str,
     rng: np.random.Generator,
     points: int = POINTS,
     votes: int = VOTES,
 ) -> dict[str, dict]:
-    """The scores of both encoders, by name, on the same freshly drawn images.
+    """The scores of each encoder, by name, all on the same freshly drawn images.
 
-    Nothing has set the unit of the untrained one's codes, so they are scaled to a largest std of 1, as a prior would.
+    Nothing has set the unit of codes that are not "trained": they are taken `in_units`.
     """
     trials = sample_trials(drawer, rng, points, votes)
-    codes = [codes_of([trained, untrained], drawer.draw, part, binarization, rng) for part in trials]
-    learnt, chance = (Trials(*parts) for parts in zip(*codes, strict=True))
-    unit = max(chance.points.std(axis=0).max(), 1e-12)
-    chance = Trials(*(part / unit for part in chance))
-    return {"trained": scores(learnt, trials.points), "untrained": scores(chance, trials.points)}
+    codes = zip(
+        *[codes_of(list(encoders.values()), drawer.draw, part, binarization, rng) for part in trials], strict=True
+    )
+    by_name = {name: Trials(*parts) for name, parts in zip(encoders, codes, strict=True)}
+    return {name: scores(of if name == "trained" else in_units(of), trials.points) for name, of in by_name.items()}
+
+
+def in_units(codes: Trials) -> Trials:
+    """The codes scaled to a largest std of 1, as a prior would have done."""
+    unit = max(codes.points.std(axis=0).max(), 1e-12)
+    return Trials(*(part / unit for part in codes))
 
 
 def table(found: Mapping[str, Mapping]) -> str:

@@ -1,0 +1,92 @@
+"""The study: what it says of known tables, which models it trains, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+import disentanglement_study
+from run_folders import finished_run
+from vae_commands import disentanglement_study as study
+from vae_common.config import RunConfig
+
+
+def a_table(score, seeds=5) -> dict:
+    """The table of a study whose models score score(number of the objective, seed)."""
+    names = [*study.SCORES, *study.TERMS]
+    models = [
+        {"objective": objective, "seed": seed, **dict.fromkeys(names, score(number, seed))}
+        for number, objective in enumerate(study.OBJECTIVES)
+        for seed in range(seeds)
+    ]
+    return {"dataset": "sprites", "latent_dim": 10, "epochs": 1, "models": models, "ends": {"PCA": [models[0]]}}
+
+
+def test_twelve_objectives_of_the_kinds_that_are_compared():
+    assert len(study.OBJECTIVES) == 12
+    for name, flags in study.OBJECTIVES.items():
+        config = RunConfig(**flags).settled()
+        kind, value = name.rsplit("-", 1)
+        says = {"beta-vae": config.beta, "capacity": config.capacity, "beta-tcvae": 1 + config.tc_weight}
+        assert {**says, "factor-vae": config.tc_weight}[kind] == float(value)
+
+
+def test_variance_is_shared_between_objectives_and_seeds():
+    """All between; none between; and, where nothing differs, (M - 1) / (M S - 1) on average."""
+    share = study.share_of_objective
+    assert share({"a": np.array([1.0, 1]), "b": np.array([2.0, 2])}) == pytest.approx(1)
+    assert share({"a": np.array([1.0, 2]), "b": np.array([2.0, 1])}) == pytest.approx(0)
+    draws = [share(dict(enumerate(np.random.default_rng(n).normal(size=(12, 5))))) for n in range(400)]
+    assert np.mean(draws) == pytest.approx(11 / 59, abs=4 * np.std(draws) / 20)
+
+
+def test_better_half():
+    rising = np.arange(10.0)
+    assert study.better_half(rising, rising**3) == 1 and study.better_half(rising, -rising) == 0
+    assert study.better_half(rising, np.array([0, 9, 1, 8, 2, 3, 7, 4, 6, 5.0])) == 3 / 5
+
+
+def test_a_finished_table_is_drawn_and_told_again(tmp_path, capsys, not_laid_out):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(a_table(lambda number, seed: 0.05 * number)))
+    assert disentanglement_study.main(["--table", str(path), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "figures" / "scores.png").exists()
+    row = next(line for line in said.splitlines() if line.startswith("beta-vae-4"))
+    assert row.split()[1:] == ["0.100"] * 6 + ["0.10"] * 5
+    assert "1.00" in next(line for line in said.splitlines() if line.startswith("(chance 0.19)"))
+
+
+def test_only_missing_models_are_trained(tmp_path, monkeypatch, capsys):
+    config = RunConfig(dataset="sprites", latent_dim=10, epochs=1, beta=2.0, out=str(tmp_path / "run")).settled()
+    assert not study.is_measured(config)
+    finished_run(tmp_path / "run", dataset="sprites", latent_dim=10, beta=2.0)
+    assert not study.is_measured(config)  # trained, and not measured
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps({"disentanglement": {}}))
+    assert study.is_measured(config)
+    with pytest.raises(study.UsageError, match=r"--beta 3\.0, found 2\.0"):
+        study.is_measured(RunConfig(dataset="sprites", latent_dim=10, epochs=1, beta=3.0, out=config.out).settled())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": [{}], "ends": {}}', '{"models": 1, "ends": {}}'])
+def test_another_file_is_no_table(text, tmp_path, told):
+    path = tmp_path / "table.json"
+    path.write_text(text)
+    assert "expected the table.json of a study" in told(disentanglement_study.main, ["--table", str(path)])
+
+
+@pytest.mark.slow
+def test_a_study_of_one_epoch_from_beginning_to_end(tmp_path, monkeypatch, capsys):
+    """Two objectives, two seeds: every run can be read, the table has them all, and a second start trains none."""
+    monkeypatch.setattr(study, "OBJECTIVES", {name: study.OBJECTIVES[name] for name in ("beta-vae-4", "factor-vae-10")})
+    command = ["--out", str(tmp_path), "--seeds", "2", "--epochs", "1", "--workers", "2"]
+    assert disentanglement_study.main(command) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert [(one["objective"], one["seed"]) for one in table["models"]] == [
+        ("beta-vae-4", 0), ("beta-vae-4", 1), ("factor-vae-10", 0), ("factor-vae-10", 1),
+    ]  # fmt: skip
+    assert table["ends"]["factors"][0]["DCI disentanglement"] == pytest.approx(1)
+    assert len(table["ends"]["untrained"]) == 2
+    capsys.readouterr()
+    assert disentanglement_study.main(command) == 0
+    assert "4 models, 0 of them to be trained" in capsys.readouterr().out
