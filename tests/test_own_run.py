@@ -15,7 +15,7 @@ import evaluate
 from test_exercise_pages import place_to_work
 from test_exercise_solutions import EXERCISES, source, with_change
 from vae_common.errors import NotFiniteError
-from vae_measures.held_out import measure, refuse_other_data
+from vae_measures.held_out import measured_again
 from vae_training.run_files import read_run
 
 from checks import judging, own_run  # isort: skip
@@ -79,7 +79,7 @@ def test_what_is_kept_is_a_run_of_level_3_with_the_same_weights(few, tmp_path):
     config, loaded, rows = read_run(tmp_path / "own")
     assert (config.dataset, config.latent_dim, config.epochs) == ("digits", 2, 3)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
-    refuse_other_data(tmp_path / "own", rows, measure(loaded, few, "none", 0))
+    measured_again(tmp_path / "own", config, loaded, rows, few)
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 

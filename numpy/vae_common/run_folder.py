@@ -119,10 +119,10 @@ def write_metrics(path: Path, rows: Sequence[dict]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_evaluation(folder: Path) -> dict:
+def read_evaluation(folder: str | Path) -> dict:
     """What evaluation.json of a run holds; nothing where there is none that can be read."""
     try:
-        return dict(json.loads(read_whole(folder / "evaluation.json")))
+        return dict(json.loads(read_whole(Path(folder) / "evaluation.json")))
     except (OSError, ValueError, TypeError):
         return {}
 

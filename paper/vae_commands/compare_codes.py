@@ -11,7 +11,7 @@ from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
 from vae_common.run_folder import write_json
 from vae_measures import latent_space
-from vae_measures.held_out import measure, refuse_other_data
+from vae_measures.held_out import measure, measured_again
 from vae_measures.linear_code import LinearCode, errors
 from vae_measures.sample_quality import classifier_of
 from vae_plots.comparison import draw_comparison
@@ -33,7 +33,7 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     pca = LinearCode.fit(x_train, config.latent_dim)
     measured = {}
     for folder, (own, model, rows) in runs.items():
-        refuse_other_data(folder, rows, measure(model, test, own.binarize, own.seed))
+        measured_again(folder, own, model, rows, test)
         measured[folder] = measure(model, test, config.binarize, config.seed)  # the same x and noise for all
     ae, vae = measured[run], measured[against[0]]
     found = errors(ae, vae, pca)

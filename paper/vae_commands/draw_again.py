@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
-from vae_common.config import RunConfig
 from vae_common.errors import UsageError
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
-from vae_measures.held_out import measure, refuse_other_data
+from vae_measures.held_out import measured_again
 from vae_plots.latent import priors
 from vae_plots.run import draw_run
 from vae_plots.snapshots import animate as animate_snapshots
@@ -28,16 +25,9 @@ def draw_again(
     config, _, rows = runs[run]
     if animate:
         print(f"wrote {animate_snapshots(Path(run), config.epochs)}")
-    measured = {name: measured_again(name, *found, data_dir) for name, found in runs.items()}
+    measured = {name: measured_again(name, *found, found[0].load("test", data_dir)) for name, found in runs.items()}
     draw_run(Path(run), measured[run], rows, config)
     if beside:
         titled = {Path(name).name: found for name, found in measured.items()}
         figure = priors(titled, generator(config.seed, "figures"))
         print(f"wrote {save_figure(figure, Path(run) / 'figures' / 'priors.png')}")
-
-
-def measured_again(name: str, config: RunConfig, model: nn.Module, rows: list[dict], data_dir: str | None):
-    """The evaluation of a run on its test split; raises UsageError unless it is what the run recorded."""
-    measured = measure(model, config.load("test", data_dir), config.binarize, config.seed)
-    refuse_other_data(name, rows, measured)
-    return measured

@@ -24,7 +24,7 @@ from vae_common.run_folder import read_evaluation, write_json
 from vae_measures import disentanglement as scores
 from vae_measures import gaps as nats
 from vae_measures import latent_space, probes, sample_quality
-from vae_measures.held_out import measure, posterior_means, refuse_other_data
+from vae_measures.held_out import measure, measured_again, posterior_means
 from vae_measures.importance_bounds import ROUNDING, TOLERATED, check_bounds, error_of, measured_bounds
 from vae_measures.rate_parts import EstimateError, decompose, kl_noise, refuse_impossible
 from vae_plots.evaluation import classes_of_samples, factors_by_dimension, importance_bounds, nearest_images
@@ -369,8 +369,7 @@ def opened(
     config = replace(config, data_dir=data_dir or config.data_dir)
     test = processes.writer_first(lambda: config.load("test"))
     model.to(on, torch.float32).eval()
-    measured = measure(model, test, config.binarize, config.seed)
-    refuse_other_data(run, rows, measured)
+    measured = measured_again(run, config, model, rows, test)
     if first is not None and first.seed != config.seed:
         measured = measure(model, test, config.binarize, first.seed)
     return Run(Path(run), config, model, measured, importance_samples, votes, on, first)

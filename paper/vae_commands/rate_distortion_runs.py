@@ -28,7 +28,7 @@ from vae_common.run_folder import (
     write_json,
     write_metrics,
 )
-from vae_measures.held_out import measure, refuse_other_data
+from vae_measures.held_out import measure, measured_again
 from vae_measures.rate_distortion_plane import place
 from vae_plots.rate_distortion import BOUNDS, CAPTION, RUNS_CAPTION, rate_distortion_plane
 from vae_training.factory import build_model
@@ -56,7 +56,7 @@ def place_runs(run: Sequence[str], device: str = "auto", data_dir: str | None = 
     train, test = (config.load(split, data_dir) for split in ("train", "test"))
     splits, models = [train.hold_out(config.validation)[0], test], []
     for folder, (other, model, rows) in zip(run, found, strict=True):
-        refuse_other_data(folder, rows, measure(model.to(on), test, other.binarize, other.seed))
+        measured_again(folder, other, model.to(on), rows, test)
         entry, ends = place(model, splits, other, samples)
         write_json(Path(folder) / "rate_distortion.json", {"models": [entry], "ends": ends})
         models.append({"name": Path(folder).name, **entry} if len(run) > 1 else entry)

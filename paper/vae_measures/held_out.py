@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import chunks, held_out_inputs
@@ -37,11 +38,13 @@ def measure(model: nn.Module, data: ImageSet, binarization: str, seed: int, batc
     )
 
 
-def refuse_other_data(folder: str | Path, rows: Sequence[Mapping], measured) -> None:
-    """Raise UsageError unless recon of the test split, and what it is on, are what the run has recorded last.
+def measured_again(folder: str | Path, config: RunConfig, model: nn.Module, rows: Sequence[Mapping], test: ImageSet):
+    """The evaluation of a finished run on the test split; rows: of its metrics.jsonl.
 
-    rows: of its metrics.jsonl; 0.1% of recon is left to devices that round differently.
+    Raises UsageError unless recon, and what it is on, are what the run has recorded last; 0.1% of recon is left to
+    devices that round differently.
     """
+    measured = measure(model, test, config.binarize, config.seed)
     row = [row for row in rows if row["split"] == "test"][-1]
     found, recorded = float(measured.recon.mean()), row["recon"]
     as_recorded = all(row[name] == value for name, value in measured.on.items())
@@ -50,6 +53,7 @@ def refuse_other_data(folder: str | Path, rows: Sequence[Mapping], measured) -> 
             f"{folder}: recon is {found:.2f} on {len(measured.x):,} test images, and its metrics.jsonl ends with "
             f"{recorded:.2f}, so the weights or the data are not those of the run; see --data-dir."
         )
+    return measured
 
 
 def on_arrays(device: torch.device) -> Callable[[Callable[..., Tensor]], Callable[..., np.ndarray]]:
