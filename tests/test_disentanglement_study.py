@@ -9,17 +9,16 @@ import disentanglement_study
 from run_folders import finished_run
 from vae_commands import disentanglement_study as study
 from vae_common.config import RunConfig
+from vae_common.run_folder import read_evaluation
 
 
 def a_table(score, seeds=5) -> dict:
-    """The table of a study whose models score score(number of the objective, seed)."""
-    names = [*study.SCORES, *study.TERMS]
-    models = [
-        {"objective": objective, "seed": seed, **dict.fromkeys(names, score(number, seed))}
-        for number, objective in enumerate(study.OBJECTIVES)
-        for seed in range(seeds)
-    ]
-    return {"dataset": "sprites", "latent_dim": 10, "epochs": 1, "models": models, "ends": {"PCA": [models[0]]}}
+    """The table of a study whose models have score(number of the objective, seed) as every figure."""
+    models = {name: [score(n, seed) for seed in range(seeds)] for n, name in enumerate(study.OBJECTIVES)}
+    names = ("recon", "kl", "elbo", "information", "total_correlation", "dimension_kl")
+    terms = {name: dict(models) for name in names}
+    scores = {name: {**models, "PCA": [0.5]} for name in study.SCORES}
+    return {"dataset": "sprites", "latent_dim": 10, "epochs": 1, "scores": scores, "terms": terms}
 
 
 def test_twelve_objectives_of_the_kinds_that_are_compared():
@@ -53,8 +52,10 @@ def test_a_finished_table_is_drawn_and_told_again(tmp_path, capsys, not_laid_out
     said = capsys.readouterr().out
     assert (tmp_path / "figures" / "scores.png").exists()
     row = next(line for line in said.splitlines() if line.startswith("beta-vae-4"))
-    assert row.split()[1:] == ["0.100"] * 6 + ["0.10"] * 5
-    assert "1.00" in next(line for line in said.splitlines() if line.startswith("(chance 0.19)"))
+    assert row.split()[1:] == ["0.100"] * 11
+    assert "\nPCA" + " " * 15 + "        0.500" * 6 + "\n" in said
+    assert "\nchance 0.19" + " " * 7 + "         1.00" * 6 + "\n" in said
+    assert "\nelbo" + " " * 14 + "  1.00 (1.00)" * 6 + "\nleast TC" + " " * 10 + " -1.00 (0.00)" * 6 in said
 
 
 def test_only_missing_models_are_trained(tmp_path, monkeypatch, capsys):
@@ -64,11 +65,13 @@ def test_only_missing_models_are_trained(tmp_path, monkeypatch, capsys):
     assert not study.is_measured(config)  # trained, and not measured
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps({"disentanglement": {}}))
     assert study.is_measured(config)
-    with pytest.raises(study.UsageError, match=r"--beta 3\.0, found 2\.0"):
+    with pytest.raises(study.UsageError, match="other settings"):
         study.is_measured(RunConfig(dataset="sprites", latent_dim=10, epochs=1, beta=3.0, out=config.out).settled())
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": [{}], "ends": {}}', '{"models": 1, "ends": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"scores": {}, "terms": {}}', '{"scores": {"MIG": {"PCA": ["x"]}}, "terms": {}}']
+)
 def test_another_file_is_no_table(text, tmp_path, told):
     path = tmp_path / "table.json"
     path.write_text(text)
@@ -82,11 +85,16 @@ def test_a_study_of_one_epoch_from_beginning_to_end(tmp_path, monkeypatch, capsy
     command = ["--out", str(tmp_path), "--seeds", "2", "--epochs", "1", "--workers", "2"]
     assert disentanglement_study.main(command) == 0
     table = json.loads((tmp_path / "table.json").read_text())
-    assert [(one["objective"], one["seed"]) for one in table["models"]] == [
-        ("beta-vae-4", 0), ("beta-vae-4", 1), ("factor-vae-10", 0), ("factor-vae-10", 1),
-    ]  # fmt: skip
-    assert table["ends"]["factors"][0]["DCI disentanglement"] == pytest.approx(1)
-    assert len(table["ends"]["untrained"]) == 2
+    assert {name: len(values) for name, values in table["scores"]["MIG"].items()} == {
+        "beta-vae-4": 2, "factor-vae-10": 2, "untrained": 2, "PCA": 1, "factors, rotated": 1, "factors": 1,
+    }  # fmt: skip
+    assert table["scores"]["DCI disentanglement"]["factors"] == [pytest.approx(1)]
+    second = read_evaluation(tmp_path / "factor-vae-10-seed-1")
+    assert table["terms"]["kl"]["factor-vae-10"][1] == second["kl"]
+    assert (
+        table["terms"]["total_correlation"]["factor-vae-10"][1]
+        == second["information"]["train"]["total_correlation"]["value"]
+    )
     capsys.readouterr()
     assert disentanglement_study.main(command) == 0
     assert "4 models, 0 of them to be trained" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from vae_commands.evaluate_run import Run, codes, opened, report
 from vae_commands.rate_distortion_runs import train_one
 from vae_common import cli, sprites
-from vae_common.config import RunConfig, flag
+from vae_common.config import RunConfig
 from vae_common.data import ImageSet
 from vae_common.errors import UsageError
 from vae_common.files import read_whole
@@ -41,12 +42,6 @@ OBJECTIVES = {
     **{f"factor-vae-{gamma}": {"tc_weight": float(gamma), "tc_estimate": "discriminator"} for gamma in (10, 30)},
 }
 SCORES = ("beta-VAE score", "FactorVAE score", "MIG", "DCI disentanglement", "SAP", "explicitness")
-TERMS = {  # of evaluation.json: recon, kl and elbo of the test split, the parts of the kl over the training images
-    "recon": ("recon",),
-    "kl": ("kl",),
-    "elbo": ("elbo",),
-    **{name: ("information", "train", name, "value") for name in ("information", "total_correlation", "dimension_kl")},
-}
 
 
 def study(
@@ -70,10 +65,10 @@ def study(
         ]
         train = configs[0].load("train")  # drawn and cached before several processes ask for it
         train_missing(configs, workers or os.cpu_count())
-        models = [of_run(config) for config in configs]
-        found = {**shared, "votes": VOTES, "models": models, "ends": ends(train, configs[:seeds])}
+        found = [read_evaluation(config.out) for config in configs]
+        models = {name: found[n * seeds : (n + 1) * seeds] for n, name in enumerate(OBJECTIVES)}
         table = Path(out) / "table.json"
-        write_json(table, found)
+        write_json(table, {**shared, "votes": VOTES, **table_of(models, ends(train, configs[:seeds]))})
     found = read_table(Path(table))
     print(in_words(found))
     print(f"wrote {save_figure(scores_of_objectives(found, SCORES), Path(out) / 'figures' / 'scores.png')}")
@@ -99,11 +94,10 @@ def is_measured(config: RunConfig) -> bool:
     folder = Path(config.out)
     if not (folder / "config.json").exists():
         return False
-    found, free = read_config(folder)[0], ("out", "data_dir", "device", "overwrite", "class_names")
-    for name in RunConfig.settings("paper"):
-        one, other = getattr(config, name), getattr(found, name)
-        if name not in free and one != other:
-            raise UsageError(f"{folder}: expected {flag(name)} {one}, found {other}; name another folder with --out.")
+    found = read_config(folder)[0]
+    free = {name: getattr(config, name) for name in ("out", "data_dir", "device", "overwrite", "class_names")}
+    if replace(found, **free) != config:
+        raise UsageError(f"{folder}: it holds a run with other settings than this study's; choose another --out.")
     return "disentanglement" in read_evaluation(folder)
 
 
@@ -136,22 +130,23 @@ def scored(run: Run) -> tuple[str, dict]:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
-def of_run(config: RunConfig) -> dict:
-    """What the table says of one model."""
-    evaluation = read_evaluation(Path(config.out))
-    terms = {}
-    for name, keys in TERMS.items():
-        value = evaluation
-        for key in keys:
-            value = value[key]
-        terms[name] = value
-    objective = Path(config.out).name.removesuffix(f"-seed-{config.seed}")
-    return {"objective": objective, "seed": config.seed, **terms, **scores_in(evaluation["disentanglement"]["trained"])}
+def table_of(models: Mapping[str, list[dict]], ends: Mapping[str, list[dict]]) -> dict:
+    """The figures as name -> row -> a value for each seed: scores of models and ends, terms of the models alone.
 
+    models: what evaluation.json holds of each; recon, kl and elbo are of the test split, the parts of the kl of the
+    training images.
+    """
+    parts = ("information", "total_correlation", "dimension_kl")
+    rows = {name: [one["disentanglement"]["trained"] for one in several] for name, several in models.items()} | ends
+    flat = {
+        name: [{**one, **{part: one["information"]["train"][part]["value"] for part in parts}} for one in several]
+        for name, several in models.items()
+    }
 
-def scores_in(found: Mapping) -> dict[str, float]:
-    """Those of SCORES in what `disentanglement.scores` returned."""
-    return {name: found[name] for name in SCORES}
+    def columns(names, of):
+        return {name: {row: [one[name] for one in several] for row, several in of.items()} for name in names}
+
+    return {"scores": columns(SCORES, rows), "terms": columns(("recon", "kl", "elbo", *parts), flat)}
 
 
 def ends(train: ImageSet, untrained: list[RunConfig]) -> dict[str, list[dict]]:
@@ -166,10 +161,10 @@ def ends(train: ImageSet, untrained: list[RunConfig]) -> dict[str, list[dict]]:
     rotation, _ = np.linalg.qr(rng.standard_normal((len(mean), len(mean))))
     rotated = dis.Trials(*(part @ rotation for part in factors))
     return {
-        "untrained": [scores_in(found[one.seed]) for one in untrained],
-        "PCA": [scores_in(found["PCA"])],
-        "factors, rotated": [scores_in(dis.scores(rotated, trials.points))],
-        "factors": [scores_in(dis.scores(factors, trials.points))],
+        "untrained": [found[one.seed] for one in untrained],
+        "PCA": [found["PCA"]],
+        "factors, rotated": [dis.scores(rotated, trials.points)],
+        "factors": [dis.scores(factors, trials.points)],
     }
 
 
@@ -177,10 +172,9 @@ def read_table(path: Path) -> dict:
     """A table.json; raises UsageError when it is none."""
     try:
         found = json.loads(read_whole(path))
-        for one in found["models"]:
-            _ = [float(one[name]) for name in (*SCORES, *TERMS)], one["objective"], one["seed"]
-        for one in [one for several in found["ends"].values() for one in several]:
-            _ = [float(one[name]) for name in SCORES]
+        for row in [row for of in ("scores", "terms") for row in found[of].values()]:
+            row.update({name: np.array(values, float) for name, values in row.items()})
+        _ = [found["scores"][name] for name in SCORES]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path}: expected the table.json of a study, found none that can be read ({error})."
@@ -189,14 +183,6 @@ def read_table(path: Path) -> dict:
 
 
 # --- what it says -------------------------------------------------------------------------------------------------
-
-
-def by_objective(found: Mapping, name: str) -> dict[str, np.ndarray]:
-    """A figure of all models: its values over the seeds, for each objective."""
-    values = {}
-    for one in found["models"]:
-        values.setdefault(one["objective"], []).append(one[name])
-    return {objective: np.array(several) for objective, several in values.items()}
 
 
 def share_of_objective(values: Mapping[str, np.ndarray]) -> float:
@@ -217,29 +203,28 @@ def better_half(chosen_by: np.ndarray, score: np.ndarray) -> float:
 
 def in_words(found: Mapping) -> str:
     """The table as lines of text."""
-    scored = {name: by_objective(found, name) for name in SCORES}
-    terms = {name: by_objective(found, name) for name in TERMS}
-    objectives, seeds = list(scored["MIG"]), len(next(iter(scored["MIG"].values())))
-    short = ("beta-VAE", "Factor", "MIG", "DCI", "SAP", "explicit")
+    scores, terms = found["scores"], found["terms"]
+    objectives = list(terms["elbo"])
+    models, seeds = len(objectives), len(terms["elbo"][objectives[0]])
+    columns = [*SCORES, *(name for name in terms if name != "elbo")]
     lines = [
         f"{found['dataset']}, Z = {found['latent_dim']}, {found['epochs']} epochs; medians of {seeds} seeds",
-        f"{'':20}" + "".join(f"{name:>10}" for name in (*short, "recon", "kl", "I(x; z)", "TC", "dim. KL")),
+        f"{'':18}" + "".join(f"{name.split('_')[0].split()[0][:12]:>13}" for name in columns),
     ]
-    for one in objectives:
-        lines.append(f"{one:20}" + "".join(f"{np.median(scored[name][one]):10.3f}" for name in SCORES))
-        of_kl = ("recon", "kl", "information", "total_correlation", "dimension_kl")
-        lines[-1] += "".join(f"{np.median(terms[name][one]):10.2f}" for name in of_kl)
-    for one, several in found["ends"].items():
-        lines.append(f"{one:20}" + "".join(f"{np.median([of[name] for of in several]):10.3f}" for name in SCORES))
-    chance = (len(objectives) - 1) / (len(objectives) * seeds - 1)
-    rows = {f"(chance {chance:.2f})": [share_of_objective(scored[name]) for name in SCORES]}
-    lines += ["", "share of the variance that lies between objectives, and not between seeds"]
-    lines += [f"{head:20}" + "".join(f"{value:10.2f}" for value in row) for head, row in rows.items()]
-    lines += ["rank correlation with the score; in brackets, of the half of the models chosen by it, how many belong"]
+    for row in scores["MIG"]:
+        values = [(scores | terms)[name].get(row) for name in columns]
+        lines.append(f"{row:18}" + "".join(f"{np.median(one):13.3f}" for one in values if one is not None))
+    every = {name: np.concatenate([of[one] for one in objectives]) for name, of in (scores | terms).items()}
+    shares = [share_of_objective({one: scores[name][one] for one in objectives}) for name in SCORES]
+    lines += [
+        "",
+        "how much of a score's variance lies between the objectives, and not between seeds of the same one",
+        f"chance {(models - 1) / (models * seeds - 1):<11.2f}" + "".join(f"{value:13.2f}" for value in shares),
+        "rank correlation of a score with what needs no factors; in brackets, which share of the half that this would",
+        "choose is in the better half by the score",
+    ]
     for head, name, sign in (("elbo", "elbo", 1), ("least TC", "total_correlation", -1), ("least kl", "kl", -1)):
-        chosen_by = sign * np.concatenate(list(terms[name].values()))
-        every = [np.concatenate(list(scored[score].values())) for score in SCORES]
-        lines.append(f"{head:20}" + "".join(
-            f"{f'{spearmanr(chosen_by, score)[0]:.2f} ({better_half(chosen_by, score):.2f})':>13}" for score in every
-        ))  # fmt: skip
+        against = [(spearmanr(sign * every[name], every[one])[0], every[one]) for one in SCORES]
+        cells = [f"{rho:.2f} ({better_half(sign * every[name], score):.2f})" for rho, score in against]
+        lines.append(f"{head:18}" + "".join(f"{cell:>13}" for cell in cells))
     return "\n".join(lines)

@@ -10,24 +10,19 @@ from vae_common.plots import style
 
 @style.styled
 def scores_of_objectives(found: Mapping, scores: Sequence[str]) -> Figure:
-    """A panel for each score: a box and a point for each seed, in a row for each objective of a study's table, and
+    """A panel for each score: a bar, and a point for each seed, in a row for each objective of a study's table, and
     beneath them what needs no training."""
-    rows: dict[str, list[Mapping]] = {}
-    for one in found["models"]:
-        rows.setdefault(one["objective"], []).append(one)
-    objectives = len(rows)
-    rows |= found["ends"]
+    rows, objectives = list(found["scores"]["MIG"]), len(found["terms"]["elbo"])
     fig = style.new_figure(
         f"Scores of disentanglement on {found['dataset']}, Z = {found['latent_dim']}, {found['epochs']} epochs",
-        "A point for each seed; boxes from the lower to the upper quartile, with the median. The last four rows are "
+        "A point for each seed; bars from the lower to the upper quartile, with the median. The last four rows are "
         "codes that were not learnt: nobody can tell the rotated factors from the factors without knowing them.",
         height=2.2 + 2 * 0.21 * len(rows),
     )  # fmt: skip
     panels = fig.subplots(2, 3, sharey=True).ravel()
     colours = [style.LINES[0]] * objectives + [style.GREY] * (len(rows) - objectives)
     for ax, score in zip(panels, scores, strict=True):
-        for row, (models, colour) in enumerate(zip(rows.values(), colours, strict=True)):
-            values = np.array([one[score] for one in models])
+        for row, (values, colour) in enumerate(zip(found["scores"][score].values(), colours, strict=True)):
             lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
             ax.barh(row, upper - lower, left=lower, height=0.6, color=colour, alpha=0.25)
             ax.vlines(median, row - 0.3, row + 0.3, color=colour)
@@ -35,6 +30,6 @@ def scores_of_objectives(found: Mapping, scores: Sequence[str]) -> Figure:
         ax.axhline(objectives - 0.5, color=style.PALE, linewidth=0.8)
         ax.set_title(score, size=9)
         ax.set_xlim(-0.03, 1.03)
-        ax.set_yticks(range(len(rows)), list(rows))
+        ax.set_yticks(range(len(rows)), rows)
     panels[0].invert_yaxis()
     return style.settle(fig)
