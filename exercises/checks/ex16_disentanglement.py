@@ -9,9 +9,6 @@ from checks.judging import agree_on_cases, agree_on_each
 FORBIDDEN = ("sklearn", "vae_measures", "vae_commands")  # they hold the answer
 
 
-# --- tables of probabilities --------------------------------------------------------------------------------------
-
-
 def entropy(p):
     """In nats, of a table of any shape."""
     return -np.sum(p * np.log(np.where(p > 0, p, 1)))
@@ -50,14 +47,10 @@ def part_total_correlation(work, rng):
         without = [times([np.ones(len(q)) if i == d else q for i, q in enumerate(parts)]) for d in range(p.ndim)]
         own_axis = functools.reduce(np.multiply, [p.sum(axis=d, keepdims=True) for d in range(p.ndim)])
         return {
-            "That is the KL the other way round: from the table to the product.": divergence(times(parts), p),
+            "That is the KL the other way round: the table comes first.": divergence(times(parts), p),
             "A marginal is missing: the product has one for each axis.": tuple(divergence(p, q) for q in without),
-            "A marginal is left when all the OTHER axes are summed; .sum(axis=d) sums its own.": (
-                divergence(p, own_axis)
-            ),
-            "That is the KL to a table of equal numbers; asked is that to the product of the marginals.": (
-                np.log(p.size) - entropy(p)
-            ),
+            "A marginal is a sum over all the OTHER axes; .sum(axis=d) sums its own.": divergence(p, own_axis),
+            "That is the KL to equal numbers, not to the product of the marginals.": np.log(p.size) - entropy(p),
             "The entropies of the marginals alone: that of the whole table is to be subtracted.": y + entropy(p),
             "The mean over the cells; a KL is the sum, as p is the weight already.": y / p.size,
         }
@@ -77,30 +70,23 @@ def part_split_kl(work, rng):
 
     def mistakes(parts, q, prior):
         z, of_z, of_prior = q.mean(axis=0), marginals(q.mean(axis=0)), marginals(prior)
-        to_prior = parts[1] + parts[2]
+        to_prior, turned = parts[1] + parts[2], map(divergence, of_prior, of_z)
+        each = [sum(map(divergence, marginals(p), of_prior)) for p in q]
         of_information = {
-            "That is the whole kl, from each posterior to the prior; the information goes to the aggregate.": (
-                sum(parts)
-            ),
+            "That is the whole kl: the KLs to the prior, where those to the aggregate are asked for.": sum(parts),
             "The sum over the images; asked is the mean.": parts[0] * len(q),
             "It goes from each posterior to the aggregate, not the other way.": np.mean([divergence(z, p) for p in q]),
             "That is ln N, the most it can be; posteriors overlap, and then it is less.": np.log(len(q)),
         }
         of_tc = {
-            "That is the mean over the images of the total correlation of q(z|x). Take that of their mean, q(z).": (
-                np.mean([dependence(p) for p in q])
-            ),
+            "That is the mean for q(z|x) of each image; asked is that of q(z).": np.mean([dependence(p) for p in q]),
             "That is the KL of the aggregate to the prior, and the third part is in it.": to_prior,
         }
         of_dimensions = {
             "That is the KL of the aggregate to the prior, and the total correlation is in it.": to_prior,
             "The mean over the dimensions; the parts add up to the kl if it is the sum.": parts[2] / z.ndim,
-            "The marginals of each image's posterior; asked are those of the aggregate, q(z).": (
-                np.mean([sum(map(divergence, marginals(p), of_prior)) for p in q])
-            ),
-            "It goes from the aggregate's marginals to the prior's, not the other way.": (
-                sum(map(divergence, of_prior, of_z))
-            ),
+            "That is the mean for the marginals of each q(z|x); asked is that for those of q(z).": np.mean(each),
+            "It goes from the aggregate's marginals to the prior's, not the other way.": sum(turned),
             "One dimension only: the KLs of all are to be summed.": tuple(map(divergence, of_z, of_prior)),
         }
         return of_information, of_tc, of_dimensions
@@ -111,9 +97,6 @@ def part_split_kl(work, rng):
         q = np.array([drawn(rng, *shape, zeros=i % 2 == 1) for i in range(N)])
         cases.append({"q": q, "prior": times([drawn(rng, k) for k in shape])})
     agree_on_each(names, "split_kl", work.split_kl, right, cases, mistakes, "the-maths")
-
-
-# --- factors and codes --------------------------------------------------------------------------------------------
 
 
 def joint(a, b):
@@ -130,14 +113,13 @@ def part_information(work, rng):
 
     def mistakes(y, factors, codes):
         of_factor = np.array([[entropy(joint(v, v))] for v in factors.T])
+        of_code, values = [entropy(joint(z, z)) for z in codes.T], [[len(np.unique(v))] for v in factors.T]
         told, log_n = y * of_factor, np.log(len(codes))
         return {
             "In nats: the share is the information divided by the entropy of the factor.": told,
-            "Divided by the entropy of the dimension; asked is the share of the factor's.": (
-                told / [entropy(joint(z, z)) for z in codes.T]
-            ),
-            "Divided by the logarithm of how many values there are: some are rarer, and the entropy is less.": (
-                told / np.log([[len(np.unique(v))] for v in factors.T]),
+            "Divided by the entropy of the dimension; asked is the share of the factor's.": told / of_code,
+            "Divided by the logarithm of how many values there are; some are rarer, so the entropy is less.": (
+                told / np.log(values),
                 told / np.log(factors.max(axis=0) + 1)[:, None],
             ),
             "A table of counts in place of probabilities: divide it by N.": (told - log_n) / (of_factor - log_n),
@@ -161,12 +143,11 @@ def part_mig(work, rng):
         return np.mean([max(row) - sorted(row)[-2] for row in share.tolist()])
 
     def mistakes(y, share):
-        ranked, columns = np.sort(share, axis=1), np.sort(share, axis=0)
+        ranked, by_column = np.sort(share, axis=1), np.sort(share, axis=0)
+        in_column = np.mean(by_column[-1] - by_column[-2])
         return {
             "The largest less the smallest; asked is less the second largest.": np.mean(ranked[:, -1] - ranked[:, 0]),
-            "The gap within each dimension: the factors are the rows, and each has a gap of its own.": (
-                np.mean(columns[-1] - columns[-2])
-            ),
+            "The gap within each dimension: the factors are the rows, and each has a gap of its own.": in_column,
             "The largest share alone, not the gap to the second.": np.mean(ranked[:, -1]),
             "The sum over the factors; asked is the mean.": y * len(share),
             "np.sort puts the least first: the two largest are the last two.": np.mean(ranked[:, 1] - ranked[:, 0]),
@@ -176,9 +157,6 @@ def part_mig(work, rng):
     cases = [{"share": rng.uniform(0, 1, shape)} for shape in ((3, 5), (4, 3), (5, 4), (2, 10), (3, 2))]
     cases.append({"share": np.array([[0.1, 0.8, 0.8], [0.0, 0.3, 0.5]])})
     agree_on_cases("mig", work.mig, right, cases, mistakes, "the-maths")
-
-
-# --- the turn -----------------------------------------------------------------------------------------------------
 
 
 def part_rotated(work, rng):
@@ -193,17 +171,14 @@ def part_rotated(work, rng):
         back, degrees = right(V, c, W, -angle), right(V, c, W, np.radians(angle))
         way = "Turned clockwise: counterclockwise (1, 0) becomes (cos(angle), sin(angle))."
         others = (
-            {"The encoder is not turned.": V},
-            {"c is part of the code: all that V x + c gives is to be turned.": c},
+            {way: back[0], "The encoder is not turned.": V},
+            {way: back[1], "c is part of the code: all that V x + c gives is to be turned.": c},
             {
-                "The decoder is given the turned code, and before W has to turn it back, the other way round.": back[2],
+                "W is given the turned code, which has first to be turned back, the other way round.": back[2],
                 "Only the encoder is turned, so the decoder draws other images.": W,
             },
         )
-        return [
-            {**({} if i == 2 else {way: back[i]}), "The angle is in radians.": degrees[i], **others[i]}
-            for i in range(3)
-        ]
+        return [{"The angle is in radians.": degrees[i], **others[i]} for i in range(3)]
 
     cases = [
         {"V": rng.standard_normal((2, P)), "c": rng.standard_normal(2), "W": rng.standard_normal((P, 2)), "angle": a}
