@@ -52,7 +52,9 @@ def part_total_correlation(work, rng):
             "A marginal is a sum over all the OTHER axes; .sum(axis=d) sums its own.": divergence(p, own_axis),
             "That is the KL to equal numbers, not to the product of the marginals.": np.log(p.size) - entropy(p),
             "The entropies of the marginals alone: that of the whole table is to be subtracted.": y + entropy(p),
-            "The mean over the cells; a KL is the sum, as p is the weight already.": y / p.size,
+            "0 ln 0 is NaN in NumPy: leave out the cells of probability 0, as kl does.": (
+                np.sum(p * np.log(p / times(parts)))
+            ),
         }
 
     shapes = ((3, 4, 2), (2, 3), (4, 4), (2, 3, 2, 2))
@@ -76,7 +78,8 @@ def part_split_kl(work, rng):
             "That is the whole kl: the KLs to the prior, where those to the aggregate are asked for.": sum(parts),
             "The sum over the images; asked is the mean.": parts[0] * len(q),
             "It goes from each posterior to the aggregate, not the other way.": np.mean([divergence(z, p) for p in q]),
-            "That is ln N, the most it can be; posteriors overlap, and then it is less.": np.log(len(q)),
+            "The aggregate is the mean of the posteriors, not their sum.": parts[0] - np.log(len(q)),
+            "That is the total correlation, which comes second.": parts[1],
         }
         of_tc = {
             "That is the mean for q(z|x) of each image; asked is that of q(z).": np.mean([dependence(p) for p in q]),
@@ -111,18 +114,29 @@ def part_information(work, rng):
         told = [[dependence(joint(v, z)) for z in codes.T] for v in factors.T]
         return np.array(told) / [[dependence(joint(v, v))] for v in factors.T]
 
+    def once(factors, codes):
+        tables = [[joint(v, z) > 0 for z in (v, *codes.T)] for v in factors.T]
+        told = np.array([[dependence(t / t.sum()) for t in row] for row in tables])
+        return told[:, 1:] / told[:, :1]
+
     def mistakes(y, factors, codes):
         of_factor = np.array([[entropy(joint(v, v))] for v in factors.T])
         of_code, values = [entropy(joint(z, z)) for z in codes.T], [[len(np.unique(v))] for v in factors.T]
         told, log_n = y * of_factor, np.log(len(codes))
         return {
             "In nats: the share is the information divided by the entropy of the factor.": told,
-            "Divided by the entropy of the dimension; asked is the share of the factor's.": told / of_code,
+            "The entropy of the dimension has no part in it; divide by that of the factor.": (
+                told / of_code,
+                told / np.sqrt(of_factor * of_code),
+            ),
             "Divided by the logarithm of how many values there are; some are rarer, so the entropy is less.": (
                 told / np.log(values),
                 told / np.log(factors.max(axis=0) + 1)[:, None],
             ),
             "A table of counts in place of probabilities: divide it by N.": (told - log_n) / (of_factor - log_n),
+            "A pair that occurs twice counts once: counts[v, z] += 1 adds 1 to a cell, np.add.at adds all.": (
+                once(factors, codes)
+            ),
             "That is the share that the dimension leaves open.": 1 - y,
             "Rows are the factors, columns the dimensions.": y.T,
         }
