@@ -1,0 +1,73 @@
+"""Answers to exercise 16 whose verdict is known; see test_exercise_solutions.py."""
+
+TC = "return kl(p, product(p))"
+INFORMATION = "np.mean([kl(one, z) for one in q])"
+OF_Z = "total_correlation(z), kl(product(z), prior)"
+SHARE = "told(v, z) / told(v, v)"
+TABLE = "return np.array([[told(v, z) / told(v, v) for z in codes.T] for v in factors.T])"
+RANKED = "ranked = np.sort(share, axis=1)"
+GAP = "return np.mean(ranked[:, -1] - ranked[:, -2])"
+TURNED = "return R @ V, R @ c, W @ R.T"
+
+WRONG = (
+    (TC, "return kl(product(p), p)", "the other way round"),
+    (TC, "return kl(p, product(p)) / np.log(2)", "in bits"),
+    (TC, "return kl(p, np.full(p.shape, 1 / p.size))", "the KL to equal numbers"),
+    (TC, "return kl(p, product(p)) - np.sum(p * np.log(np.where(p > 0, p, 1)))", "that of the whole table"),
+    (TC, "return np.sum(p * np.log(p / product(p)))", "0 ln 0 is NaN"),
+    ("range(p.ndim):\n", "range(1, p.ndim):\n", "A marginal is missing"),
+    ("axis=tuple(i for i in range(p.ndim) if i != d)", "axis=d", "all the OTHER axes"),
+    (INFORMATION, "np.mean([kl(one, prior) for one in q])", "the whole kl"),
+    (INFORMATION, "np.sum([kl(one, z) for one in q])", "The sum over the images"),
+    (INFORMATION, "np.mean([kl(z, one) for one in q])", "not the other way"),
+    ("z = q.mean(axis=0)", "z = q.sum(axis=0)", "not their sum"),
+    (
+        f"return {INFORMATION}, {OF_Z}",
+        f"return total_correlation(z), {INFORMATION}, kl(product(z), prior)",
+        "comes second",
+    ),
+    (OF_Z, "np.mean([total_correlation(one) for one in q]), kl(product(z), prior)", "asked is that of q(z)"),
+    (OF_Z, "kl(z, prior), kl(product(z), prior)", "the third part is in it"),
+    (OF_Z, "total_correlation(z), kl(z, prior)", "the total correlation is in it"),
+    (OF_Z, "total_correlation(z), kl(product(z), prior) / z.ndim", "The mean over the dimensions"),
+    (OF_Z, "total_correlation(z), np.mean([kl(product(one), prior) for one in q])", "for those of q(z)"),
+    (OF_Z, "total_correlation(z), kl(prior, product(z))", "not the other way"),
+    (OF_Z, "total_correlation(z), kl(z.reshape(len(z), -1).sum(1), prior.reshape(len(z), -1).sum(1))", "One dimension"),
+    (f"return {INFORMATION}, {OF_Z}", f"return {INFORMATION} + kl(z, prior)", "3 values"),
+    (SHARE, "told(v, z)", "In nats"),
+    (SHARE, "told(v, z) / told(z, z)", "divide by that of the factor"),
+    (SHARE, "told(v, z) / np.log(v.max() + 1)", "some are rarer"),
+    (SHARE, "told(v, z) / np.log(len(np.unique(v)))", "some are rarer"),
+    (SHARE, "told(v, z) / np.sqrt(told(v, v) * told(z, z))", "divide by that of the factor"),
+    ("np.add.at(counts, (a, b), 1)", "counts[a, b] = len(a) / len(set(zip(a, b)))", "counts once"),
+    ("counts / len(a)", "counts", "A table of counts"),
+    (SHARE, "1 - told(v, z) / told(v, v)", "leaves open"),
+    (TABLE, f"{TABLE}.T", "Rows are the factors"),
+    (GAP, "return np.mean(ranked[:, -1] - ranked[:, 0])", "less the smallest"),
+    (GAP, "return np.mean(ranked[:, -1])", "The largest share alone"),
+    (GAP, "return np.sum(ranked[:, -1] - ranked[:, -2])", "The sum over the factors"),
+    (GAP, "return np.mean(ranked[:, 1] - ranked[:, 0])", "puts the least first"),
+    (GAP, "return ranked[:, -1] - ranked[:, -2]", "A gap for each factor"),
+    (RANKED, "ranked = np.sort(share, axis=0).T", "within each dimension"),
+    (TURNED, "return R.T @ V, R.T @ c, W @ R", "Turned clockwise"),
+    (TURNED, "return R @ V, c, W @ R.T", "c is part of the code"),
+    (TURNED, "return R @ V, R @ c, W", "Only the encoder is turned"),
+    (TURNED, "return R @ V, R @ c, W @ R", "to be turned back"),
+    ("R = np", "angle = np.radians(angle)\n    R = np", "The angle is in radians"),
+    (TURNED, "return R @ V, R @ c", "3 values"),
+    (TURNED, "return 2 * R @ V, 2 * R @ c, W @ R.T / 2", "Exactly twice"),
+)
+
+ALSO_RIGHT = (
+    (OF_Z, "total_correlation(z), kl(z, prior) - total_correlation(z)"),
+    (RANKED, "ranked = np.partition(share, -2, axis=1)"),
+    (TURNED, "return R @ V, c @ R.T, (R @ W.T).T"),
+)
+
+MORE = "rows and columns of counts that stay 0 add nothing"
+EQUIVALENT = {
+    "information.told: 1 -> 2 in counts = np.zeros((a.max() + 1, b.max() + 1))": MORE,
+    "information.told: 1 -> 2 in counts = np.zeros((a.max() + 1, b.max() + 1)) #2": MORE,
+    "information.told: return total_correlation(counts / len(a)) -> return -total_correlation(counts / len(a)) in "
+    "return total_correlation(counts / len(a))": "a quotient of two, and both turn their signs",
+}
