@@ -179,20 +179,25 @@ def test_sap_counts_what_the_best_dimension_has_over_the_second(trials):
     assert sap_of(perfect) == pytest.approx((4 + 1 - guess) / F, abs=error)
     assert sap_of(rotated) == pytest.approx((2 + 1 - guess) / F, abs=error)
     assert sap_of(duplicated) == pytest.approx(0, abs=1e-12)
+    late = trials.points.copy()
+    late[POINTS // 2 :, 0] = (
+        late[POINTS // 2 :, 0] + 1
+    ) % 3  # what was learnt of the shape is wrong in the second half
+    assert dis.sap(late, trials.points) == pytest.approx(4 / F, abs=error)
     assert sap_of(constant) == 0
 
 
 def test_explicitness_does_not_mind_the_axes(trials):
-    classes = dis.as_classes(trials.points)
+    classes = dis.as_classes(trials.points)[:1000]
 
     def explicitness_of(code):
-        return dis.explicitness(coded(trials, code).points, classes)
+        return dis.explicitness(coded(trials, code).points[:1000], classes)
 
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((F, F)))
     plain, turned = explicitness_of(lambda v: v), explicitness_of(lambda v: v @ turn)
-    assert plain > 0.9 and turned == pytest.approx(plain, abs=0.01)  # the probe's penalty is no rotation's
+    assert plain > 0.8 and turned == pytest.approx(plain, abs=0.01)  # the probe's penalty is no rotation's
     assert explicitness_of(constant) == 0
-    assert explicitness_of(noise) == pytest.approx(0, abs=0.05)
+    assert explicitness_of(noise) == pytest.approx(0, abs=0.1)  # of 500 images, 15 of a position
 
 
 def test_information_without_bins_against_quadrature():
