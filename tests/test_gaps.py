@@ -246,13 +246,15 @@ def test_runs_of_one_name_are_told_apart_in_the_pictures(not_laid_out):
 
 
 def test_unlike_runs_are_not_set_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
-    settings = {"a": {}, "b": dict(binarize="threshold"), "c": dict(likelihood="gaussian"), "d": dict(data_dir="more")}
+    more = str(tmp_path / "more")
+    settings = {"a": {}, "b": dict(binarize="threshold"), "c": dict(likelihood="gaussian")}
+    settings["d"] = dict(data_dir=more)
     runs = {
         name: str(finished_run(tmp_path / name, architecture="mlp", latent_dim=2, **own))
         for name, own in settings.items()
     }
     load = config.load_dataset
-    elsewhere = {"more": replace(load("digits", "test"), images=1 - load("digits", "test").images)}
+    elsewhere = {more: replace(load("digits", "test"), images=1 - load("digits", "test").images)}
     monkeypatch.setattr(config, "load_dataset", lambda *args: elsewhere.get(args[2]) or load(*args))
     for other, only, said in (
         ("b", "samples", "expected --binarize none, as in"),
