@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from conv_vae import ConvVAE
 from messages import assert_refused
 from run_folders import finished_run, spread_codes
 from vae_commands import evaluate_run
+from vae_common import config
 from vae_common.config import RunConfig
 from vae_common.data import load_dataset
 from vae_common.spec import VAESpec
@@ -24,6 +26,7 @@ from vae_measures.rate_parts import EstimateError
 from vae_models.iwae import sample_terms
 from vae_models.linear_vae import LinearVAE
 from vae_models.mlp import MLPDecoder, MLPEncoder
+from vae_plots.several_runs import gaps_of_runs
 from vae_training.factory import build_model
 
 LABELS, SLOW = np.zeros(3, int), pytest.mark.slow
@@ -235,15 +238,30 @@ def test_several_runs_side_by_side(names, small_digits, not_laid_out, monkeypatc
     assert float(bar[-1]) == pytest.approx(-gap["elbo"], abs=0.01)
 
 
-def test_unlike_runs_are_not_set_side_by_side(tmp_path, capsys):
+def test_runs_of_one_name_are_told_apart_in_the_pictures(not_laid_out):
+    found = {"log_p": -3.0, "best_gaussian": -4.0, "elbo": -5.0}
+    for runs, names in (("runs/a", "runs/b"), ["a", "b"]), (("a/best", "b/best"), ["a/best", "b/best"]):
+        ax = gaps_of_runs(dict.fromkeys(runs, found), "log p(x)", "").axes[0]
+        assert [label.get_text() for label in ax.get_yticklabels()] == names
+
+
+def test_unlike_runs_are_not_set_side_by_side(small_digits, tmp_path, monkeypatch, capsys):
+    more = str(tmp_path / "more")
     settings = {"a": {}, "b": dict(binarize="threshold"), "c": dict(likelihood="gaussian")}
+    settings["d"] = dict(data_dir=more)
     runs = {
-        name: str(finished_run(tmp_path / name, architecture="mlp", latent_dim=2, **settings[name])) for name in "abc"
+        name: str(finished_run(tmp_path / name, architecture="mlp", latent_dim=2, **own))
+        for name, own in settings.items()
     }
+    load = config.load_dataset
+    elsewhere = {more: replace(load("digits", "test"), images=1 - load("digits", "test").images)}
+    monkeypatch.setattr(config, "load_dataset", lambda *args: elsewhere.get(args[2]) or load(*args))
     for other, only, said in (
         ("b", "samples", "expected --binarize none, as in"),
         ("c", "gaps", "expected --likelihood bernoulli, as in"),
-        ("a", "bounds", "add --only gaps, or samples"),
+        ("d", "gaps", "its test images are not those of"),
+        ("a", "gaps", "named twice"),
+        ("b", "bounds", "add --only gaps, or samples"),
     ):
         capsys.readouterr()
         assert_refused(evaluate.main([runs["a"], runs[other], "--only", only]), capsys.readouterr().err, said)

@@ -85,15 +85,16 @@ def part_push(work, rng):
                 right = ends_in_it[state]
             what = f"push({show(state)}, {symbol}, {freqs})"
             mistakes = {
-                "The rest of the division is lost, and with it what was on the stack: + state % f.": right - state % f,
+                "The remainder is lost, and with it what was on the stack: + state % f.": right - state % f,
                 "The block of a symbol begins where those before it end; its own frequency does not count.": right + f,
                 "Where is the symbol? The start of its block is to be added.": right - start,
                 "The frequency divides and the total multiplies: a rare symbol makes the state grow more.": (
                     state // total * f + start + state % f
                 ),
-                "state * total / f is about as long, but cannot be undone: divide first, and keep the rest.": (
-                    state * total // f + start
+                "state / f keeps 53 bits, and int() of it no more: // keeps all of them.": (
+                    int(state / f) * total + start + state % f
                 ),
+                "state * total / f is about as long, but cannot be undone: divide first.": (state * total // f + start),
             }
             yield what, whole(what, work.push(state, symbol, freqs)), right, mistakes
 
@@ -107,15 +108,15 @@ def part_pop(work, rng):
         found = values_of(("symbol", "state"), "pop", work.pop(state, freqs), "the-maths")
         start = sum(freqs[:symbol])
         mistakes = {
-            "The symbol is right. The place within the block is rest - start.": (symbol, below + start),
-            "The symbol is right. Its place within the block is missing: + rest - start.": (
+            "The symbol is right. The place within the block is remainder - start.": (symbol, below + start),
+            "The symbol is right. Its place within the block is missing: + remainder - start.": (
                 symbol,
                 rounds * freqs[symbol],
             ),
             "The symbol is right. Each round of the total holds f numbers of its block.": (symbol, rounds),
             "The symbol is right, and is still on the stack.": (symbol, state),
             "The state first, then the symbol: the other way round is asked for.": (below, symbol),
-            "Where the rest is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": (
+            "Where the remainder is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": (
                 off(state, freqs, late=1)
             ),
         }
@@ -186,6 +187,8 @@ def part_pop_image(work, rng):
         packed = image_on(state, x, posterior(x), p, likelihood)
         what = f"pop_image({show(packed)}, ...)"
         got = values_of(("x", "state"), "pop_image", work.pop_image(packed, p, posterior, likelihood), "bits-back")
+        if not isinstance(got[0], (list, tuple, np.ndarray)):
+            raise Mismatch(what, show((x, state)), show(got), "The image first, a list, then the state.", "bits-back")
         pixels = [whole(what, value) for value in got[0]]
         z, kept = off(state, posterior(x))
         mistakes = {
@@ -233,12 +236,12 @@ def part_net_bits(work, rng):
 
 
 HINTS = (
-    "push: number the whole numbers whose rest by the total lies in the symbol's block: 0, 1, 2, ... Take the one that "
-    "has the number `state`.",
+    "push: the whole numbers whose remainder by the total lies in the symbol's block: number them 0, 1, 2, ... Take "
+    "the one that has the number `state`.",
     "push: f of them lie in each round of the total: state // f rounds are full, state % f is the place in the next.",
     "push: state // f * sum(freqs) + sum(freqs[:symbol]) + state % f",
-    "pop: the rest by the total lies in one symbol's block, which says the symbol; its place there says the rest.",
-    "pop: find the symbol by taking frequencies off the rest, one after another, until it is below the next.",
+    "pop: the remainder by the total lies in one symbol's block, which says the symbol; its place there, the state.",
+    "pop: find the symbol by taking frequencies off the remainder, one after another, until it is below the next.",
     "pop: with start = sum(freqs[:symbol]), the state is state // total * freqs[symbol] + state % total - start",
     "push_image: three steps: one pop, many pushes, one push. Nothing is drawn at random: the stack chooses.",
     "push_image: pop returns (z, state), and the pushes go on from that state: state = push(state, ...) each time.",

@@ -171,7 +171,7 @@ def grey(path: Path, invert: bool = False) -> np.ndarray:
     except Exception as error:  # a damaged file is reported as almost any exception
         reason = shown(str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__)
         raise DatasetError(
-            f"{shown(path)}: the picture cannot be read ({reason}); mend it, or take it out of the folder."
+            f"{shown(path)}: the picture cannot be read ({reason}); mend it, or leave it out."
         ) from error
 
 

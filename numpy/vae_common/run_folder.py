@@ -127,6 +127,19 @@ def read_evaluation(folder: str | Path) -> dict:
         return {}
 
 
+def short_names(runs: Sequence[str]) -> dict[str, str]:
+    """What a picture calls each of these folders: its name, or the path as given where another has that name too.
+
+    Raises UsageError where a folder is given twice.
+    """
+    paths = [Path(run).resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise UsageError(f"{run}: this run is named twice; name each once.")
+    names = [path.name for path in paths]
+    return {run: name if names.count(name) == 1 else run for run, name in zip(runs, names, strict=True)}
+
+
 # --- one writer at a time -----------------------------------------------------------------------------------------
 
 _held: dict[Path, FolderLock] = {}  # of the command that is running

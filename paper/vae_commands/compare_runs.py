@@ -10,12 +10,12 @@ from vae_commands.evaluate_run import SECTIONS, Run, opened, posteriors, report
 from vae_common import cli
 from vae_common.errors import UsageError
 from vae_common.randomness import generator
-from vae_common.run_folder import read_config, read_evaluation
+from vae_common.run_folder import read_config, read_evaluation, short_names
 from vae_measures.latent_space import fitted_codes
 from vae_measures.sample_quality import prior_samples
 from vae_plots.several_runs import FORMS, SHOWN, gaps_of_runs, samples_of_runs
 
-SAME = {"samples": ("dataset", "invert", "binarize"), "gaps": ("dataset", "invert", "binarize", "likelihood")}
+SAME = {"samples": ("dataset", "binarize"), "gaps": ("dataset", "binarize", "likelihood")}
 
 
 def compare_runs(
@@ -30,9 +30,14 @@ def compare_runs(
     Each run is measured and reported as if alone, but with the noise and the classifier of the first. Then follow a
     table of all, and a picture in the figures of the first.
     """
+    short_names(runs)  # refuses one that is named twice
     configs = {run: read_config(run)[0] for run in runs}
     for run, name in [(run, name) for run in configs for name in only]:
         refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
+    tests = {run: config.load("test", data_dir).images for run, config in configs.items()}
+    for run, images in tests.items():
+        if not np.array_equal(images, tests[runs[0]]):
+            raise UsageError(f"{run}: its test images are not those of {runs[0]}; compare runs of the same data.")
     first, log_p, status, found, strips, notes = None, None, 0, {}, [], []
     for run in configs:
         subject = opened(run, data_dir, cli.torch_device(device), importance_samples, 0, first)

@@ -1,12 +1,12 @@
 """Pictures of several runs of the same data, a row for each: where their nats go, and what they draw."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from vae_common.plots import style
+from vae_common.run_folder import short_names
 
 SHOWN = 8  # samples of each run
 FORMS = {  # the figures of samples that are compared
@@ -22,7 +22,7 @@ def gaps_of_runs(found: Mapping[str, Mapping], log_p: str, on: str) -> Figure:
         "encoder loses on the best Gaussian of each image alone. Family gap: what that Gaussian loses, at the least.",
         height=1.9 + 0.36 * len(found),
     )  # fmt: skip
-    ax, names = fig.subplots(), [Path(run).name for run in found]
+    ax, names = fig.subplots(), [*short_names([*found]).values()]
     edges = np.array([[-one["log_p"], -one["best_gaussian"], -one["elbo"]] for one in found.values()])
     span = max(np.ptp(edges), 0.1)
     left = np.full(len(found), edges.min() - 0.25 * span)
@@ -54,7 +54,8 @@ def samples_of_runs(rows: Mapping[str, Mapping[str, float]], strips: np.ndarray,
     ax, *axes = fig.subplots(1, 1 + len(FORMS), sharey=True, width_ratios=(3, *[0.8] * len(FORMS)))
     tiles = np.pad(strips.reshape(R, M, 28, 28), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
     ax.imshow(tiles.swapaxes(1, 2).reshape(R * 30, -1), cmap="gray", extent=(0, M, R - 0.5, -0.5), aspect="auto")
-    ax.set_yticks(range(R), [Path(name).name for name in rows])
+    real, *runs = rows
+    ax.set_yticks(range(R), [real, *short_names(runs).values()])
     for panel, (name, form) in zip(axes, FORMS.items(), strict=True):
         values = [row[name] for row in rows.values()]
         bars = panel.barh(range(R), values, 0.6, color=[style.PALE] + [style.LINES[0]] * (R - 1))
