@@ -9,7 +9,20 @@ import argparse
 import sys
 
 from vae_common import cli
-from vae_common.config import TEXT, whole
+from vae_common.config import TEXT, flag, whole
+from vae_common.errors import UsageError
+
+
+def run(table: str | None = None, **typed) -> None:
+    """Train a study, or draw the table of one."""
+    if table is None:
+        return cli.later("vae_commands.disentanglement_study", "study")(**typed)
+    for name in typed:
+        if name != "out":
+            raise UsageError(f"{flag(name)} has no meaning with --table, which trains nothing; leave it out.")
+    if "out" not in typed:
+        raise UsageError("--table draws into figures/scores.png of a folder; name it with --out.")
+    return cli.later("vae_commands.disentanglement_study", "draw_table")(table, typed["out"])
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,13 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", type=whole(2, 1000), metavar="N", help="models of each objective, seeds 0 to N - 1 (default 5)")
     add("--epochs", type=whole(1, 10**6), metavar="N", help="passes over the images (default 12)")
     add("--workers", type=whole(1, 1000), metavar="N", help="models at once (default: one for each core)")
-    add("--table", type=TEXT, metavar="FILE", help="draw this table.json of a finished study, and train nothing")
+    add("--table", type=TEXT, metavar="FILE", help="draw this table.json of a study into --out, and train nothing")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return cli.run(build_parser(), argv, cli.later("vae_commands.disentanglement_study", "study"))
+    return cli.run(build_parser(), argv, run)
 
 
 if __name__ == "__main__":

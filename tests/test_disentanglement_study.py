@@ -75,7 +75,10 @@ def test_only_missing_models_are_trained(tmp_path, monkeypatch, capsys):
 def test_another_file_is_no_table(text, tmp_path, told):
     path = tmp_path / "table.json"
     path.write_text(text)
-    assert "expected the table.json of a study" in told(disentanglement_study.main, ["--table", str(path)])
+    command = ["--table", str(path), "--out", str(tmp_path)]
+    assert "expected the table.json of a study" in told(disentanglement_study.main, command)
+    assert "name it with --out" in told(disentanglement_study.main, command[:2])
+    assert "--seeds has no meaning with --table" in told(disentanglement_study.main, [*command, "--seeds", "3"])
 
 
 @pytest.mark.slow

@@ -51,26 +51,36 @@ def study(
     workers: int | None = None,
     data_dir: str | None = None,
     device: str = "auto",
-    table: str | None = None,
 ) -> None:
-    """Carry out paper/disentanglement_study.py."""
-    if table is None:
-        cli.torch_device(device)
-        shared = {"dataset": "sprites", "latent_dim": Z, "epochs": epochs}
-        where = {"data_dir": data_dir, "device": device, "overwrite": True}
-        configs = [
-            RunConfig(**shared, **where, **flags, seed=seed, out=f"{out}/{name}-seed-{seed}").settled()
-            for name, flags in OBJECTIVES.items()
-            for seed in range(seeds)
-        ]
-        train = configs[0].load("train")  # drawn and cached before several processes ask for it
-        train_missing(configs, workers or os.cpu_count())
-        found = [read_evaluation(config.out) for config in configs]
-        models = {name: found[n * seeds : (n + 1) * seeds] for n, name in enumerate(OBJECTIVES)}
-        table = Path(out) / "table.json"
-        write_json(table, {**shared, "votes": VOTES, **table_of(models, ends(train, configs[:seeds]))})
-    found = read_table(Path(table))
-    print(in_words(found))
+    """Carry out paper/disentanglement_study.py --out DIR: train and measure what is missing, then write the table."""
+    cli.torch_device(device)
+    shared = {"dataset": "sprites", "latent_dim": Z, "epochs": epochs}
+    where = {"data_dir": data_dir, "device": device, "overwrite": True}
+    configs = [
+        RunConfig(**shared, **where, **flags, seed=seed, out=f"{out}/{name}-seed-{seed}").settled()
+        for name, flags in OBJECTIVES.items()
+        for seed in range(seeds)
+    ]
+    train = configs[0].load("train")  # drawn and cached before several processes ask for it
+    train_missing(configs, workers or os.cpu_count())
+    found = [read_evaluation(config.out) for config in configs]
+    models = {name: found[n * seeds : (n + 1) * seeds] for n, name in enumerate(OBJECTIVES)}
+    table = Path(out) / "table.json"
+    write_json(table, {**shared, "votes": VOTES, **table_of(models, ends(train, configs[:seeds]))})
+    draw_table(table, out)
+
+
+def draw_table(table: str | Path, out: str | Path) -> None:
+    """Say what a table.json holds, and draw it into out/figures/scores.png; raises UsageError when it is none."""
+    try:
+        found = json.loads(read_whole(table))
+        for row in [row for of in ("scores", "terms") for row in found[of].values()]:
+            row.update({name: np.array(values, float) for name, values in row.items()})
+        print(in_words(found))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{table}: expected the table.json of a study, found none that can be read ({error})."
+        ) from error
     print(f"wrote {save_figure(scores_of_objectives(found, SCORES), Path(out) / 'figures' / 'scores.png')}")
 
 
@@ -81,8 +91,12 @@ def train_missing(configs: list[RunConfig], workers: int) -> None:
     """Train and measure the models that are not measured yet, `workers` at once."""
     missing = [config for config in configs if not is_measured(config)]
     print(f"{len(configs)} models, {len(missing)} of them to be trained")
+    if not missing:
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # so the workers begin: Ctrl-C is for this process alone
     try:
-        with multiprocessing.get_context("spawn").Pool(workers, ignore_interrupts) as pool:
+        with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+            signal.signal(signal.SIGINT, handler)
             for _ in tqdm(pool.imap_unordered(train_and_measure, missing), "models", total=len(missing), disable=None):
                 pass
     except KeyboardInterrupt:
@@ -99,12 +113,6 @@ def is_measured(config: RunConfig) -> bool:
     if replace(found, **free) != config:
         raise UsageError(f"{folder}: it holds a run with other settings than this study's; choose another --out.")
     return "disentanglement" in read_evaluation(folder)
-
-
-def ignore_interrupts() -> None:
-    """What each worker begins with: Ctrl-C is for the process that started it, which then ends it; one core each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 def train_and_measure(config: RunConfig) -> None:
@@ -166,20 +174,6 @@ def ends(train: ImageSet, untrained: list[RunConfig]) -> dict[str, list[dict]]:
         "factors, rotated": [dis.scores(rotated, trials.points)],
         "factors": [dis.scores(factors, trials.points)],
     }
-
-
-def read_table(path: Path) -> dict:
-    """A table.json; raises UsageError when it is none."""
-    try:
-        found = json.loads(read_whole(path))
-        for row in [row for of in ("scores", "terms") for row in found[of].values()]:
-            row.update({name: np.array(values, float) for name, values in row.items()})
-        _ = [found["scores"][name] for name in SCORES]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path}: expected the table.json of a study, found none that can be read ({error})."
-        ) from error
-    return found
 
 
 # --- what it says -------------------------------------------------------------------------------------------------

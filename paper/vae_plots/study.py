@@ -17,7 +17,7 @@ def scores_of_objectives(found: Mapping, scores: Sequence[str]) -> Figure:
         f"Scores of disentanglement on {found['dataset']}, Z = {found['latent_dim']}, {found['epochs']} epochs",
         "A point for each seed; bars from the lower to the upper quartile, with the median. The last four rows are "
         "codes that were not learnt: nobody can tell the rotated factors from the factors without knowing them.",
-        height=2.2 + 2 * 0.21 * len(rows),
+        height=2.2 + 2 * 0.17 * len(rows),
     )  # fmt: skip
     panels = fig.subplots(2, 3, sharey=True).ravel()
     colours = [style.LINES[0]] * objectives + [style.GREY] * (len(rows) - objectives)
