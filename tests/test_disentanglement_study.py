@@ -1,6 +1,7 @@
 """The study: what it says of known tables, which models it trains, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,25 @@ def test_a_finished_table_is_drawn_and_told_again(tmp_path, capsys, not_laid_out
     assert "\nPCA" + " " * 15 + "        0.500" * 6 + "\n" in said
     assert "\nchance 0.19" + " " * 7 + "         1.00" * 6 + "\n" in said
     assert "\nelbo" + " " * 14 + "  1.00 (1.00)" * 6 + "\nleast TC" + " " * 10 + " -1.00 (0.00)" * 6 in said
+
+
+def test_the_page_tells_the_table_that_is_kept():
+    """Medians over the seeds, row by row, and the two ends of every share of the variance."""
+    paper = Path(disentanglement_study.__file__).parent
+    found = json.loads((paper / "gallery" / "disentanglement-study.json").read_text())
+    told = (paper / "README.md").read_text().split("### Does it disentangle?")[1].split("\n\n")
+    scores, terms = found["scores"], found["terms"]
+    columns = [
+        *(scores[name] for name in study.SCORES),
+        *(terms[n] for n in ("kl", "information", "total_correlation")),
+    ]
+    rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in told[2].splitlines()[2:]]
+    expected = [[f"{np.median(of[row]):.2f}" if row in of else "" for of in columns] for row in scores["MIG"]]
+    assert rows == expected
+    shares = [study.share_of_objective({one: scores[name][one] for one in terms["kl"]}) for name in study.SCORES]
+    seed = next(paragraph for paragraph in told if paragraph.startswith("**The seed.**"))
+    assert f"lie {100 * min(shares):.0f} to {100 * max(shares[:5]):.0f} %" in seed
+    assert f"({100 * shares[5]:.0f} %)" in seed
 
 
 def test_only_missing_models_are_trained(tmp_path, monkeypatch, capsys):

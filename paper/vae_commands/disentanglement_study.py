@@ -191,7 +191,7 @@ def share_of_objective(values: Mapping[str, np.ndarray]) -> float:
 
 def better_half(chosen_by: np.ndarray, score: np.ndarray) -> float:
     """How many of the models (N,) that are in the upper half by one figure are so by the other: 0.5 by chance."""
-    upper = [values.argsort().argsort() >= len(values) / 2 for values in (chosen_by, score)]
+    upper = [values.argsort(kind="stable").argsort() >= len(values) / 2 for values in (chosen_by, score)]
     return float((upper[0] & upper[1]).sum() / upper[0].sum())
 
 
