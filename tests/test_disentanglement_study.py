@@ -98,6 +98,7 @@ def test_another_file_is_no_table(text, tmp_path, told):
     command = ["--table", str(path), "--out", str(tmp_path)]
     assert "expected the table.json of a study" in told(disentanglement_study.main, command)
     assert "name it with --out" in told(disentanglement_study.main, command[:2])
+    assert "the folder cannot be made" in told(disentanglement_study.main, ["--out", str(path)])
     assert "--seeds has no meaning with --table" in told(disentanglement_study.main, [*command, "--seeds", "3"])
 
 

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,10 @@ def study(
 ) -> None:
     """Carry out paper/disentanglement_study.py --out DIR: train and measure what is missing, then write the table."""
     cli.torch_device(device)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: the folder cannot be made ({error.strerror}); choose another.") from error
     shared = {"dataset": "sprites", "latent_dim": Z, "epochs": epochs}
     where = {"data_dir": data_dir, "device": device, "overwrite": True}
     configs = [
@@ -95,7 +100,7 @@ def train_missing(configs: list[RunConfig], workers: int) -> None:
         return
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # so the workers begin: Ctrl-C is for this process alone
     try:
-        with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+        with multiprocessing.get_context("spawn").Pool(workers, begin_worker) as pool:
             signal.signal(signal.SIGINT, handler)
             for _ in tqdm(pool.imap_unordered(train_and_measure, missing), "models", total=len(missing), disable=None):
                 pass
@@ -113,6 +118,12 @@ def is_measured(config: RunConfig) -> bool:
     if replace(found, **free) != config:
         raise UsageError(f"{folder}: it holds a run with other settings than this study's; choose another --out.")
     return "disentanglement" in read_evaluation(folder)
+
+
+def begin_worker() -> None:
+    """One core each, and a lock for progress bars that is no semaphore, which a process that is ended would leave."""
+    torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())
 
 
 def train_and_measure(config: RunConfig) -> None:
