@@ -8,14 +8,14 @@ LAST = "return push(state, z, prior)"
 NET = "return pushed - math.log2(sum(posterior(x)) / posterior(x)[z])"
 
 WRONG = (
-    (PUSH, "state // f * sum(freqs) + start", "The rest of the division is lost"),
+    (PUSH, "state // f * sum(freqs) + start", "The remainder is lost"),
     (PUSH, f"{PUSH} + f", "its own frequency does not count"),
     (PUSH, "state // f * sum(freqs) + state % f", "Where is the symbol"),
     (PUSH, "state // sum(freqs) * f + start + state % f", "a rare symbol makes the state grow more"),
     (PUSH, "state * sum(freqs) // f + start", "cannot be undone"),
     (PUSH, "int(state / f) * sum(freqs) + start + state % f", "expected"),
     (PUSH, "state / f * sum(freqs) + start", "keeps 53 bits only"),
-    (POP, f"{POP} + sum(freqs[:symbol])", "rest - start"),
+    (POP, f"{POP} + sum(freqs[:symbol])", "remainder - start"),
     (POP, "state // sum(freqs) * freqs[symbol]", "Its place within the block is missing"),
     (POP, "state // sum(freqs)", "holds f numbers of its block"),
     (f"return symbol, {POP}", "return symbol, state", "still on the stack"),
