@@ -187,6 +187,7 @@ def quick(small_digits, monkeypatch):
     """Fewer drawings than a measurement needs, enough for the command to be seen."""
     monkeypatch.setattr(disentanglement, "SIZE", 2)
     monkeypatch.setattr(disentanglement, "TREES", 1)
+    monkeypatch.setattr(disentanglement, "explicitness", lambda mu, classes: 0.5)  # hundreds of classifiers
     monkeypatch.setattr(disentanglement.report, "__defaults__", (200, 100))
     monkeypatch.setattr(sample_quality, "EPOCHS", 1)
     monkeypatch.setattr(latent_space, "LINES", 5)

@@ -333,6 +333,7 @@ def test_eps_is_standard_normal(opened):
     assert abs(drawn.mean()) < 4 / 1920**0.5 and abs(drawn.var() - 1) < 4 * (2 / 1920) ** 0.5
 
 
+@pytest.mark.slow
 def test_interpolation_walks_from_one_mean_to_the_other(opened, params, digits):
     page = opened(**SHIPPED)
     one, other = page("return explorer.state.end_images")
@@ -478,6 +479,7 @@ def test_the_class_switch_of_a_conditional_model(opened):
     assert state[0] == 5 and state[1] == state[2]
 
 
+@pytest.mark.slow
 def test_an_autoencoder_has_a_code_and_no_posterior_and_a_collapsed_model_is_called_so(opened):
     page = opened(model="ae", latent_dim=1)
     assert not page.find("#noise").is_displayed() and not page.find("#random-z").is_displayed()
@@ -542,7 +544,8 @@ def test_every_control_and_picture_has_a_name(opened, digits):
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("latent_dim", [1, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("latent_dim", [1, 64])
 def test_one_and_many_dimensions_and_a_run_without_labels(latent_dim, opened, digits):
     labelled = latent_dim > 1
     page = opened(latent_dim=latent_dim, data=first(40, digits, labelled), name=f"{latent_dim}", size=PHONE)

@@ -291,6 +291,7 @@ def test_every_section_of_evaluate_is_about_the_learned_prior(trained, small_dig
     assert "(the prior's is 1)" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_doctor_integrates_with_the_learned_prior(digits):
     """log p(x) by its quadrature around the posterior, beside a sum over a wide grid with torch's density."""
     torch.manual_seed(0)
