@@ -16,7 +16,7 @@ def scores_of_objectives(found: Mapping, scores: Sequence[str]) -> Figure:
     fig = style.new_figure(
         f"Scores of disentanglement on {found['dataset']}, Z = {found['latent_dim']}, {found['epochs']} epochs",
         "A point for each seed; bars from the lower to the upper quartile, with the median. The last four rows are "
-        "codes that were not learnt: nobody can tell the rotated factors from the factors without knowing them.",
+        "codes without a trained network: nobody can tell the rotated factors from the factors without knowing them.",
         height=2.2 + 2 * 0.17 * len(rows),
     )  # fmt: skip
     panels = fig.subplots(2, 3, sharey=True).ravel()
