@@ -17,6 +17,8 @@ def run(decode: str | None = None, **typed) -> None:
     """Choose the direction; refuse what does not go together."""
     if ("images" in typed) + bool(typed["pictures"]) + (decode is not None) > 1:
         raise UsageError("test images (--images), pictures and --decode exclude one another; give one of them.")
+    if decode is not None and "data_dir" in typed:
+        raise UsageError("--data-dir has no meaning with --decode, which needs no data; leave it out.")
     if decode is None:
         cli.later("vae_commands.compress_images", "compress")(**typed)
     else:

@@ -210,6 +210,7 @@ def test_what_does_not_go_together_is_refused(tmp_path, capsys, monkeypatch):
     for argv, said in (
         (["RUN", "--images", "3", "--decode", "f", "--out", "o"], "exclude one another"),
         (["RUN", "a.png", "--decode", "f", "--out", "o"], "exclude one another"),
+        (["RUN", "--decode", "f", "--data-dir", "d", "--out", "o"], "--data-dir has no meaning"),
         (["RUN", "a.png", "--images", "3", "--out", "o"], "exclude one another"),
         (["RUN", "--images", "0", "--out", "o"], "expected an integer from 1"),
         (["RUN"], "required: --out"),

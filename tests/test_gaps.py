@@ -249,12 +249,14 @@ def test_unlike_runs_are_not_set_side_by_side(small_digits, tmp_path, monkeypatc
     more = str(tmp_path / "more")
     settings = {"a": {}, "b": dict(binarize="threshold"), "c": dict(likelihood="gaussian")}
     settings["d"] = dict(data_dir=more)
-    runs = {
-        name: str(finished_run(tmp_path / name, architecture="mlp", latent_dim=2, **own))
-        for name, own in settings.items()
-    }
     load = config.load_dataset
-    elsewhere = {more: replace(load("digits", "test"), images=1 - load("digits", "test").images)}
+    test = load("digits", "test")
+    elsewhere = {more: replace(test, images=255 - test.images)}
+    runs = {
+        name: str(finished_run(tmp_path / name, elsewhere.get(own.get("data_dir"), test), hidden=(4,),
+                               architecture="mlp", latent_dim=2, **own))
+        for name, own in settings.items()
+    }  # fmt: skip
     monkeypatch.setattr(config, "load_dataset", lambda *args: elsewhere.get(args[2]) or load(*args))
     for other, only, said in (
         ("b", "samples", "expected --binarize none, as in"),

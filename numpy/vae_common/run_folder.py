@@ -31,8 +31,6 @@ RUN_FILES = (
     "snapshots.npz",
     "results.json",
     "rate_distortion.json",
-    "disentanglement.json",
-    "probes.json",
     "against.json",
     "explorer.html",
     "figures/*.png",

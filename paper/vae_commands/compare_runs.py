@@ -34,34 +34,49 @@ def compare_runs(
     configs = {run: read_config(run)[0] for run in runs}
     for run, name in [(run, name) for run in configs for name in only]:
         refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
-    tests = {run: config.load("test", data_dir).images for run, config in configs.items()}
-    for run, images in tests.items():
-        if not np.array_equal(images, tests[runs[0]]):
-            raise UsageError(f"{run}: its test images are not those of {runs[0]}; compare runs of the same data.")
-    first, log_p, status, found, strips, notes = None, None, 0, {}, [], []
-    for run in configs:
-        subject = opened(run, data_dir, cli.torch_device(device), importance_samples, 0, first)
-        first = first or subject
-        if "gaps" in only and subject.model.has_posterior:
-            log_p = log_p or subject.log_p
-            if subject.log_p != log_p:
-                raise UsageError(f"{run}: expected bounds of {log_p}, found those of {subject.log_p}.")
+    first = opened(runs[0], data_dir, cli.torch_device(device), importance_samples)
+    rest = [opened(run, data_dir, first.device, importance_samples, first=first) for run in runs[1:]]
+    subjects = dict(zip(runs, [first, *rest], strict=True))
+    refuse_other_images(subjects)
+    log_p = log_p_of_all(subjects) if "gaps" in only else ""
+
+    status, found, strips, notes = 0, {}, [], []
+    for run, subject in subjects.items():
         if "samples" in only and not subject.model.has_prior:
             mu, _ = posteriors(subject, subject.train)
             subject = replace(subject, measured=replace(subject.measured, prior_codes=fitted_codes(mu, 0 * mu)))
             notes.append(f"  {run} has no prior: it draws from the Gaussian fitted to its codes of training images")
         print(f"--- {run}: {subject.model.title} ---\n")
-        status |= report(subject, {name: SECTIONS[name] for name in only})
-        found[run] = read_evaluation(subject.folder)
-        if "samples" in only:
+        failed, found[run] = report(subject, {name: SECTIONS[name] for name in only})
+        status |= failed
+        if "sample_quality" in found[run]:
             rng = generator(first.seed, "figures")
             strips.append(prior_samples(subject.measured, SHOWN, subject.config.binarize, rng)[0])
-    if "gaps" in only:
-        compare_gaps(first, log_p, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
-    if "samples" in only:
-        compare_samples(first, {run: one["sample_quality"] for run, one in found.items()}, np.stack(strips))
+    compare_gaps(first, log_p, {run: one["gaps"] for run, one in found.items() if "gaps" in one})
+    if strips:
+        sampled = {run: one["sample_quality"] for run, one in found.items() if "sample_quality" in one}
+        compare_samples(first, sampled, np.stack(strips))
     print(*notes, sep="\n")
     return status
+
+
+def refuse_other_images(subjects: Mapping[str, Run]) -> None:
+    """Raise UsageError unless all runs were measured on the same test images."""
+    first, *_ = subjects
+    for run, subject in subjects.items():
+        if not np.array_equal(subject.measured.data.images, subjects[first].measured.data.images):
+            raise UsageError(f"{run}: its test images are not those of {first}; compare runs of the same data.")
+
+
+def log_p_of_all(subjects: Mapping[str, Run]) -> str:
+    """What the bounds of those runs that have some are bounds of. Raises UsageError unless it is the same for all."""
+    expected = ""
+    for run, subject in subjects.items():
+        if subject.model.has_posterior:
+            expected = expected or subject.log_p
+            if subject.log_p != expected:
+                raise UsageError(f"{run}: expected bounds of {expected}, found those of {subject.log_p}.")
+    return expected
 
 
 def compare_gaps(first: Run, log_p: str, found: Mapping[str, Mapping]) -> None:

@@ -98,14 +98,15 @@ def decompress(run: str, decode: str, out: str) -> None:
 
 def coder_for(run: str, out: str) -> tuple[RunConfig, BitsBack, str]:
     """The run's settings, its coder, and the digest of its weights. Raises UsageError where nothing can come of it."""
-    if Path(out).exists():
-        raise UsageError(f"--out {out}: there is something of that name already; choose another.")
+    if Path(out).exists():  # as "" does, which is this folder
+        raise UsageError(f"--out {out!r}: there is something of that name already; choose another.")
     config, model, _ = read_run(run)
     if config.binarize == "none" or not can_code(model):
         raise UsageError(
             f"{run}: bits back needs a run of --model vae with --binarize, a Bernoulli likelihood, a decoder that sees "
             f"z alone and a prior other than a flow, and found a {model.title}, {PIXELS[config.binarize]}."
         )
+    Path(out).parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of coding
     torch.set_num_threads(1)  # sums in the same order on either side
     return config, BitsBack(model), digest(read_whole(Path(run) / "weights.safetensors"))
 

@@ -358,11 +358,12 @@ def evaluate_run(
             sections["bounds"] = lambda subject: bounds(subject, of_all)
         if not processes.is_writer():
             return 0
-        return report(subject, {name: sections[name] for name in chosen})
+        status, _ = report(subject, {name: sections[name] for name in chosen})
+        return status
 
 
 def opened(
-    run: str, data_dir: str | None, on: torch.device, importance_samples: int, votes: int, first: Run | None = None
+    run: str, data_dir: str | None, on: torch.device, importance_samples: int, votes: int = 0, first: Run | None = None
 ) -> Run:
     """The finished run in the folder `run`, measured; among several runs with the draws of the first."""
     config, model, rows = read_run(run)
@@ -375,13 +376,14 @@ def opened(
     return Run(Path(run), config, model, measured, importance_samples, votes, on, first)
 
 
-def report(subject: Run, sections: Mapping) -> int:
-    """Print the sections, and write what they found into evaluation.json; 1 where a figure is impossible."""
+def report(subject: Run, sections: Mapping) -> tuple[int, dict]:
+    """Print the sections, and write what they found into evaluation.json; the exit status, which is 1 where a figure is
+    impossible, and what was found."""
     try:
         text, found = terms(subject)
     except EstimateError as error:
         impossible(str(error))
-        return 1
+        return 1, {}
     print(text)
     status = 0
     for name, section in sections.items():
@@ -399,7 +401,7 @@ def report(subject: Run, sections: Mapping) -> int:
         found.update(keys)
     print()
     write_json(subject.folder / "evaluation.json", {**earlier(subject.folder, sections), **found})
-    return status
+    return status, found
 
 
 def earlier(folder: Path, chosen: Iterable[str]) -> dict:
