@@ -40,11 +40,11 @@ class CodePrior(nn.Module):
 
     The paper's prior is a PixelCNN (sec. 3.3); both are p(c) = prod_t p(c_t | c_<t). Position t starts from its place
     and the codes beside and above it, each embedded in its own way, which is a PixelCNN's first masked convolution; by
-    attention it then reads all before. The first position starts from the label, where the prior is told it: p(c | y),
-    with `classes` > 0. `vqvae` is frozen, and kept with the prior's own weights.
+    attention it then reads all before. Where the prior is told the label, p(c | y) with `classes` > 0, each position
+    starts from that too. `vqvae` is frozen, and kept with the prior's own weights.
     """
 
-    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 1, classes: int = 0):
+    def __init__(self, vqvae: VQVAE, width: int = 128, blocks: int = 2, classes: int = 0):
         super().__init__()
         self.vqvae, self.classes, self.conditional = vqvae.requires_grad_(False), classes, classes > 0
         count = len(vqvae.codebook)
@@ -66,7 +66,7 @@ class CodePrior(nn.Module):
         moved = [F.pad(part, (0, 0, by, 0))[:, :count] for by, part in zip(NEIGHBOURS, parts, strict=True)]
         h = torch.stack(moved).sum(dim=0) + self.place[:count]  # (B, t + 1, E)
         if self.conditional and y is not None:
-            h = torch.cat([h[:, :1] + self.label(y)[:, None], h[:, 1:]], dim=1)
+            h = h + self.label(y)[:, None]
         return self.out(self.norm(self.blocks(h)))
 
     def nats(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
