@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vae_common.config import RunConfig
+from vae_common.config import RunConfig, flag
 from vae_common.errors import UsageError
 from vae_common.files import HALF_WRITTEN, FolderLock, read_whole, write_atomically
 
@@ -136,6 +136,16 @@ def short_names(runs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{run}: this run is named twice; name each once.")
     names = [path.name for path in paths]
     return {run: name if names.count(name) == 1 else run for run, name in zip(runs, names, strict=True)}
+
+
+def refuse_unlike(configs: Mapping[str, RunConfig], names: Sequence[str]) -> None:
+    """Raise UsageError unless all runs, settings by folder, have of the settings `names` what the first one has."""
+    first, config = next(iter(configs.items()))
+    for folder, found in configs.items():
+        for name in names:
+            wanted, other = f"{flag(name)} {getattr(config, name)}", getattr(found, name)
+            if other != getattr(config, name):
+                raise UsageError(f"{folder}: expected {wanted}, as in {first}, found {other}; name like runs.")
 
 
 # --- one writer at a time -----------------------------------------------------------------------------------------

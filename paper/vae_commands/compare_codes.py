@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vae_common.config import RunConfig
-from vae_common.config import flag as flag_of
 from vae_common.data import ImageSet, binarize
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
 from vae_common.randomness import generator
-from vae_common.run_folder import write_json
+from vae_common.run_folder import refuse_unlike, write_json
 from vae_measures import latent_space
 from vae_measures.held_out import measure, measured_again
 from vae_measures.linear_code import LinearCode, errors
@@ -25,7 +24,7 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     completeness; writes against.json and pictures into RUN.
     """
     runs = {folder: read_run(folder) for folder in (run, *against)}
-    refuse_unlike([(folder, runs[folder][0]) for folder in (run, *against)])
+    refuse_other_models([(folder, runs[folder][0]) for folder in (run, *against)])
     config = runs[run][0]
     train, test = (config.load(split, data_dir) for split in ("train", "test"))
     train, _ = train.hold_out(config.validation)
@@ -47,32 +46,23 @@ def compare_codes(run: str, against: Sequence[str], data_dir: str | None = None)
     draw_comparison(Path(run), ae, vae, pca, [(titles[folder], one) for folder, one in space.items()], config.seed)
 
 
-def refuse_unlike(runs: Sequence[tuple[str, RunConfig]]) -> None:
+def refuse_other_models(runs: Sequence[tuple[str, RunConfig]]) -> None:
     """Raise UsageError unless the first run is an AE's, the second a VAE's, and all can be compared."""
     kinds = [("ae",), ("vae",), *(("ae", "vae") for _ in runs[2:])]
-    (run, config), *others = runs
     for (folder, found), models in zip(runs, kinds, strict=True):
         if found.model not in models:
             raise UsageError(
                 f"{folder}: expected a run of --model {' or '.join(models)}, found --model {found.model}; RUN is of "
                 "--model ae, and --against names one of --model vae first."
             )
-    for folder, found in others:
+    for folder, found in runs[1:]:
         if found.prior != "normal":
             raise UsageError(f"{folder}: --against decodes draws of N(0, I), and this run has --prior {found.prior}.")
         if found.architecture == "masked":
             raise UsageError(
                 f"{folder}: a masked decoder draws images and has no mean image to compare; name another run."
             )
-        refuse_other_settings(run, config, folder, found, ("dataset", "binarize", "latent_dim"))
-
-
-def refuse_other_settings(run: str, config: RunConfig, folder: str, found: RunConfig, names: Sequence[str]) -> None:
-    """Raise UsageError unless the run in `folder` has of the settings `names` what `run` has."""
-    for name in names:
-        one, other, flag = getattr(config, name), getattr(found, name), flag_of(name)
-        if one != other:
-            raise UsageError(f"{folder}: expected {flag} {one}, as in {run}, found {other}; compare like runs.")
+    refuse_unlike(dict(runs), ("dataset", "binarize", "latent_dim"))
 
 
 def table(found: dict[str, float], test: ImageSet, config: RunConfig, vae_config: RunConfig) -> str:

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from vae_commands.compare_codes import refuse_other_settings
 from vae_commands.evaluate_run import SECTIONS, Run, opened, posteriors, report
 from vae_common import cli
 from vae_common.errors import UsageError
 from vae_common.randomness import generator
-from vae_common.run_folder import read_config, read_evaluation, short_names
+from vae_common.run_folder import read_config, refuse_unlike, short_names
 from vae_measures.latent_space import fitted_codes
 from vae_measures.sample_quality import prior_samples
 from vae_plots.several_runs import FORMS, SHOWN, gaps_of_runs, samples_of_runs
@@ -32,8 +31,8 @@ def compare_runs(
     """
     short_names(runs)  # refuses one that is named twice
     configs = {run: read_config(run)[0] for run in runs}
-    for run, name in [(run, name) for run in configs for name in only]:
-        refuse_other_settings(runs[0], configs[runs[0]], run, configs[run], SAME[name])
+    for name in only:
+        refuse_unlike(configs, SAME[name])
     first = opened(runs[0], data_dir, cli.torch_device(device), importance_samples)
     rest = [opened(run, data_dir, first.device, importance_samples, first=first) for run in runs[1:]]
     subjects = dict(zip(runs, [first, *rest], strict=True))

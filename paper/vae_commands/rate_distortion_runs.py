@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from vae_common import cli
-from vae_common.config import BETAS, RunConfig, SweepConfig, flag
+from vae_common.config import BETAS, RunConfig, SweepConfig
 from vae_common.data import ImageSet
 from vae_common.errors import UsageError
 from vae_common.evaluation import LIKELIHOODS, PIXELS
@@ -24,6 +24,8 @@ from vae_common.run_folder import (
     make_run_folder,
     note_threads,
     read_config,
+    refuse_unlike,
+    short_names,
     unreadable,
     write_json,
     write_metrics,
@@ -45,21 +47,20 @@ def place_runs(run: Sequence[str], device: str = "auto", data_dir: str | None = 
 
     The picture goes into the folder of the first.
     """
-    on, found = cli.torch_device(device), [read_run(one) for one in run]
-    config = found[0][0]
-    for folder, (other, model, _) in zip(run, found, strict=True):
-        refuse_without_place(folder, other, model)
-        for name in ("dataset", "validation", "binarize", "likelihood"):
-            if getattr(other, name) != getattr(config, name):
-                wanted, is_there = (f"{flag(name)} {getattr(one, name)}" for one in (config, other))
-                raise UsageError(f"{folder}: expected {wanted}, as in {run[0]}, found {is_there}; place like runs.")
+    names, on = short_names(run), cli.torch_device(device)
+    runs = {folder: read_run(folder) for folder in run}
+    for folder, (config, model, _) in runs.items():
+        refuse_without_place(folder, config, model)
+    configs = {folder: config for folder, (config, _, _) in runs.items()}
+    refuse_unlike(configs, ("dataset", "validation", "binarize", "likelihood"))
+    config, _, _ = runs[run[0]]
     train, test = (config.load(split, data_dir) for split in ("train", "test"))
     splits, models = [train.hold_out(config.validation)[0], test], []
-    for folder, (other, model, rows) in zip(run, found, strict=True):
-        measured_again(folder, other, model.to(on), rows, test)
-        entry, ends = place(model, splits, other, samples)
+    for folder, (own, model, rows) in runs.items():
+        measured_again(folder, own, model.to(on), rows, test)
+        entry, ends = place(model, splits, own, samples)
         write_json(Path(folder) / "rate_distortion.json", {"models": [entry], "ends": ends})
-        models.append({"name": Path(folder).name, **entry} if len(run) > 1 else entry)
+        models.append({"name": names[folder], **entry} if len(run) > 1 else entry)
     report({"models": models, "ends": ends}, config, Path(run[0]))
 
 
