@@ -131,7 +131,7 @@ def train_and_measure(config: RunConfig) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         train_one(config, [config.load(split) for split in ("train", "test")], None)
         run = opened(config.out, config.data_dir, cli.torch_device(config.device), 1, VOTES)
-        status = report(run, {"codes": codes, "factors": scored})
+        status, _ = report(run, {"codes": codes, "factors": scored})
     release_all()
     if status:
         raise UsageError(
