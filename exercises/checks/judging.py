@@ -300,7 +300,7 @@ def agree(
     rel = tolerance(value, inputs) if rel is None else rel
     if close(value, expected, rel):
         return
-    likely = next((text for text, _ in fitting(mistakes or {}, value, rel)), "")
+    likely = next(fitting({**(mistakes or {}), **other_forms(expected)}, value, rel), "")
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
@@ -314,14 +314,14 @@ def agree_on_cases(
     function: Callable,
     right: Callable,
     cases: Iterable[Mapping],
-    mistakes: Callable[..., Mapping[str, object]] | None = None,
+    mistakes: Callable[..., Mapping[str, object]] = lambda *_: {},
     read: str = "",
     rel: float | None = None,
 ) -> None:
     """`agree` of two functions on many cases {argument: value}, passed in order; the first that fails is shown.
 
     mistakes: a function of the right answer and the arguments, which returns `agree`'s `mistakes` for them. A mistake
-    is named only if it fits on every case.
+    is named only if it fits on every case. After these come `other_forms` and `as_if`.
     """
     cases = list(cases)
     for case in cases:
@@ -334,8 +334,7 @@ def agree_on_cases(
         try:
             agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs, sizes=sizes_of(case))
         except Mismatch as error:
-            if mistakes:
-                error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
+            error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
             raise
 
 
@@ -345,7 +344,7 @@ def agree_on_each(
     function: Callable,
     right: Callable,
     cases: Iterable[Mapping],
-    mistakes: Callable[..., Sequence[Mapping[str, object]]],
+    mistakes: Callable[..., Sequence[Mapping[str, object]]] | None = None,
     read: str = "",
     order: Sequence[int] = (),
 ) -> None:
@@ -360,7 +359,7 @@ def agree_on_each(
             one_of(names, name, function, i),
             one_of(names, name, right, i),
             cases,
-            lambda _, *case, i=i: mistakes(right(*case), *case)[i],
+            lambda _, *case, i=i: mistakes(right(*case), *case)[i] if mistakes else {},
             read,
         )
 
@@ -394,25 +393,76 @@ def values_of(names: Sequence[str], name: str, answer, read: str = "") -> Sequen
     raise Mismatch(f"{name}(...)", f"{len(names)} values: {', '.join(names)}", found, read=read)
 
 
+# --- naming a mistake ---------------------------------------------------------------------------------------------
+
+
 def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistakes: Callable, rel: float | None) -> str:
     """What to say of the first mistake that gives the function's own answers, on every case where it gives one."""
     likely = None
     for case in cases:
         with contextlib.suppress(Mismatch, LearnerError):
-            answer = numbers("", function(*case.values()))
+            answer, again = (numbers("", function(*case.values())) for _ in range(2))
+            if not np.array_equal(answer, again, equal_nan=True):
+                return "Two calls with the same arguments give two answers: draw nothing inside; noise is an argument."
             with np.errstate(all="ignore"):
-                wrong = mistakes(right(*case.values()), *case.values())
+                y = right(*case.values())
+                wrong = {**mistakes(y, *case.values()), **other_forms(y), **as_if(right, case)}
                 found = list(fitting(wrong, answer, rel or TOLERANCE["float32"]))
-            likely = [mistake for mistake in found if likely is None or mistake in likely]
-    return likely[0][0] if likely else ""
+            likely = [text for text in found if likely is None or text in likely]
+    return likely[0] if likely else ""
 
 
-def fitting(mistakes: Mapping[str, object], answer: np.ndarray, rel: float) -> Iterator[tuple[str, int]]:
-    """What to say of each mistake that gives `answer`, and which of its ways."""
+def fitting(mistakes: Mapping[str, object], answer: np.ndarray, rel: float) -> Iterator[str]:
+    """What to say of each mistake that gives `answer` in one of its ways."""
     for text, ways in mistakes.items():
-        for i, value in enumerate(ways if isinstance(ways, tuple) else (ways,)):
-            if close(answer, to_numpy(value), rel):
-                yield text, i
+        if any(close(answer, to_numpy(value), rel) for value in (ways if isinstance(ways, tuple) else (ways,))):
+            yield text
+
+
+def misweighed(y, terms: Mapping[str, object]) -> dict[str, object]:
+    """The mistakes of a sum y: one of its terms {name: value} missing, with the sign turned, half or twice as large."""
+    found = {}
+    for name, term in terms.items():
+        found |= {
+            f"{name[0].upper()}{name[1:]} is missing.": y - term,
+            f"The sign of {name} is turned.": y - 2 * term,
+            f"{name[0].upper()}{name[1:]} is half as large as it should be.": y - term / 2,
+            f"{name[0].upper()}{name[1:]} is twice as large as it should be: is a 1/2 missing?": y + term,
+        }
+    return found
+
+
+def other_forms(y) -> dict[str, object]:
+    """What is right but for a last step, or for one too many."""
+    y = to_numpy(y).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return {
+            "That is the logarithm of the right one: its exp is asked for.": np.log(y),
+            "That is exp of the right one: the logarithm is asked for.": np.exp(y),
+            "That is 1 over the right one: upside down, or a sign is turned in an exponent.": 1 / y,
+            "That is 1 minus the right one: the other part is asked for.": 1 - y,
+            "That is the root of the right one: a standard deviation in place of a variance?": np.sqrt(y),
+            "That is the square of the right one: is a root missing?": y**2,
+            "That is the sigmoid of the right one: is that a sigmoid too many?": 1 / (1 + np.exp(-y)),
+            "Yours is 0 where the right one is below 0: is a ReLU or a maximum there that does not belong?": (
+                np.maximum(y, 0) if (y < 0).any() and (y > 0).any() else np.nan
+            ),
+        }
+
+
+def as_if(right: Callable, case: Mapping) -> dict[str, object]:
+    """The right answers to other arguments: one of them 0, or 1; and a variance taken for a standard deviation."""
+    found = {}
+    for key, value in case.items():
+        if isinstance(value, (int, float)) or getattr(getattr(value, "dtype", None), "itemsize", 1) > 1:
+            others = {f"That is right for {key} = {n}: is {key} used as it should be?": value * 0 + n for n in (0, 1)}
+            if "logvar" in key:
+                others["sigma^2 = exp(logvar) stands where sigma = exp(logvar / 2) should."] = 2 * value
+                others["sigma = exp(logvar / 2) stands where sigma^2 = exp(logvar) should."] = value / 2
+            for text, other in others.items():
+                with contextlib.suppress(Exception):  # not every number is a possible argument
+                    found[text] = right(*{**case, key: other}.values())
+    return found
 
 
 def tolerance(answer: np.ndarray, inputs: str) -> float:
@@ -512,7 +562,10 @@ def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
-        return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
+        return (f"The first value that is not finite stands at {first}: " if got.ndim else "It is not finite: ") + (
+            "exp of a large number, log of 0, or 0/0? Take the largest out before exp (of each row its own), and "
+            "leave 0 out of a log."
+        )
     if got.size > 1 and not got.any():
         return "All of yours are 0."
     difference = got - expected
