@@ -455,7 +455,7 @@ def as_if(right: Callable, case: Mapping) -> dict[str, object]:
     found = {}
     for key, value in case.items():
         if isinstance(value, (int, float)) or getattr(getattr(value, "dtype", None), "itemsize", 1) > 1:
-            others = {f"That is right for {key} = {n}: is {key} used as it should be?": value * 0 + n for n in (0, 1)}
+            others = {f"It is as if {key} were {n}: is it missing somewhere?": value * 0 + n for n in (0, 1)}
             if "logvar" in key:
                 others["sigma^2 = exp(logvar) stands where sigma = exp(logvar / 2) should."] = 2 * value
                 others["sigma = exp(logvar / 2) stands where sigma^2 = exp(logvar) should."] = value / 2

@@ -33,7 +33,7 @@ WRONG = (
     (PLACES, "(size + 2 * padding - k) / stride + 1", "//"),
     ("under, weight[:, :, i, j]", "under, weight[:, :, -1 - i, -1 - j]", "turned round"),
     ("under, weight[:, :, i, j]", "under, weight[:, :, j, i]", "rows and columns"),
-    (GATHER, GATHER.replace(" + bias[:, None, None]", ""), "bias is missing"),
+    (GATHER, GATHER.replace(" + bias[:, None, None]", ""), "as if bias were 0"),
     (GATHER, GATHER.replace("[:, None, None]", ""), "belongs to the channels"),
     (
         GATHER,
@@ -41,12 +41,12 @@ WRONG = (
         "once for each place",
     ),
     ("    padded = np.pad(x,", "    x *= 2\n    padded = np.pad(x / 2,", "changes an"),
-    ("padding + k + output_padding", "padding + k", "output_padding is missing"),
+    ("padding + k + output_padding", "padding + k", "as if output_padding were 0"),
     ("- 2 * padding + k", "- padding + k", "cut off on both sides"),
     ("(size - 1) * stride", "size * stride", "size - 1 steps"),
     ("stride * W : stride] += stamp", "stride * W : stride] = stamp", "+="),
     ("x, weight[:, :, i, j]", "x, weight[:, :, k - 1 - i, k - 1 - j]", "turned round"),
-    (f"return {CUT} + bias[:, None, None]", f"return {CUT}", "bias is missing"),
+    (f"return {CUT} + bias[:, None, None]", f"return {CUT}", "as if bias were 0"),
     (CUT, "y[:, :, :H_out, :W_out]", "top and left"),
     (
         f"return {CUT}",
@@ -54,10 +54,9 @@ WRONG = (
         "W_out - output_padding]\n    return np.pad(y, ((0, 0), (0, 0), more, more))",
         "not zeros",
     ),
-    ("(size + 2 * padding - k) % stride", "1", "other sizes"),
+    ("(size + 2 * padding - k) % stride", "1", "One number is not right"),
     ("(size + 2 * padding - k) % stride", "(size + padding - k) % stride", "padded on both sides"),
     ("(size + 2 * padding - k) % stride", "size % stride", "padding count too"),
-    ("(size + 2 * padding - k) % stride", "stride - 1", "the most that can be left over"),
     ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "k 3 and padding 1"),
 )
 
