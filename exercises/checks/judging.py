@@ -424,10 +424,10 @@ def misweighed(y, terms: Mapping[str, object]) -> dict[str, object]:
     found = {}
     for name, term in terms.items():
         found |= {
-            f"{name[0].upper()}{name[1:]} is missing.": y - term,
-            f"The sign of {name} is turned.": y - 2 * term,
-            f"{name[0].upper()}{name[1:]} is half as large as it should be.": y - term / 2,
-            f"{name[0].upper()}{name[1:]} is twice as large as it should be: is a 1/2 missing?": y + term,
+            f"A term is missing: {name}.": y - term,
+            f"A term has its sign turned: {name}.": y - 2 * term,
+            f"A term is half as large as it should be: {name}.": y - term / 2,
+            f"A term is twice as large as it should be, is a 1/2 missing? It is {name}.": y + term,
         }
     return found
 
