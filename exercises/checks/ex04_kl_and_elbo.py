@@ -65,7 +65,7 @@ def part_monte_carlo_kl(work, rng):
     def mistakes(y, mu, logvar, eps):
         too_wide = mu + np.exp(logvar) * eps
         terms = {
-            "-log std in log q: the density of a narrow Gaussian is high": -0.5 * logvar.sum(axis=1),
+            "-log std in log q, as a narrow Gaussian is high": -0.5 * logvar.sum(axis=1),
             "-1/2 log(2 pi) of each latent, which is in both densities, or in neither": (
                 0.5 * np.log(2 * np.pi) * mu.shape[1]
             ),
@@ -103,8 +103,8 @@ def part_gaussian_kl(work, rng):
 
     def mistakes(y, mu, logvar):
         terms = {
-            "the constant -1 of each dimension: gradients agree without it, nats do not": -mu.shape[1] / 2,
-            "-logvar / 2: a narrow posterior costs more": -0.5 * logvar.sum(axis=1),
+            "the constant -1 of each dimension, without which gradients agree and nats do not": -mu.shape[1] / 2,
+            "-logvar / 2, as a narrow posterior costs more": -0.5 * logvar.sum(axis=1),
         }
 
         def bracket(var):

@@ -353,15 +353,17 @@ def agree_on_each(
     mistakes: a function of the right answers and the arguments, which returns `agree`'s `mistakes` for each value.
     """
     cases = list(cases)
+
+    def known(i, *case):
+        y = right(*case)
+        others = {f"That is {other}, at the wrong place: they come in the order {', '.join(names)}.": value
+                  for other, value in zip(names, y, strict=True) if other != names[i]}  # fmt: skip
+        return {**(mistakes(y, *case)[i] if mistakes else {}), **others}
+
     for i in order or range(len(names)):
-        agree_on_cases(
-            f"{names[i]} of {name}",
-            one_of(names, name, function, i),
-            one_of(names, name, right, i),
-            cases,
-            lambda _, *case, i=i: mistakes(right(*case), *case)[i] if mistakes else {},
-            read,
-        )
+        got, expected = one_of(names, name, function, i, read), one_of(names, name, right, i)
+        what = f"{names[i]} of {name}"
+        agree_on_cases(what, got, expected, cases, lambda _, *case, i=i: known(i, *case), read)
 
 
 def one_of(names: Sequence[str], name: str, function: Callable, index: int, read: str = "") -> Callable:
@@ -408,7 +410,7 @@ def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistake
                 y = right(*case.values())
                 wrong = {**mistakes(y, *case.values()), **other_forms(y), **as_if(right, case)}
                 found = list(fitting(wrong, answer, rel or TOLERANCE["float32"]))
-            likely = [text for text in found if likely is None or text in likely]
+            likely = found if likely is None else [text for text in likely if text in found or text not in wrong]
     return likely[0] if likely else ""
 
 
