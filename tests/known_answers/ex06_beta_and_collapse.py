@@ -7,15 +7,15 @@ ACTIVE = "int((mu.var(axis=0) > threshold).sum())"
 EFFECTIVE = '(pixels if recon == "mean" else 1) / (latent_dim if kl == "mean" else 1)'
 
 WRONG = (
-    ("beta * variance]]", "variance]]", "Beta is missing"),
+    ("beta * variance]]", "variance]]", "as if beta were 1"),
     (MIXED, MIXED.replace("-variance", "variance"), "other sign"),
     (MIXED, "[[1 / s2, 0], [0, beta * variance]]", "mixed derivatives are missing"),
-    (MIXED, MIXED.replace("-variance", "-2 * variance"), "is twice"),
+    (MIXED, MIXED.replace("-variance", "-2 * variance"), "or twice"),
     (MIXED, "[[0.5 / s2, -variance / s2], [-variance / s2, beta * variance / 2]]", "coefficients"),
     (CYCLE, "beta * (step % (2 * ramp)) / ramp", "goes on growing"),
     (CYCLE, "beta * min(1, (step + 1) % (2 * ramp) / ramp)", "count from 0"),
     (CYCLE, "beta * min(1, (step % (2 * ramp) + 1) / ramp)", "count from 0"),
-    (CYCLE, "beta * min(1, step % (2 * ramp) / (ramp - 1))", "a step too soon"),
+    (CYCLE, "beta * min(1, step % (2 * ramp) / (ramp - 1))", "not at ramp - 1"),
     ("int((mu.var(axis=0) > threshold).sum())", "mu.var(axis=0) > threshold", "counts the True"),
     (CYCLE, "beta * min(1, step % ramp / ramp)", "as many steps"),
     (CYCLE, "beta * min(1, 2 * (step % ramp) / ramp)", "rising half"),
@@ -34,7 +34,6 @@ WRONG = (
     (ACTIVE, "int((mu.std(axis=0) > threshold).sum())", "standard deviation"),
     (ACTIVE, "int((mu.var(axis=1) > threshold).sum())", "over the images"),
     (ACTIVE, "int(((mu**2).mean(axis=0) > threshold).sum())", "mean(mu^2)"),
-    (ACTIVE, "int((mu.var(axis=0) > 0.01).sum())", "not used"),
     (EFFECTIVE, EFFECTIVE.replace("(pixels if", "(1 / pixels if"), "multiply the whole"),
     (EFFECTIVE, EFFECTIVE.replace("(latent_dim if", "(1 / latent_dim if"), "cheaper"),
 )
