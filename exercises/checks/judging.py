@@ -438,7 +438,7 @@ def other_forms(y) -> dict[str, object]:
     """What is right but for a last step, or for one too many."""
     y = to_numpy(y).astype(np.float64)
     with np.errstate(all="ignore"):
-        return {
+        forms = {
             "That is the logarithm of the right one: its exp is asked for.": np.log(y),
             "That is exp of the right one: the logarithm is asked for.": np.exp(y),
             "That is 1 over the right one: upside down, or a sign is turned in an exponent.": 1 / y,
@@ -446,10 +446,10 @@ def other_forms(y) -> dict[str, object]:
             "That is the root of the right one: a standard deviation in place of a variance?": np.sqrt(y),
             "That is the square of the right one: is a root missing?": y**2,
             "That is the sigmoid of the right one: is that a sigmoid too many?": 1 / (1 + np.exp(-y)),
-            "Yours is 0 where the right one is below 0: is a ReLU or a maximum there that does not belong?": (
-                np.maximum(y, 0) if (y < 0).any() and (y > 0).any() else np.nan
-            ),
         }
+        if (y > 0).any() and (y < 0).any():
+            forms["Yours is 0 where the right one is below 0: a ReLU or a maximum too many?"] = np.maximum(y, 0)
+    return {text: form for text, form in forms.items() if np.isfinite(form).all()}
 
 
 def as_if(right: Callable, case: Mapping) -> dict[str, object]:
@@ -464,7 +464,7 @@ def as_if(right: Callable, case: Mapping) -> dict[str, object]:
             for text, other in others.items():
                 with contextlib.suppress(Exception):  # not every number is a possible argument
                     found[text] = right(*{**case, key: other}.values())
-    return found
+    return {text: value for text, value in found.items() if np.isfinite(to_numpy(value)).all()}
 
 
 def tolerance(answer: np.ndarray, inputs: str) -> float:
@@ -558,16 +558,25 @@ def about_factor(factor: float, sizes: Mapping[str, float], near: float) -> str:
     return ""
 
 
+def about_offset(offset: float, sizes: Mapping[str, float], near: float) -> str:
+    """What was added or taken off, and what it may be."""
+    found = f"{'plus' if offset > 0 else 'minus'} {abs(offset):.6g}"
+    for name, size in sizes.items():
+        if size > 1 and abs(abs(offset) / np.log(size) - 1) < near:
+            return f"{found}, which is ln of {name}: is a mean taken for a sum, or a sum for a mean"
+    times = abs(offset) / np.log(2 * np.pi) * 2
+    count = round(times)
+    return f"{found}, which is {count} times ln(2 pi) / 2" if 0 < count and abs(times - count) < near else found
+
+
 def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
     near = 1e-4 if got.dtype == np.float32 else 1e-6  # how alike the ratios or the differences are
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
-        return (f"The first value that is not finite stands at {first}: " if got.ndim else "It is not finite: ") + (
-            "exp of a large number, log of 0, or 0/0? Take the largest out before exp (of each row its own), and "
-            "leave 0 out of a log."
-        )
+        where = f"The first value that is not finite stands at {first}" if got.ndim else "It is not finite"
+        return f"{where}. Before exp take the largest out, of each row its own; of a log leave 0 out, 0 * log(0) too."
     if got.size > 1 and not got.any():
         return "All of yours are 0."
     difference = got - expected
@@ -580,7 +589,7 @@ def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -
     if got.size == 1:
         return ""  # of two single numbers any factor is the right one
     if np.ptp(difference) <= near * np.abs(difference).max():
-        return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."
+        return f"Yours is the right one {about_offset(difference.flat[0], sizes, near)}."
     moved = np.abs(difference).max() > 1e-3 * np.abs(expected).max()
     if got.size > 2 and moved and np.allclose(np.sort(got, axis=None), np.sort(expected, axis=None), rtol=1e-6):
         return "The right numbers at the wrong places: axes are exchanged, or an order is turned."
