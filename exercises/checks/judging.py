@@ -563,7 +563,7 @@ def about_offset(offset: float, sizes: Mapping[str, float], near: float) -> str:
     found = f"{'plus' if offset > 0 else 'minus'} {abs(offset):.6g}"
     for name, size in sizes.items():
         if size > 1 and abs(abs(offset) / np.log(size) - 1) < near:
-            return f"{found}, which is ln of {name}: is a mean taken for a sum, or a sum for a mean"
+            return f"{found}, which is ln of {name}: a mean for a sum, or a sum for a mean"
     times = abs(offset) / np.log(2 * np.pi) * 2
     count = round(times)
     return f"{found}, which is {count} times ln(2 pi) / 2" if 0 < count and abs(times - count) < near else found
