@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import torch
 
-from checks.judging import Mismatch, agree, agree_on_cases, one_array
+from checks.judging import agree, agree_on_cases, gradients, one_array
 from vae_measures import loss_conventions
 from vae_models.beta_vae import KLWeight
 
@@ -154,12 +154,8 @@ def part_free_bits_gradient(work, rng):
     for case in batches(rng):
         kl, floor = case["kl"].requires_grad_(), case["floor"]
         paid, what = work.free_bits(kl, floor), f"the gradient of free_bits by kl {tuple(kl.shape)}, floor={floor}"
-        if not getattr(paid, "requires_grad", False):
-            likely = "NumPy, .item(), .detach() or float() cuts the path; use torch's operations."
-            raise Mismatch(what, "a tensor that backward() can start from", type(paid).__name__, likely, "the-maths")
+        (got,) = gradients(what, paid, [kl], "the-maths")
         (right,) = torch.autograd.grad(price(kl, floor), kl)
-        (got,) = torch.autograd.grad(paid, kl, allow_unused=True)
-        got = torch.zeros_like(kl) if got is None else got
         paying = {
             "A dimension below the floor pays a constant, so it has no gradient.": torch.full_like(kl, 1 / len(kl))
         }

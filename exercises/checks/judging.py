@@ -395,6 +395,20 @@ def values_of(names: Sequence[str], name: str, answer, read: str = "") -> Sequen
     raise Mismatch(f"{name}(...)", f"{len(names)} values: {', '.join(names)}", found, read=read)
 
 
+def gradients(what: str, value, leaves: Sequence, read: str = "") -> tuple:
+    """The derivatives of `value`, a tensor of one number, by each of the tensors `leaves`; 0 where it has no path."""
+    import torch  # which not every exercise needs
+
+    if not getattr(value, "requires_grad", False):
+        likely = "NumPy, .item(), float(), .detach() or no_grad cuts the path on the way."
+        raise Mismatch(what, "a tensor that backward() can start from", type(value).__name__, likely, read)
+    try:
+        found = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        raise Mismatch(f"backward() of {what} failed: {error}", mistake="An operation in place.") from error
+    return tuple(torch.zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, found, strict=True))
+
+
 # --- naming a mistake ---------------------------------------------------------------------------------------------
 
 
