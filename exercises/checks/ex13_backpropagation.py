@@ -119,9 +119,7 @@ def part_conv2d(work, rng):
     def mistakes(y, d_y, x, weight, stride=2, padding=1):
         turned = conv_grads(d_y, x, weight[:, :, ::-1, ::-1].copy(), stride, padding)[0]
         of_x = {
-            "The kernel is turned round: a pixel that was read with weight[.., i, j] gets d_y back with the same one.": (
-                turned
-            ),
+            "The kernel is turned round: what was read with weight[.., i, j] gets d_y back with the same one.": turned,
             "A pixel lies under several places of the kernel, and what comes back from them adds: += instead of =.": (
                 overwritten(d_y, x, weight, stride, padding)
             ),

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from checks.judging import Given, LearnerError, Mismatch, agree_on_cases, values_of
+from checks.judging import Given, LearnerError, Mismatch, agree_on_cases, misweighed, values_of
 
 FORBIDDEN = ("constriction", "vae_measures", "vae_commands")  # they hold the answer
 
@@ -88,9 +88,6 @@ def part_push(work, rng):
                 "The remainder is lost, and with it what was on the stack: + state % f.": right - state % f,
                 "The block of a symbol begins where those before it end; its own frequency does not count.": right + f,
                 "Where is the symbol? The start of its block is to be added.": right - start,
-                "The frequency divides and the total multiplies: a rare symbol makes the state grow more.": (
-                    state // total * f + start + state % f
-                ),
                 "state / f keeps 53 bits, and int() of it no more: // keeps all of them.": (
                     int(state / f) * total + start + state % f
                 ),
@@ -109,10 +106,6 @@ def part_pop(work, rng):
         start = sum(freqs[:symbol])
         mistakes = {
             "The symbol is right. The place within the block is remainder - start.": (symbol, below + start),
-            "The symbol is right. Its place within the block is missing: + remainder - start.": (
-                symbol,
-                rounds * freqs[symbol],
-            ),
             "The symbol is right. Each round of the total holds f numbers of its block.": (symbol, rounds),
             "The symbol is right, and is still on the stack.": (symbol, state),
             "The state first, then the symbol: the other way round is asked for.": (below, symbol),
@@ -208,30 +201,25 @@ def part_net_bits(work, rng):
     def bits(symbol, freqs):
         return math.log2(sum(freqs)) - math.log2(freqs[symbol])
 
-    def parts_of(x, z, prior, posterior, likelihood):
+    def terms(x, z, prior, posterior, likelihood):
         pixels = sum(bits(pixel, freqs) for pixel, freqs in zip(x, likelihood(z), strict=True))
-        return pixels, bits(z, prior), bits(z, posterior(x))
+        return {
+            "the pixels": pixels,
+            "z, which is pushed with the prior": bits(z, prior),
+            "the bits that come back, those that chose z": -bits(z, posterior(x)),
+        }
 
     def right(*case):
-        pixels, of_prior, of_posterior = parts_of(*case)
-        return pixels + of_prior - of_posterior
+        return sum(terms(*case).values())
 
     def mistakes(y, *case):
-        pixels, of_prior, of_posterior = parts_of(*case)
-        return {
-            "In nats; bits are nats / ln 2, or log2.": y * math.log(2),
-            "The sign is turned: a rare symbol has many bits, log2 of total / frequency.": -y,
-            "Without the bits that come back: those that chose z.": pixels + of_prior,
-            "The bits that come back are subtracted.": pixels + of_prior + of_posterior,
-            "The pixels are missing.": of_prior - of_posterior,
-            "z is on the stack too, with the prior.": pixels - of_posterior,
-            "What z costs alone, without what comes back, has the other sign.": pixels - of_prior + of_posterior,
-        }
+        nats = {"In nats; bits are nats / ln 2, or log2.": y * math.log(2)}
+        return nats | misweighed(y, terms(*case))
 
     cases = []
     for case in models(rng):
-        cells = len(case["prior"])
-        cases += [{**{key: case[key] for key in ("x",)}, "z": z, **dict([*case.items()][2:])} for z in range(cells)]
+        tables = {name: case[name] for name in ("prior", "posterior", "likelihood")}
+        cases += [dict(x=case["x"], z=z, **tables) for z in range(len(case["prior"]))]
     agree_on_cases("net_bits", work.net_bits, right, cases, mistakes, "bits-back", rel=1e-9)
 
 
