@@ -11,9 +11,6 @@ from checks.judging import agree_on_cases
 HOLES, OVERLAP, APART = "your-task-holes-and-overlaps", "two-posteriors", "how-many-images"
 
 
-# --- holes --------------------------------------------------------------------------------------------------------
-
-
 def empty(draws, mu, radius):
     return np.mean(KDTree(mu).query(draws)[0] > radius)
 
@@ -29,16 +26,13 @@ def part_holes(work, rng):
     def mistakes(y, draws, mu, radius):
         distance = np.sqrt(((draws[:, None] - mu) ** 2).sum(axis=-1))
         return {
-            "The squared distance is compared with the radius: take its root, or square the radius.": (
-                (distance.min(axis=1) ** 2 > radius).mean()
-            ),
+            "The squared distance is compared with the radius: take its root.": (
+                distance.min(axis=1) ** 2 > radius
+            ).mean(),
             "Of all pairs; a draw lies in a hole if even its nearest mean is too far.": (distance > radius).mean(),
         }
 
     agree_on_cases("holes", work.holes, empty, cases, mistakes, HOLES)
-
-
-# --- overlap ------------------------------------------------------------------------------------------------------
 
 
 def integral(mu1, std1, mu2, std2):
@@ -75,9 +69,6 @@ def part_overlap(work, rng):
         }
 
     agree_on_cases("overlap", work.overlap, integral, cases, mistakes, OVERLAP)
-
-
-# --- how many images ----------------------------------------------------------------------------------------------
 
 
 def effective_number(overlaps):

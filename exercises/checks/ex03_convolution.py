@@ -41,9 +41,6 @@ def sizes(rng):
         yield dict(size=int(rng.integers(max(1, k - 2 * padding), 30)), k=k, stride=stride, padding=padding)
 
 
-# --- sizes --------------------------------------------------------------------------------------------------------
-
-
 def size_of_conv2d(size, k, stride, padding):
     """The side of what level 1's conv2d returns."""
     x, weight = np.zeros((1, 1, size, size)), np.zeros((1, 1, k, k))
@@ -66,9 +63,6 @@ def part_conv_size(work, rng):
     agree_on_cases("conv_size", work.conv_size, size_of_conv2d, sizes(rng), mistakes, "the-maths")
 
 
-# --- gather -------------------------------------------------------------------------------------------------------
-
-
 def part_conv2d(work, rng):
     """conv2d: gather"""
 
@@ -81,16 +75,12 @@ def part_conv2d(work, rng):
         return {
             flipped: right.conv2d(x, w[:, :, ::-1, ::-1], b, stride, padding),
             "The kernel's rows and columns are exchanged.": right.conv2d(x, w.swapaxes(2, 3), b, stride, padding),
-            "The bias is counted once for each place of the kernel.": bare + w.shape[2] ** 2 * b[:, None, None],
             "The bias is laid along the width; it belongs to the channels: bias[:, None, None].": (
                 bare + b if len(b) in (1, width) else bare  # at other widths the mistake gives no answer
             ),
         }
 
     agree_on_cases("conv2d", work.conv2d, right.conv2d, convolutions(rng), mistakes, "the-maths")
-
-
-# --- scatter ------------------------------------------------------------------------------------------------------
 
 
 def size_of_transpose(size, k, stride, padding, output_padding):
@@ -103,7 +93,6 @@ def part_conv_transpose_size(work, rng):
 
     def mistakes(y, n, k, s, p, extra):
         return {
-            "output_padding counts once: it adds at one side only.": back(n, k, s, p, 2 * extra),
             "Between `size` pixels there are size - 1 steps.": back(n + 1, k, s, p, extra),
             "Padding is cut off on both sides.": y + p,
         }
@@ -127,9 +116,9 @@ def part_conv_transpose2d(work, rng):
             "The kernel's rows and columns are exchanged.": back(x, w.swapaxes(2, 3), b, stride, padding, extra),
             "The rows and columns that output_padding adds are not zeros: cut the padding off the whole canvas, and "
             "the stamps that reach there are kept.": zeros_added,
-            "The padding is cut off at the bottom and right only; cut as much from the top and left.": (
-                whole[:, :, : y.shape[2], : y.shape[3]]
-            ),
+            "The padding is cut off at the bottom and right only, not at the top and left.": whole[
+                :, :, : y.shape[2], : y.shape[3]
+            ],
         }
 
     agree_on_cases("conv_transpose2d", work.conv_transpose2d, back, convolutions(rng, True), mistakes, "the-way-back")
@@ -157,19 +146,12 @@ def part_output_padding(work, rng):
 
     def mistakes(y, n, k, s, p):
         return {
-            "Right for k 3 and padding 1 alone; in general it is what the stride leaves over of size + 2 padding "
-            "- k.": (n - 1) % s,
             "conv2d padded on both sides: 2 padding.": (n + p - k) % s,
-            "The kernel and the padding count too: what does the stride leave over of the way that the kernel goes?": (
-                n % s
-            ),
+            "The kernel and the padding count too: what does the stride leave over of the kernel's way?": n % s,
             "One number is not right for all sides: what is left over depends on the side.": (s - 1, 1, 0),
         }
 
     agree_on_cases("output_padding_for", work.output_padding_for, lost, sizes(rng), mistakes, "the-way-back")
-
-
-# --- both ---------------------------------------------------------------------------------------------------------
 
 
 def part_adjoint(work, rng):

@@ -49,9 +49,6 @@ def by_autograd(loss: Callable, mu, logvar) -> np.ndarray:
     return np.stack([leaf.grad.numpy() for leaf in leaves])
 
 
-# --- reparameterize -----------------------------------------------------------------------------------------------
-
-
 def drawn(mu, logvar, eps):
     return lowlevel.reparameterize(*map(torch.tensor, (mu, logvar, eps))).numpy()
 
@@ -66,17 +63,12 @@ def part_reparameterize(work, rng):
                 mu + np.sqrt(logvar) * eps,
                 mu + np.sqrt(np.abs(logvar)) * eps,
             ),
-            "One noise number is shared by all dimensions of an image: z is then a line through mu, not a cloud.": (
-                mu + np.exp(0.5 * logvar) * eps[:, :1]
-            ),
+            "One noise number is shared by all dimensions of an image.": mu + np.exp(0.5 * logvar) * eps[:, :1],
             "The noise is missing: that is the mean, not a draw.": mu,
         }
 
     cases = posteriors(rng, ((5, 3), (5, 3)), ((1, 4), (1, 4)), ((3, 1), (3, 1)))
     agree_on_cases("reparameterize", work.reparameterize, drawn, cases, mistakes, "the-maths")
-
-
-# --- the two estimators -------------------------------------------------------------------------------------------
 
 
 def each_draw(df, mu, logvar, eps):
@@ -125,16 +117,11 @@ def part_score(work, rng):
             {"(z - mu) / sigma^2 is eps / sigma, as z - mu = sigma eps.": (value * eps / std**2, value * eps)},
             {
                 "The -1 is missing. A score has mean 0: E[eps^2] is 1, so eps^2 - 1 it is.": value * 0.5 * eps**2,
-                "That is the derivative by sigma; by logvar it is times d sigma / d logvar = sigma / 2.": (
-                    value * (eps**2 - 1) / std
-                ),
+                "That is the derivative by sigma; by logvar it is times sigma / 2.": value * (eps**2 - 1) / std,
             },
         )
 
     agree_on_each(ROWS, "score_samples", two(work, "score_samples"), weighted_scores, cases, mistakes, "the-maths")
-
-
-# --- baselines and variances --------------------------------------------------------------------------------------
 
 
 def others(values):
@@ -146,14 +133,7 @@ def part_leave_one_out(work, rng):
 
     def mistakes(y, values):
         return {
-            "That is the mean of all, with the draw's own value in it: the gradient comes out too small by 1/N.": (
-                np.full_like(values, values.mean())
-            ),
-            "The own value is still in the sum, and the division is by N - 1.": (
-                np.full_like(values, values.sum() / (len(values) - 1)),
-                values.sum() / (len(values) - 1),
-            ),
-            "That is the value less its baseline; asked for is the baseline itself.": (values - y, y - values),
+            "That is the mean of all, with the draw's own value in it.": np.full_like(values, values.mean()),
             "There are N - 1 others: divide their sum by that.": (
                 values.sum() - values,
                 (values.sum() - values) / len(values),
@@ -193,22 +173,13 @@ def part_square_variances(work, rng):
             {of_square: y[0] + 4 * mu**2, "2 and std are squared in the variance of 2 std eps.": (2 * std, 2 * std**2)},
             {
                 of_square: square,
-                "E[z^2 eps^2] is taken for mu^2 + std^2; z^2 and eps^2 are not independent: E[eps^4] is 3.": (
-                    y[1] + 4 * baseline
-                ),
+                "E[z^2 eps^2] is not mu^2 + std^2: z^2 and eps^2 are not independent.": y[1] + 4 * baseline,
                 "The division by std^2 is missing.": std**2 * square - 4 * mu**2,
-                "The mean of the score's estimate is 2 mu, the derivative, not the mean of f.": (
-                    square - (mu**2 + std**2) ** 2,
-                    square - (mu**2 + std**2 - baseline) ** 2,
-                ),
             },
         )
 
     names, read = ("the pathwise one", "the score's"), "two-variances-in-closed-form"
     agree_on_each(names, "square_variances", two(work, "square_variances"), by_quadrature, cases, mistakes, read)
-
-
-# --- the VAE ------------------------------------------------------------------------------------------------------
 
 
 def chained(d_z, mu, logvar, eps, recon=1.0, kl=1.0):
@@ -233,9 +204,7 @@ def part_elbo_gradients(work, rng):
         once_for_each = {
             "The KL is summed over the batch; d_z is of the mean over the batch, so the KL's part is divided by B "
             "too.": [path[i] + B * kl[i] for i in (0, 1)],
-            "d_z is divided by B a second time: it already is the derivative of the batch's mean.": (
-                [path[i] / B + kl[i] for i in (0, 1)]
-            ),
+            "d_z is divided by B a second time: it is of the mean already.": [path[i] / B + kl[i] for i in (0, 1)],
         }
         terms = [{"the KL's part": kl[i], "the path through z": path[i]} for i in (0, 1)]
         terms[1]["the KL's -1, which comes from -logvar and holds sigma at 1"] = -0.5 / B

@@ -12,9 +12,6 @@ from vae_models.beta_vae import KLWeight
 FORBIDDEN = ("vae_models", "vae_measures", "vae_training", "effective_beta", "conv_vae")  # they hold the answer
 
 
-# --- the smallest VAE ---------------------------------------------------------------------------------------------
-
-
 def loss_of(variance, s2, beta):
     """loss(w, v) of the page's VAE of one pixel and one latent dimension, at std = 1."""
 
@@ -48,18 +45,12 @@ def part_curvature(work, rng):
                 matrix(mixed=0),
                 matrix(mixed=2 * mixed),
             ),
-            "Those are the coefficients of w^2 and v^2; a second derivative of w^2 is 2.": matrix(
-                first / 2, mixed, last / 2
-            ),
             "v is multiplied by x: the variance of x belongs in the last entry.": matrix(last=beta),
         }
 
     cases = [dict(zip(("variance", "s2", "beta"), np.exp(rng.normal(size=3)).tolist(), strict=True)) for _ in range(4)]
     function = one_array(work.curvature_at_collapse)
     agree_on_cases("curvature_at_collapse", function, by_autograd, cases, mistakes, "the-maths")
-
-
-# --- schedules ----------------------------------------------------------------------------------------------------
 
 
 def schedule(kind):
@@ -83,13 +74,8 @@ def part_cyclical(work, rng):
     def mistakes(y, step, ramp, beta=1.0):
         return {
             "It does not stay at `beta`: after a ramp come as many steps at the top.": ramped(step % ramp, ramp, beta),
-            "The cycle is `ramp` long; that is its rising half, and the cycle is 2 ramp.": (
-                ramped(2 * (step % ramp), ramp, beta)
-            ),
+            "The cycle is 2 ramp long; `ramp` is its rising half.": ramped(2 * (step % ramp), ramp, beta),
             "It never starts again: the step counts from the beginning of its cycle.": ramped(step, ramp, beta),
-            "It comes down as slowly as it goes up; after the steps at the top it starts from 0 at once.": (
-                beta * (1 - abs(1 - step / ramp % 2))
-            ),
             "It goes on growing after `ramp` steps; there it should stay.": beta * (step % (2 * ramp)) / ramp,
             "At step 0 it is 0: steps count from 0, so that is step / ramp and not (step + 1) / ramp.": (
                 right(step + 1, ramp, beta),
@@ -108,9 +94,6 @@ def part_cyclical(work, rng):
         step = cycles * 2 * ramp
         got, what = work.cyclical_beta(step, ramp, 2.0), f"cyclical_beta({step}, {ramp}, 2.0), where a cycle begins"
         agree(what, got, 0.0, mistakes={top: 2.0}, read="the-maths")
-
-
-# --- free bits ----------------------------------------------------------------------------------------------------
 
 
 def price(kl, floor):
@@ -139,9 +122,6 @@ def part_free_bits(work, rng):
             "The floor is held against the sum over the dimensions; each dimension has its own.": mean.sum().clamp(
                 min=floor
             ),
-            "The floor is taken off: max(0, kl - floor). It is the price that is held, max(floor, kl).": (
-                (mean - floor).clamp(min=0).sum()
-            ),
             "The sum over the batch; prices are per image, so take its mean.": kl.sum(dim=0).clamp(min=floor).sum(),
             "Dimensions under the floor are left out; they cost the floor.": (mean * (mean > floor)).sum(),
         }
@@ -160,9 +140,6 @@ def part_free_bits_gradient(work, rng):
             "A dimension below the floor pays a constant, so it has no gradient.": torch.full_like(kl, 1 / len(kl))
         }
         agree(what, got, right, mistakes=paying, read="the-maths", inputs=str(kl.dtype))
-
-
-# --- active units -------------------------------------------------------------------------------------------------
 
 
 def count(mu, threshold=0.01):
@@ -190,9 +167,7 @@ def part_active_units(work, rng):
 
         return {
             "A standard deviation is compared; the threshold is a variance.": above(mu.std(axis=0)),
-            "The variance runs over the dimensions of an image; it runs over the images, for each dimension.": (
-                above(mu.var(axis=1))
-            ),
+            "The variance runs over the images, for each dimension.": above(mu.var(axis=1)),
             "A dimension whose mean is far from 0, but the same for every image, says nothing: that is mean(mu^2), and "
             "not the variance.": above((mu**2).mean(axis=0)),
         }
@@ -200,9 +175,6 @@ def part_active_units(work, rng):
     agree_on_cases("active_units", work.active_units, count, means(rng), mistakes, "the-maths")
     mu = np.array([[0.13], [0.07]]) * np.where(np.arange(50) % 2, 1.0, -1.0)  # variances of 0.017 and 0.005
     agree("active_units(mu (50, 2)) with threshold left out (0.01)", work.active_units(mu.T), 1, read="the-maths")
-
-
-# --- the beta of other losses -------------------------------------------------------------------------------------
 
 
 def of_the_project(kl_weight, recon="sum", kl="sum", pixels=784, latent_dim=20):
@@ -227,7 +199,6 @@ def part_effective_beta(work, rng):
             "The mean over pixels divides recon; multiply the whole loss by `pixels` to undo that, and look at the "
             "KL.": kl_weight / P / Z,
             "A mean over the latent dimensions makes the KL cheaper, not dearer.": kl_weight * P * Z,
-            "Both ways round: a mean of recon makes beta larger, a mean of the KL smaller.": kl_weight / P * Z,
         }
 
     agree_on_cases("effective_beta", work.effective_beta, of_the_project, cases, mistakes, "mean-for-sum")

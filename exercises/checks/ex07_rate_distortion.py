@@ -10,9 +10,6 @@ from vae_models.linear_vae import linear_rate_distortion
 FORBIDDEN = ("vae_common", "vae_measures", "vae_models", "vae_commands")  # they hold the answer
 
 
-# --- the two ends -------------------------------------------------------------------------------------------------
-
-
 def images(rng):
     """Cases {x} of grey images, some pixels 0 or 1 everywhere, some in a few images only."""
     cases = []
@@ -35,8 +32,8 @@ def part_pixel_entropy(work, rng):
         white = -np.nan_to_num(x * np.log(x)).sum() / len(x)
         return {
             "The dark half is missing: (1 - x) ln(1 - x).": white,
-            "That is the entropy of the mean image, the next function: here each image has an entropy of its own.": (
-                right(x.mean(axis=0, keepdims=True))
+            "That is of the mean image; here each image has an entropy of its own.": right(
+                x.mean(axis=0, keepdims=True)
             ),
         }
 
@@ -53,16 +50,10 @@ def part_distortion_without_z(work, rng):
         return {
             "That is the floor, the entropy of each image averaged. A decoder without z has one picture for all: first "
             "the mean image, then its entropy.": entropy_floor(x),
-            "The mean over the pixels of each image; the mean image is the mean over the images, axis 0.": (
-                entropy_floor(x.mean(axis=(2, 3), keepdims=True))
-            ),
         }
 
     function = work.distortion_without_z
     agree_on_cases("distortion_without_z", function, right, images(rng), mistakes, "the-maths", rel=CLIPPED)
-
-
-# --- what the code holds ------------------------------------------------------------------------------------------
 
 
 def posteriors(rng):
@@ -161,15 +152,11 @@ def part_information(work, rng):
         log_q = all_densities(z, mu, v)
         others = np.where(np.arange(len(mu)) == index[:, None], -np.inf, log_q)
         return {
-            "That is log q(z|x) - log p(z), the whole rate. I compares with the aggregate q(z), not with the prior.": (
-                own - log_prior(z)
-            ),
+            "That is the whole rate. I compares with the aggregate q(z), not with the prior.": own - log_prior(z),
             "A code's own posterior belongs to the mixture too: without it I is not bounded by ln N.": (
                 own - np.logaddexp.reduce(others, axis=1) + np.log(len(mu) - 1)
             ),
-            "Code number m was drawn from the posterior number index[m], not from number m.": (
-                right(z, np.arange(len(z)) % len(mu), mu, v)
-            ),
+            "Code m was drawn from the posterior index[m], not from m.": right(z, np.arange(len(z)) % len(mu), mu, v),
             "Cut off at 0. Only the mean over many codes tends to an I of at least 0; a single code that fell nearer "
             "to other posteriors has less, and without it the mean is too large.": (np.maximum(y, 0), np.abs(y)),
         }
@@ -178,9 +165,6 @@ def part_information(work, rng):
     astray = dict(z=np.roll(mu, 1, axis=0), index=np.arange(4), mu=mu, logvar=rng.uniform(-0.1, 0.1, (4, 3)))
     cases = [*posteriors(rng), astray]
     agree_on_cases("information", work.information, right, cases, mistakes, "what-the-code-holds")
-
-
-# --- the frontier -------------------------------------------------------------------------------------------------
 
 
 def sources(rng):
@@ -231,15 +215,10 @@ def part_frontier_distortion(work, rng):
                 s2 * error + all_constants,
                 2 * s2 * error + all_constants,
             ),
-            "Every error is at the level here; one below the water cannot be larger than its variance.": (
-                0.5 * len(v) * beta + all_constants
-            ),
             "A component that is left out of the code still has to be decoded: its error and its constants count.": (
                 0.5 * beta * (v > level).sum() + constants(v[v > level], s2)
             ),
-            "A component that is left out is not without error: its error is its whole variance.": (
-                0.5 * beta * (v > level).sum() + all_constants
-            ),
+            "The error of a component left out is its whole variance.": 0.5 * beta * (v > level).sum() + all_constants,
         }
 
     agree_on_cases("frontier_distortion", work.frontier_distortion, right, sources(rng), mistakes, "the-frontier")

@@ -10,9 +10,6 @@ from vae_models import iwae
 FORBIDDEN = ("vae_models", "vae_measures", "vae_commands")  # they hold the answer
 
 
-# --- the weights --------------------------------------------------------------------------------------------------
-
-
 def samples(rng):
     """Cases {recon, z, mu, logvar} of B images with K codes each."""
     cases = []
@@ -46,7 +43,6 @@ def part_log_weights(work, rng):
             + 2 * recon,
             "That is the closed-form KL in place of log q - log p(z). It holds on average over z only; a weight "
             "belongs to one z, so both densities are taken at that z.": -recon - closed_form,
-            "q is divided by: its log is subtracted. Here it is the prior that is divided by.": -recon - (y + recon),
             "The prior is missing.": y - log_prior,
             "The proposal is missing: its log is to be subtracted.": log_prior - recon,
             "The squares are divided by the variance exp(logvar), not by its square or root.": (
@@ -57,9 +53,6 @@ def part_log_weights(work, rng):
         }
 
     agree_on_cases("log_weights", work.log_weights, right_log_weights, samples(rng), mistakes, "the-maths")
-
-
-# --- what is made of them -----------------------------------------------------------------------------------------
 
 
 def weights(rng):
@@ -92,13 +85,10 @@ def part_bound_of_groups(work, rng):
         B, K = log_w.shape
         groups = log_w[:, : K // k * k].reshape(B, -1, k)
         return {
-            "Only the first k weights were used; the other groups are as good, and their mean scatters less.": (
-                right_bound(log_w[:, :k])
+            "Only the first k weights were used; the other groups are as good.": right_bound(log_w[:, :k]),
+            "That is the bound of all K; the mean over the groups stands outside the log.": right_bound(
+                groups.reshape(B, -1)
             ),
-            "That is the bound of all K weights; the mean over the groups stands outside the log.": (
-                right_bound(groups.reshape(B, -1))
-            ),
-            "The mean of all the logs is L_1, whatever k is.": groups.mean(axis=(1, 2)),
         }
 
     sizes = ((3, 7, 3), (5, 6, 2), (1, 9, 4), (4, 5, 5), (3, 6, 1), (2, 12, 5))
@@ -125,9 +115,6 @@ def part_effective_sample_size(work, rng):
     agree_on_cases("effective_sample_size", function, right_size, weights(rng), mistakes, read)
 
 
-# --- what is exact ------------------------------------------------------------------------------------------------
-
-
 def right_share(c, Z):
     """E[w]^2 / E[w^2] for w = N(0, 1) / N(0, c^2) under the latter, by summing over a fine grid; Z independent ones."""
     if c <= 0.5**0.5:
@@ -147,14 +134,11 @@ def part_expected_share(work, rng):
         return {
             "With c^2 <= 1/2 the weights have no finite variance, so the share tends to 0 there; the formula's root of "
             "a negative number is no answer.": y if 2 * c**2 > 1 else np.nan,
-            "One dimension's share; with Z independent dimensions the shares multiply.": right(c, 1),
             "A q that is a little narrow has a share, too: the integral is finite as long as 2 c^2 > 1.": (
                 y if c > 1 else 0.0,
                 y if c >= 1 else 0.0,
             ),
-            "The ratio is that of q to the posterior, not the other way round: a narrow q, c < 1, is the worse one.": (
-                right(1 / c, Z)
-            ),
+            "c is the std of q over the posterior's: a narrow q, c < 1, is the worse one.": right(1 / c, Z),
         }
 
     cases = [dict(c=float(c), Z=int(Z)) for c, Z in zip(rng.uniform(0.75, 3, 6), (1, 2, 3, 5, 20, 1), strict=True)]
@@ -170,12 +154,7 @@ def part_log_integral(work, rng):
         return torch.logsumexp(torch.from_numpy(log_joint).double(), dim=1).numpy() + np.log(cell)
 
     def mistakes(y, log_joint, cell):
-        cells = log_joint.shape[1]
         return {
-            "An integral is the sum over the cells, each with its area; there is no mean in it.": (
-                y - np.log(cells),
-                right(log_joint, 1 / cells),
-            ),
             "The area is a factor of the integral: outside exp that is + ln(cell).": right(log_joint, 1) * cell,
             "The mean of the logs; the densities are added, then comes the log.": log_joint.mean(axis=1) + np.log(cell),
         }

@@ -11,9 +11,6 @@ from vae_models import vq_vae
 FORBIDDEN = ("vae_models", "vae_training", "sklearn", "scipy")  # they hold the answer
 
 
-# --- the nearest code ---------------------------------------------------------------------------------------------
-
-
 def nearest(z_e, codebook):
     """By differences, in float64."""
     apart = z_e.astype(np.float64)[..., None, :] - codebook.astype(np.float64)
@@ -41,24 +38,15 @@ def part_nearest_code(work, rng):
 
     def mistakes(y, z, e):
         wide_z, wide_e = z.astype(np.float64), e.astype(np.float64)
-        apart = wide_z[..., None, :] - wide_e
         expanded = (np.square(e).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1)  # in the arrays' own precision
         return {
             "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances: compute "
             "the distances in float64.": expanded,
-            "Of codes that are equal the first is wanted.": len(e) - 1 - nearest(z, e[::-1]),
             "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
             "distance.": (wide_z @ wide_e.T).argmax(axis=-1),
-            "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
-                (np.square(wide_e).sum(axis=1) - wide_z @ wide_e.T).argmin(axis=-1)
-            ),
-            "That is the sum of the differences, not of their squares.": np.abs(apart).sum(axis=-1).argmin(axis=-1),
         }
 
     agree_on_cases("nearest_code", work.nearest_code, nearest, cases, mistakes, "the-maths")
-
-
-# --- straight through, and the loss -------------------------------------------------------------------------------
 
 
 def tensors(rng, B, T, D, dtype=torch.float64):
@@ -102,12 +90,8 @@ def part_vq_loss(work, rng):
         loss = work.vq_loss(z_e, e, *([beta] if beta != 0.25 else []))
         squared = right / (1 + beta)
         values = {
-            "The mean over an image's numbers, where their sum is meant: the sum goes with nats per image.": (
-                right / (shape[1] * shape[2])
-            ),
-            "That is the commitment alone; the codebook's term is missing.": beta * squared,
+            "The mean over an image's numbers, where their sum is meant.": right / (shape[1] * shape[2]),
             "beta belongs to the commitment only: once without, once with.": (2 * beta * squared, 2 * squared),
-            "That is the codebook's term alone; the commitment is missing.": squared,
         }
         agree(what, loss, right, mistakes=values, read="the-maths", inputs=inputs)
         swapped = "The two stop-gradients are exchanged: the codebook's term stops at z_e, the commitment at e."
@@ -118,9 +102,6 @@ def part_vq_loss(work, rng):
             mistakes = {unstopped: exact + other, swapped: other}
             came = f"{what}: the gradient that comes to {name}"
             agree(came, got, exact, mistakes=mistakes, read="the-maths", inputs=inputs)
-
-
-# --- the same by hand ---------------------------------------------------------------------------------------------
 
 
 def by_autograd(d_z_q, z_e, codes, codebook, beta=0.25):
@@ -166,8 +147,6 @@ def part_vq_gradients(work, rng):
     names = ("the derivative by z_e", "the derivative by the codebook")
     agree_on_each(names, "vq_gradients", work.vq_gradients, by_autograd, cases, mistakes, "straight-through")
 
-
-# --- running means ------------------------------------------------------------------------------------------------
 
 CODEBOOK = ("usage", "sums", "the codebook")
 
@@ -217,13 +196,10 @@ def part_ema_step(work, rng):
             new = total / N
             return {
                 "decay belongs to the old value, 1 - decay to the batch.": (1 - decay) * old + decay * new,
-                "Sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
-                    decay * old + (1 - decay) * total
-                ),
+                "Sums over the batch where shares are meant: divide by N.": decay * old + (1 - decay) * total,
             }
 
         mean_for_sum = "The mean of the members where their sum is meant: the division by the usage comes later."
-        of_before = sums / np.where(usage > 0, usage, 1)[:, None]
         smooth = (y[0] + 1e-5) / (y[0].sum() + len(usage) * 1e-5) * y[0].sum()  # Laplace's, in the usual form
         return (
             averages(usage, counts),
@@ -231,20 +207,14 @@ def part_ema_step(work, rng):
             {
                 "A code that was never used has 0 / 0: leave it where it is.": np.where(used, y[2], np.nan),
                 "A code without use has moved to 0: leave it where it is.": np.where(used, y[2], 0),
-                "It moves to the mean of its members in this batch. The step is the ratio of the two running means.": (
-                    np.where(counts[:, None] > 0, means, codebook)
+                "It moves to the mean of this batch's members, not of all.": np.where(
+                    counts[:, None] > 0, means, codebook
                 ),
-                "The running means of before the step are used.": np.where(usage[:, None] > 0, of_before, codebook),
-                "The usage is smoothed, as in much code; here e = sums / usage, and a code without use stays.": (
-                    y[1] / smooth[:, None]
-                ),
+                "The usage is smoothed, as in much code; here e = sums / usage.": y[1] / smooth[:, None],
             },
         )
 
     agree_on_each(CODEBOOK, "ema_step", work.ema_step, ema, cases, mistakes, "running-means")
-
-
-# --- revival ------------------------------------------------------------------------------------------------------
 
 
 def revived(usage, sums, codebook, outputs, dead_below=0.1):
@@ -305,21 +275,10 @@ def part_perplexity(work, rng):
     cases += [dict(codes=rng.integers(0, 40, 11)), dict(codes=np.array([[0, 1], [2, 3]]))]
 
     def mistakes(y, codes):
-        entropy = np.log(y)
-        return {
-            "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
-                np.exp(entropy / np.log(2)),
-                2**entropy,
-            ),
-            "That is the number of codes used. One that has a single position counts for less than one with "
-            "hundreds.": len(np.unique(codes)),
-        }
+        return {"That is the number of codes used; a code of one position counts for less.": len(np.unique(codes))}
 
     # Often log(p + 1e-10) is written, or 1e-8, against 0 ln 0: with 11 codes that changes the entropy by 1e-7.
     agree_on_cases("perplexity", work.perplexity, right, cases, mistakes, "dead-codes", rel=1e-6)
-
-
-# --- a prior over codes -------------------------------------------------------------------------------------------
 
 
 def markov(codes, count, extra=0.1):
@@ -350,24 +309,18 @@ def part_fit_markov(work, rng):
         overwritten[before, after] += 1
         return (
             {
-                "These are the shares at all positions; p(c_1) is of the first alone.": (
-                    markov(codes.reshape(-1, 1), count, extra)[0]
-                ),
                 "These are counts: divide by their sum.": first + extra,
             },
             {
-                "The end of an image and the start of the next are counted as neighbours.": (
-                    markov(codes.reshape(1, -1), count, extra)[1]
-                ),
+                "The end of an image and the start of the next are a pair.": markov(codes.reshape(1, -1), count, extra)[
+                    1
+                ],
                 "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
                 "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
                 "A pair that comes twice counts once: np.add.at adds where an index comes twice.": (
                     overwritten / overwritten.sum(axis=1, keepdims=True)
                 ),
                 "These are counts: divide each row by its sum.": pairs,
-                "All together add up to 1, that is p(c_(t-1), c_t); each row has to: row i is p( . | i).": (
-                    pairs / pairs.sum()
-                ),
             },
         )
 

@@ -32,9 +32,6 @@ def rotation(rng, d):
 TASK = "your-task-seven-functions"
 
 
-# --- the spectrum -------------------------------------------------------------------------------------------------
-
-
 def covariance(x):
     x = x.astype(np.float64)
     return np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1])
@@ -56,9 +53,7 @@ def part_spectrum(work, rng):
     def mistakes(y, x):
         return {
             "The smallest comes first, as NumPy gives them: turn the order round, of the axes too.": y[::-1],
-            "Divided by N - 1, as np.cov does unless told otherwise. The likelihood's optimum divides by N.": (
-                y * len(x) / (len(x) - 1)
-            ),
+            "Divided by N - 1, as np.cov does; the likelihood's optimum divides by N.": y * len(x) / (len(x) - 1),
             "The data's mean is not taken off.": np.linalg.eigvalsh(x.T.astype(float) @ x / len(x))[::-1],
             "Those are standard deviations; the eigenvalues are variances.": np.sqrt(np.maximum(y, 0)),
         }
@@ -85,9 +80,6 @@ def judge_axes(x, axes, read):
     agree(f"{what}: axes @ diag(eigenvalues) @ axes.T", product, S, mistakes=mistakes, read=read, inputs=inputs)
 
 
-# --- the best model -----------------------------------------------------------------------------------------------
-
-
 def part_best_log_likelihood(work, rng):
     """best_log_likelihood: the number that no training can beat"""
     right = ppca_log_likelihood
@@ -104,11 +96,8 @@ def part_best_log_likelihood(work, rng):
                 with_s2(v[q:].sum()),
                 with_s2(v[q:].sum() / d),
             ),
-            "q is one off: the q largest are kept, the others discarded.": right(v, q - 1),
-            "ln s2 counts for each of the d - q discarded axes.": y + 0.5 * (d - q - 1) * np.log(v[q:].mean()),
-            "The discarded eigenvalues were given a logarithm each. The model has one s2 for all of them.": (
-                -0.5 * (constant + np.log(v).sum() + d)
-            ),
+            "The discarded have a logarithm each; the model has one s2 for all.": -0.5
+            * (constant + np.log(v).sum() + d),
             **misweighed(y, {"d ln(2 pi)": -0.5 * constant, "d, as squares are 1 on average": -0.5 * d}),
         }
 
@@ -127,11 +116,9 @@ def part_best_decoder(work, rng):
         kept, basis = v[:q], axes[:, :q]
         right = basis * np.sqrt(kept - s2)
         mistakes = {
-            "sqrt(l_i) long, a column claims the whole variance of its axis; s2 of it is the noise's already.": (
-                basis * np.sqrt(kept)
-            ),
+            "A column claims the whole variance of its axis; s2 of it is the noise's already.": basis * np.sqrt(kept),
             "The root is missing: W enters the covariance as W W^T.": basis * (kept - s2),
-            "The columns have length 1: that is PCA's basis. Here the lengths say how much each latent explains.": basis,
+            "The columns have length 1: that is PCA's basis. The lengths say how much each latent explains.": basis,
         }
         got = numbers(f"{what}: W", W, "the-maths")
         if got.shape == right.shape:  # a column and its negative are the same axis
@@ -143,9 +130,6 @@ def part_best_decoder(work, rng):
                 other = "The same log p(x), but W is turned or in another order: column i is axis i, the largest first."
                 mistakes = {other: got}
         agree(f"{what}: W", W, right, mistakes=mistakes, read="the-maths")
-
-
-# --- the posterior ------------------------------------------------------------------------------------------------
 
 
 def conditioned(x, W, b, s2):
@@ -178,18 +162,10 @@ def part_exact_posterior(work, rng):
             {
                 least_squares: (x - b) @ np.linalg.pinv(W).T,
                 only: projected / s2 @ np.linalg.inv(prior + diagonal / s2),
-                "The covariance is missing in the means: they are (x - b) W / s2 times the covariance.": (
-                    projected / s2,
-                    projected,
-                ),
             },
             {
                 "That is the precision; the covariance is its inverse.": precision,
                 least_squares: np.linalg.pinv(square / s2),
-                "W^T W is divided by s2: the noisier the pixels, the less they tell.": (
-                    np.linalg.inv(prior + square),
-                    np.linalg.inv(prior + square * s2),
-                ),
                 only: np.linalg.inv(prior + diagonal / s2),
                 "The off-diagonal part was dropped: the latents are not independent given x, unless the columns of W "
                 "are at right angles.": np.diag(np.diag(covariance)),
@@ -227,10 +203,6 @@ def part_diagonal_gap(work, rng):
             return np.log(np.diag(matrix)).sum()
 
         return {
-            "The determinant is no float any more, too large or too small: np.linalg.slogdet gives its logarithm.": (
-                0.5 * (log_diagonal(P) - np.log(np.linalg.det(P))),
-                0.5 * (log_diagonal(P) + np.log(np.linalg.det(S))),
-            ),
             "The q with the variances of the exact posterior is not the best one: that has 1 over the diagonal of the "
             "precision.": (
                 0.5 * (log_diagonal(S) - log_det(S)),
@@ -243,9 +215,6 @@ def part_diagonal_gap(work, rng):
     straight, s2 = rotation(rng, 5)[:, :3] * rng.uniform(1, 3, 3), 0.5
     what, read = "1 + diagonal_gap(W, s2) of a W whose columns stand at right angles", "why-the-axes-align"
     agree(what, 1 + numbers(what, work.diagonal_gap(straight, s2), read), 1.0, read=read)
-
-
-# --- beta ---------------------------------------------------------------------------------------------------------
 
 
 def right_water(eigenvalues, q, s2, beta):
@@ -274,18 +243,15 @@ def part_water_filling(work, rng):
             return np.array([rate, error, active])
 
         return {
-            "There are only q latents: what is not among the q largest cannot be told, however large it is.": (
-                right_water(v, len(v), s2, beta)
+            "There are only q latents, for the q largest, however large the others are.": right_water(
+                v, len(v), s2, beta
             ),
-            "A unit below the water gets a negative rate here; it is switched off, and costs 0.": (
-                change(rate=0.5 * np.log(kept / level).sum())
-            ),
+            "A unit below the water is switched off, and costs 0.": change(rate=0.5 * np.log(kept / level).sum()),
             "The squared error of the d - q discarded axes is missing.": change(error=np.minimum(kept, level).sum()),
             "What is switched off or discarded is not without error: it loses its whole variance.": (
                 change(error=(level * (kept > level)).sum() + lost),
                 change(error=np.minimum(v, level).sum()),
             ),
-            "The squared error itself is asked for, not recon: without 1 / (2 s2).": change(error=y[1] / (2 * s2)),
         }
 
     function, read = one_array(work.water_filling), "beta-is-a-water-level"
@@ -314,14 +280,9 @@ def part_learned_s2(work, rng):
     cases.append(dict(eigenvalues=np.array([3.0, 1.0]), q=1, beta=1.0))
 
     def mistakes(y, v, q, beta):
-        d = len(v)
-        solutions = [v[k:].sum() / (d - beta * k) if beta * k != d else np.inf for k in range(q + 1)]  # k active units
-        above_s2 = [s2 for k, s2 in enumerate(solutions) if np.inf > s2 > 0 and (k == 0 or v[k - 1] > s2)]
         return {
-            "That is the s2 of beta = 1. A larger beta leaves more unexplained, and s2 takes that up.": v[q:].mean(),
             "All q units were taken for active. Those whose eigenvalue is below beta s2 are off: their variance "
-            "belongs to what is unexplained, and only the active ones are counted against d.": solutions[q],
-            "The active units lie above beta s2, not above s2: beta is missing in their number.": above_s2[-1],
+            "belongs to what is unexplained.": v[q:].sum() / (len(v) - beta * q) if beta * q != len(v) else np.inf,
         }
 
     # An iteration that ends when nothing moves any more leaves about 1e-8.

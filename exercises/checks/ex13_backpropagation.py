@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import vae_lowlevel as lowlevel
 import vae_numpy as right
-from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, close, misweighed, numbers, values_of
+from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, misweighed, values_of
 from vae_common.spec import VAESpec
 
 FORBIDDEN = ("torch", "vae_lowlevel", "conv_vae")  # autograd gives the answer
@@ -20,9 +20,6 @@ def by_autograd(function, d_y, *arrays):
     leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
     function(*leaves).backward(torch.tensor(d_y))
     return [leaf.grad.numpy() for leaf in leaves]
-
-
-# --- relu and linear ----------------------------------------------------------------------------------------------
 
 
 def part_relu(work, rng):
@@ -59,8 +56,6 @@ def part_linear(work, rng):
 
     agree_on_each(OF_A_LAYER, "linear_backward", work.linear_backward, linear_grads, cases, mistakes, "the-maths")
 
-
-# --- the two convolutions -----------------------------------------------------------------------------------------
 
 # B, C, O, H', W', k, stride, padding, remainder: the input is as large as makes H' x W' and leaves `remainder` over
 SHAPES = (
@@ -142,9 +137,6 @@ def part_conv_transpose2d(work, rng):
     agree_on_each(OF_A_LAYER, "conv_transpose2d_backward", function, transpose_grads, cases, mistakes, read)
 
 
-# --- the loss and the draw ----------------------------------------------------------------------------------------
-
-
 def bce_grad(x, x_logits):
     [d_logits] = by_autograd(
         lambda logits: lowlevel.bernoulli_recon(torch.tensor(x), logits).mean(), np.ones((), x.dtype), x_logits
@@ -216,8 +208,6 @@ def part_kl(work, rng):
     agree_on_each(OF_Q, "kl_backward", work.kl_backward, kl_grads, cases, mistakes, "the-two-ends")
 
 
-# --- the whole network --------------------------------------------------------------------------------------------
-
 BACKWARDS = ("decoder.deconv2", "decoder.deconv1", "decoder.fc2", "decoder.fc1", "encoder.mu", "encoder.logvar",
              "encoder.fc", "encoder.conv2", "encoder.conv1")  # fmt: skip
 
@@ -225,40 +215,6 @@ BACKWARDS = ("decoder.deconv2", "decoder.deconv1", "decoder.fc2", "decoder.fc1",
 @functools.lru_cache(maxsize=4)
 def network(latent_dim: int, dtype: str) -> dict[str, np.ndarray]:
     return {name: value.astype(dtype) for name, value in VAESpec(latent_dim).init_params(0).items()}
-
-
-class OpenReLU(torch.autograd.Function):
-    """A ReLU that lets every derivative through."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx, d_h):
-        return d_h
-
-
-def network_grads(params, x, eps, *, kl=1.0, recon=1.0, open_relu="", cut="", total="mean"):
-    """neg_elbo and its derivatives by autograd; the options are mistakes."""
-    t = lowlevel.to_tensors(params)
-    x, eps = torch.tensor(x), torch.tensor(eps)
-
-    def run(name, function, h, *how):
-        y = function(h, t[f"{name}.weight"], t[f"{name}.bias"], *how)
-        if name in ("encoder.mu", "encoder.logvar", "decoder.deconv2"):
-            return y
-        return OpenReLU.apply(y) if name == open_relu else torch.relu(y)
-
-    h = run("encoder.conv2", F.conv2d, run("encoder.conv1", F.conv2d, x, 2, 1), 2, 1)
-    h = run("encoder.fc", F.linear, h.flatten(1))
-    mu, logvar = (run(name, F.linear, h.detach() if name == cut else h) for name in ("encoder.mu", "encoder.logvar"))
-    h = run("decoder.fc2", F.linear, run("decoder.fc1", F.linear, lowlevel.reparameterize(mu, logvar, eps)))
-    h = run("decoder.deconv1", F.conv_transpose2d, h.reshape(-1, 64, 7, 7), 2, 1, 1)
-    terms = lowlevel.elbo_terms(x, run("decoder.deconv2", F.conv_transpose2d, h, 2, 1, 1), mu, logvar)
-    neg_elbo = getattr(recon * terms[0] + kl * terms[1], total)()
-    neg_elbo.backward()
-    return neg_elbo.item(), {name: value.grad.numpy() for name, value in t.items()}
 
 
 def level_2(params, x, eps):
@@ -269,17 +225,6 @@ def level_2(params, x, eps):
     return (recon + kl).mean().item(), {name: value.grad.numpy() for name, value in t.items()}
 
 
-NETWORK_MISTAKES = {
-    "The KL's part is missing on the way to mu and logvar.": dict(kl=0.0),
-    "The KL's part alone arrives at mu and logvar; recon's comes through z.": dict(recon=0.0),
-    **{f"encoder.fc is read twice: what comes back from {name} is missing.": dict(cut=name)
-       for name in ("encoder.logvar", "encoder.mu")},
-    "Summed over the batch, not averaged.": dict(total="sum"),
-    **{f"The ReLU after {name} is missing on the way back.": dict(open_relu=name)
-       for name in BACKWARDS if name not in ("decoder.deconv2", "encoder.mu", "encoder.logvar")},
-}  # fmt: skip
-
-
 def judge_network(work, params, x, eps):
     what, read = f"vae_backward with B = {len(x)}, Z = {eps.shape[1]} in {x.dtype}", "the-whole-network"
     got_elbo, got = values_of(("neg_elbo", "gradients"), "vae_backward", work.vae_backward(params, x, eps), read)
@@ -288,15 +233,10 @@ def judge_network(work, params, x, eps):
     if not isinstance(got, dict) or set(got) != set(expected):
         shown = sorted(got)[:3] if isinstance(got, dict) else type(got).__name__
         raise Mismatch(f"gradients of {what}", "a dict with every parameter's name and no other", shown, read=read)
-    tolerance = 5e-5 if x.dtype == np.float32 else 1e-9
     for layer in BACKWARDS:  # in the order in which they come, so that the first that differs is where to look
         for name in (f"{layer}.bias", f"{layer}.weight"):
-            value, mistakes = numbers(f"the derivative by {name}", got[name], read), {}
-            if not close(value, expected[name], tolerance):
-                for text, options in NETWORK_MISTAKES.items():
-                    mistakes[text] = network_grads(params, x, eps, **options)[1][name]
-            said = f"the derivative by {name}, {what}"
-            agree(said, value, expected[name], mistakes=mistakes, read=read, rel=tolerance)
+            said, sizes = f"the derivative by {name}, {what}", {"the number of images": len(x)}
+            agree(said, got[name], expected[name], read=read, inputs=str(x.dtype), sizes=sizes)
 
 
 def part_vae(work, rng):

@@ -240,9 +240,7 @@ def part_gradient(work, rng):
         "z is detached, or made without a gradient: the encoder learns from the KL alone.": (
             sampled(lambda mu, std, eps: (mu + std * eps).detach())
         ),
-        "std is detached in z: the encoder does not learn how sure to be.": (
-            sampled(lambda mu, std, eps: mu + std.detach() * eps)
-        ),
+        "std is detached in z: how sure to be is not learnt.": sampled(lambda mu, std, eps: mu + std.detach() * eps),
         "kl sends no gradient.": gradient(recon.mean()),
         "recon sends no gradient.": gradient(kl.mean()),
     }

@@ -11,9 +11,6 @@ from checks.judging import Given, LearnerError, Mismatch, agree_on_cases, miswei
 FORBIDDEN = ("constriction", "vae_measures", "vae_commands")  # they hold the answer
 
 
-# --- the stack ----------------------------------------------------------------------------------------------------
-
-
 def on_top(state, symbol, freqs):
     """The state with the symbol on top."""
     rounds, rest = divmod(state, freqs[symbol])
@@ -88,9 +85,7 @@ def part_push(work, rng):
                 "The remainder is lost, and with it what was on the stack: + state % f.": right - state % f,
                 "The block of a symbol begins where those before it end; its own frequency does not count.": right + f,
                 "Where is the symbol? The start of its block is to be added.": right - start,
-                "state / f keeps 53 bits, and int() of it no more: // keeps all of them.": (
-                    int(state / f) * total + start + state % f
-                ),
+                "state / f keeps 53 bits: // keeps all of them.": int(state / f) * total + start + state % f,
                 "state * total / f is about as long, but cannot be undone: divide first.": (state * total // f + start),
             }
             yield what, whole(what, work.push(state, symbol, freqs)), right, mistakes
@@ -109,14 +104,9 @@ def part_pop(work, rng):
             "The symbol is right. Each round of the total holds f numbers of its block.": (symbol, rounds),
             "The symbol is right, and is still on the stack.": (symbol, state),
             "The state first, then the symbol: the other way round is asked for.": (below, symbol),
-            "Where the remainder is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": (
-                off(state, freqs, late=1)
-            ),
+            "The end of a block is the next one's: a block of 3 holds 0, 1 and 2.": off(state, freqs, late=1),
         }
         yield what, tuple(whole(what, value) for value in found), right, mistakes
-
-
-# --- an image -----------------------------------------------------------------------------------------------------
 
 
 def models(rng):
@@ -159,9 +149,7 @@ def part_push_image(work, rng):
             return image_on(state, x, read, write, likelihood, **how)
 
         mistakes = {
-            "z is popped, but the bits that chose it are still there: go on with the state that pop returns.": (
-                wrong(keep=True)
-            ),
+            "z is popped, but its bits are still there: go on with the state that pop returns.": wrong(keep=True),
             "z is the likeliest one, and no bits come back: pop it, with posterior(x).": wrong(z=int(np.argmax(q))),
             "z comes from the prior, where it has to suit the image: pop it with posterior(x).": wrong(read=p),
             "z is pushed with the posterior; whoever pops does not know x yet, and has the prior only.": wrong(write=q),
@@ -190,9 +178,6 @@ def part_pop_image(work, rng):
             "The pixels are in order already, as the last was pushed first.": (x[::-1], state),
         }
         yield what, (pixels, whole(what, got[1])), (x, state), mistakes
-
-
-# --- how long -----------------------------------------------------------------------------------------------------
 
 
 def part_net_bits(work, rng):

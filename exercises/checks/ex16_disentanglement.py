@@ -50,7 +50,6 @@ def part_total_correlation(work, rng):
             "That is the KL the other way round: the table comes first.": divergence(times(parts), p),
             "A marginal is missing: the product has one for each axis.": tuple(divergence(p, q) for q in without),
             "A marginal is a sum over all the OTHER axes; .sum(axis=d) sums its own.": divergence(p, own_axis),
-            "That is the KL to equal numbers, not to the product of the marginals.": np.log(p.size) - entropy(p),
             "The entropies of the marginals alone: that of the whole table is to be subtracted.": y + entropy(p),
         }
 
@@ -114,15 +113,12 @@ def part_information(work, rng):
     def mistakes(y, factors, codes):
         of_factor = np.array([[entropy(joint(v, v))] for v in factors.T])
         of_code, values = [entropy(joint(z, z)) for z in codes.T], [[len(np.unique(v))] for v in factors.T]
-        told, log_n = y * of_factor, np.log(len(codes))
+        told = y * of_factor
         return {
             "In nats: the share is the information divided by the entropy of the factor.": told,
             "Divide by the entropy of the factor, not of the dimension, nor by the logarithm of how many values there "
             "are.": (told / of_code, told / np.sqrt(of_factor * of_code), told / np.log(values)),
-            "A table of counts in place of probabilities: divide it by N.": (told - log_n) / (of_factor - log_n),
-            "A pair that occurs twice counts once: counts[v, z] += 1 adds 1 to a cell, np.add.at adds all.": (
-                once(factors, codes)
-            ),
+            "A pair that occurs twice counts once; np.add.at adds all.": once(factors, codes),
         }
 
     cases = []
@@ -144,7 +140,6 @@ def part_mig(work, rng):
         ranked, by_column = np.sort(share, axis=1), np.sort(share, axis=0)
         in_column = np.mean(by_column[-1] - by_column[-2])
         return {
-            "The largest less the smallest; asked is less the second largest.": np.mean(ranked[:, -1] - ranked[:, 0]),
             "The gap within each dimension: the factors are the rows, and each has a gap of its own.": in_column,
             "The largest share alone, not the gap to the second.": np.mean(ranked[:, -1]),
             "A gap for each factor; asked is their mean.": ranked[:, -1] - ranked[:, -2],

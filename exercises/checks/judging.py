@@ -580,7 +580,7 @@ def about_offset(offset: float, sizes: Mapping[str, float], near: float) -> str:
             return f"{found}, which is ln of {name}: a mean for a sum, or a sum for a mean"
     times = abs(offset) / np.log(2 * np.pi) * 2
     count = round(times)
-    return f"{found}, which is {count} times ln(2 pi) / 2" if 0 < count and abs(times - count) < near else found
+    return f"{found}, which is {count} times ln(2 pi) / 2" if count > 0 and abs(times - count) < near else found
 
 
 def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -> str:
