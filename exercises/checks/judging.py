@@ -249,8 +249,7 @@ def not_written(cause: BaseException | None) -> bool:
 
 # A part of what Python, NumPy or torch says of an error -> what is likely to have caused it.
 CAUSES = {
-    "ImportError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
-    "ModuleNotFoundError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
+    "No module named": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
     "could not be broadcast": "Shapes are lined up from the right. A new axis, [:, None], or keepdims=True moves one.",
     "must match the size": "Shapes are lined up from the right. A new axis, [:, None], or keepdim=True moves one.",
     "Boolean value of Tensor": "if, min and max want one number; torch.where, and clamp with min=, take tensors.",
@@ -264,14 +263,8 @@ CAUSES = {
     "for array of dimension": "That axis is gone or was never there: keepdims=True keeps one that is summed over.",
     "Dimension out of range": "That axis is gone or was never there: keepdim=True keeps one that is summed over.",
     "is out of bounds for": "Counting begins at 0: the last of n has the index n - 1, or -1.",
-    "argument 'dim'": "That is torch's word: NumPy's is axis.",
     "'numpy.ndarray' object has no": "That is an array of NumPy's: does torch have this method, or a list?",
-    "'list' object has no": "That is a list: np.array(...) makes an array of it.",
-    "type(s) for -: 'list'": "Lists do not calculate: np.array(...) makes an array of one.",
     "same dtype, but got": "float32 meets float64: t.to(x) gives t the dtype of x.",
-    "could not infer output dtype": "Whole numbers have no mean in torch: .float() or .to(x) first.",
-    "is not defined": "Is it imported at the top of your file, or spelled differently where it is assigned?",
-    "must be Tensor, not float": "A torch function got a plain number: torch.as_tensor(...), or clamp for a bound.",
     "must be Tensor, not numpy": "A torch function got a NumPy array: take NumPy's of that name, or torch.as_tensor.",
 }
 
@@ -508,12 +501,8 @@ def are_numbers(value) -> bool:
 def about_sequences(got) -> str:
     """What to say of a list or a tuple in place of an array."""
     if isinstance(got, tuple):
-        one = "That is a tuple of one: a stray comma?"
-        return one if len(got) == 1 else "Several values came, where one array or number is asked for: a stray comma?"
-    if isinstance(got, list):
-        with contextlib.suppress(Exception):  # ragged, or of anything
-            return "Wrap it in np.array(...)." if are_numbers(np.array(got)) else ""
-    return ""
+        return "A tuple came, where one array or number is asked for: a stray comma?"
+    return "A list came: wrap it in np.array(...)." if isinstance(got, list) else ""
 
 
 def close(got: np.ndarray, expected: np.ndarray, rel: float) -> bool:

@@ -8,13 +8,11 @@ BOTH = "mu[factor > high].mean(axis=0) - mu[factor < low].mean(axis=0)"
 
 WRONG = (
     ("return (1 - t) * z0 + t * z1", "return t * z0 + (1 - t) * z1", "backwards"),
-    ("return (1 - t) * z0 + t * z1", "return z0 + t * z1", "belongs to z0"),
     (
         f"{ARC}\n    {RADIUS}",
         ARC.replace("u0", "z0").replace("u1", "z1") + "\n    return direction",
         "The slerp of much public code",
     ),
-    (ARC, ARC.replace("u0", "z0").replace("u1", "z1"), "counted twice"),
     (RADIUS, "return direction", "unit sphere"),
     (ARC, ARC.replace(" / np.sin(omega)", ""), "division by sin"),
     (ARC, "return lerp(z0, z1, t[:, 0])", "straight line"),

@@ -35,11 +35,6 @@ WRONG = (
     ("under, weight[:, :, i, j]", "under, weight[:, :, j, i]", "rows and columns"),
     (GATHER, GATHER.replace(" + bias[:, None, None]", ""), "as if bias were 0"),
     (GATHER, GATHER.replace("[:, None, None]", ""), "belongs to the channels"),
-    (
-        GATHER,
-        GATHER.replace(" + bias[:, None, None]", "").replace("i, j])", "i, j]) + bias[:, None, None]"),
-        "once for each place",
-    ),
     ("    padded = np.pad(x,", "    x *= 2\n    padded = np.pad(x / 2,", "changes an"),
     ("padding + k + output_padding", "padding + k", "as if output_padding were 0"),
     ("- 2 * padding + k", "- padding + k", "cut off on both sides"),
@@ -57,7 +52,7 @@ WRONG = (
     ("(size + 2 * padding - k) % stride", "1", "One number is not right"),
     ("(size + 2 * padding - k) % stride", "(size + padding - k) % stride", "padded on both sides"),
     ("(size + 2 * padding - k) % stride", "size % stride", "padding count too"),
-    ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "k 3 and padding 1"),
+    ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "One number is not right for "),
 )
 
 CANVAS = "conv_transpose2d: 2 -> 3 in y = np.zeros((B, O, H_out + 2 * padding, W_out + 2 * padding), x.dtype)"
