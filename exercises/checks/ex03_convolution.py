@@ -146,8 +146,11 @@ def part_output_padding(work, rng):
 
     def mistakes(y, n, k, s, p):
         return {
-            "conv2d padded on both sides: 2 padding.": (n + p - k) % s,
-            "The kernel and the padding count too: what does the stride leave over of the kernel's way?": n % s,
+            "What the stride leaves over of the padded side less the kernel is asked for, size + 2 padding - k.": (
+                (n + p - k) % s,
+                (n - 1) % s,
+                n % s,
+            ),
             "One number is not right for all sides: what is left over depends on the side.": (s - 1, 1, 0),
         }
 

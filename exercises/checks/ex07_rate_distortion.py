@@ -215,9 +215,6 @@ def part_frontier_distortion(work, rng):
                 s2 * error + all_constants,
                 2 * s2 * error + all_constants,
             ),
-            "A component that is left out of the code still has to be decoded: its error and its constants count.": (
-                0.5 * beta * (v > level).sum() + constants(v[v > level], s2)
-            ),
             "The error of a component left out is its whole variance.": 0.5 * beta * (v > level).sum() + all_constants,
         }
 

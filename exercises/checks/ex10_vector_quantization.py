@@ -139,7 +139,6 @@ def part_vq_gradients(work, rng):
         terms = {"the commitment": commitment, "the decoder's gradient, which straight-through copies": d_z_q}
         of_codebook = {
             "Members of one code are overwritten, not added: np.add.at adds where an index comes twice.": overwritten,
-            "Commitment pulls along; it stops at the code.": (1 + beta) * d_codebook,
             "The decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": past,
         }
         return of_z_e | misweighed(y[0], terms), of_codebook
@@ -205,10 +204,9 @@ def part_ema_step(work, rng):
             averages(usage, counts),
             {**averages(sums, added), mean_for_sum: decay * sums + (1 - decay) * means},
             {
-                "A code that was never used has 0 / 0: leave it where it is.": np.where(used, y[2], np.nan),
-                "A code without use has moved to 0: leave it where it is.": np.where(used, y[2], 0),
-                "It moves to the mean of this batch's members, not of all.": np.where(
-                    counts[:, None] > 0, means, codebook
+                "A code that was never used has 0 / 0: leave it where it is.": (
+                    np.where(used, y[2], np.nan),
+                    np.where(used, y[2], 0),
                 ),
                 "The usage is smoothed, as in much code; here e = sums / usage.": y[1] / smooth[:, None],
             },
@@ -294,35 +292,21 @@ def markov(codes, count, extra=0.1):
 def part_fit_markov(work, rng):
     """fit_markov: counting what follows what"""
     cases = []
-    for N, T, K, extra in (
-        (5, 6, 4, {}),
-        (1, 9, 3, {"extra": 1}),
-        (7, 1, 5, {"extra": 0.5}),
-        (3, 4, 2, {"extra": 2.0}),
-    ):
+    for N, T, K, extra in ((5, 6, 4, {}), (1, 9, 3, {"extra": 1}), (7, 1, 5, {"extra": 0.5})):
         cases.append(dict(codes=rng.integers(0, max(1, K - 1), (N, T)), count=K) | extra)
 
     def mistakes(y, codes, count, extra=0.1):
-        before, after, first = codes[:, :-1], codes[:, 1:], np.bincount(codes[:, 0], minlength=count)
-        pairs, overwritten = np.full((2, count, count), float(extra))
+        before, after = codes[:, :-1], codes[:, 1:]
+        pairs, once = np.full((2, count, count), float(extra))
         np.add.at(pairs, (before, after), 1)
-        overwritten[before, after] += 1
-        return (
-            {
-                "These are counts: divide by their sum.": first + extra,
-            },
-            {
-                "The end of an image and the start of the next are a pair.": markov(codes.reshape(1, -1), count, extra)[
-                    1
-                ],
-                "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
-                "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
-                "A pair that comes twice counts once: np.add.at adds where an index comes twice.": (
-                    overwritten / overwritten.sum(axis=1, keepdims=True)
-                ),
-                "These are counts: divide each row by its sum.": pairs,
-            },
-        )
+        once[before, after] += 1
+        one_row = markov(codes.reshape(1, -1), count, extra)[1]
+        return {}, {
+            "The end of an image and the start of the next are counted as a pair.": one_row,
+            "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
+            "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
+            "A pair that comes twice counts once: use np.add.at.": once / once.sum(axis=1, keepdims=True),
+        }
 
     names = ("p(c_1)", "the transition")
     agree_on_each(names, "fit_markov", work.fit_markov, markov, cases, mistakes, "a-prior-to-sample-from")

@@ -86,7 +86,6 @@ def part_push(work, rng):
                 "The block of a symbol begins where those before it end; its own frequency does not count.": right + f,
                 "Where is the symbol? The start of its block is to be added.": right - start,
                 "state / f keeps 53 bits: // keeps all of them.": int(state / f) * total + start + state % f,
-                "state * total / f is about as long, but cannot be undone: divide first.": (state * total // f + start),
             }
             yield what, whole(what, work.push(state, symbol, freqs)), right, mistakes
 
@@ -123,7 +122,7 @@ def models(rng):
         )
 
 
-def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1, z_first=False):
+def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1):
     """The state with the image on top: z popped with `read`, pushed with `write` (None: not at all).
 
     z: this one, and nothing is popped; keep: what was popped stays; step: 1 pushes the first pixel first.
@@ -132,8 +131,7 @@ def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1, z_f
         z, below = off(state, read)
         state = state if keep else below
     pairs = [*zip(x, likelihood(z), strict=True)][::step]
-    symbols = [(z, write), *pairs] if z_first else [*pairs, (z, write)]
-    for symbol, freqs in symbols:
+    for symbol, freqs in [*pairs, (z, write)]:
         state = state if freqs is None else on_top(state, symbol, freqs)
     return state
 
@@ -154,7 +152,6 @@ def part_push_image(work, rng):
             "z comes from the prior, where it has to suit the image: pop it with posterior(x).": wrong(read=p),
             "z is pushed with the posterior; whoever pops does not know x yet, and has the prior only.": wrong(write=q),
             "The pixels lie the other way round: push the last one first.": wrong(step=1),
-            "z lies below the pixels, and is needed before them: push it last.": wrong(z_first=True),
             "z is not on the stack: push it last, with the prior.": wrong(write=None),
         }
         yield what, whole(what, work.push_image(*case.values())), wrong(), mistakes
