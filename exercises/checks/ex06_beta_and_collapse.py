@@ -168,7 +168,7 @@ def part_active_units(work, rng):
         }
 
     agree_on_cases("active_units", work.active_units, count, means(rng), mistakes, "the-maths")
-    mu = np.array([[0.13], [0.07]]) * np.where(np.arange(50) % 2, 1.0, -1.0)  # variances of 0.017 and 0.005
+    mu = np.array([[0.11], [0.09]]) * np.where(np.arange(50) % 2, 1.0, -1.0)  # variances of 0.012 and 0.008
     agree("active_units(mu (50, 2)) with threshold left out (0.01)", work.active_units(mu.T), 1, read="the-maths")
 
 

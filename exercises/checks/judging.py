@@ -293,7 +293,8 @@ def agree(
     rel = tolerance(value, inputs) if rel is None else rel
     if close(value, expected, rel):
         return
-    likely = next(fitting({**(mistakes or {}), **other_forms(expected)}, value, rel), "")
+    forms = other_forms(expected) if expected.size > 1 else {}  # a single number may be such by chance
+    likely = next(fitting({**(mistakes or {}), **forms}, value, rel), "")
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
