@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import vae_lowlevel as lowlevel
 import vae_numpy as right
+from checks.ex03_convolution import lost, overwritten
 from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, misweighed, values_of
 from vae_common.spec import VAESpec
 
@@ -96,27 +97,16 @@ def transpose_grads(d_y, x, weight, stride=2, padding=1):
     return by_autograd(conv, d_y, x, weight, np.zeros(weight.shape[1], x.dtype))
 
 
-def overwritten(d_y, x, weight, stride, padding):
-    """d_x where patches were stamped one over the other."""
-    (H, W), (H_out, W_out), k = x.shape[2:], d_y.shape[2:], weight.shape[-1]
-    canvas = np.zeros((*x.shape[:2], H + 2 * padding, W + 2 * padding), x.dtype)
-    for i in range(k):
-        for j in range(k):
-            stamp = np.einsum("bohw,oc->bchw", d_y, weight[:, :, i, j])
-            canvas[:, :, i : i + stride * H_out : stride, j : j + stride * W_out : stride] = stamp
-    return canvas[:, :, padding : padding + H, padding : padding + W]
-
-
 def part_conv2d(work, rng):
     """conv2d_backward: scatter d_y, and meet the patches again"""
 
     def mistakes(y, d_y, x, weight, stride=2, padding=1):
+        extra, none = lost(x.shape[2], weight.shape[3], stride, padding), np.zeros(x.shape[1], x.dtype)
+        stamped = overwritten(d_y, weight, none, stride, padding, extra)
         turned = conv_grads(d_y, x, weight[:, :, ::-1, ::-1].copy(), stride, padding)[0]
         of_x = {
             "The kernel is turned round: what was read with weight[.., i, j] gets d_y back with the same one.": turned,
-            "A pixel lies under several places of the kernel, and what comes back from them adds: += instead of =.": (
-                overwritten(d_y, x, weight, stride, padding)
-            ),
+            "A pixel lies under several places, and what comes back from them adds: += instead of =.": stamped,
         }
         return of_x, {}, {}
 
