@@ -411,8 +411,8 @@ def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistake
     likely = None
     for case in cases:
         with contextlib.suppress(Mismatch, LearnerError):
-            answer, again = (numbers("", function(*case.values())) for _ in range(2))
-            if not np.array_equal(answer, again, equal_nan=True):
+            answer = numbers("", function(*case.values()))
+            if likely is None and not np.array_equal(answer, numbers("", function(*case.values())), equal_nan=True):
                 return "Two calls with the same arguments give two answers: draw nothing inside; noise is an argument."
             with np.errstate(all="ignore"):
                 y = right(*case.values())

@@ -39,7 +39,6 @@ WRONG = (
     (LOSS, "recon.mean()", "A term is missing: the KL."),
     (LOSS, f"{LOSS}.detach()", "NumPy, .item(), float(), .de"),
     (Z, f"{Z.replace('mu +', 'mu.detach() +')}", "gradient of objective's loss by"),
-    (MARGINAL, MARGINAL.replace("mean(axis=1))", "sum(axis=1) / 10)"), "ten classes alone"),
     (MARGINAL, "log_p.mean(axis=1)", "mean of the logs"),
     (GAIN, "log_p_x(log_p) - log_p[np.arange(len(y)), y]", "sign"),
     (POSTERIOR, "np.exp(log_p - log_p.max(axis=0)) / np.exp(log_p - log_p.max(axis=0)).sum(axis=0)", "columns"),
