@@ -116,12 +116,10 @@ ODD = "    class Odd:\n        def detach(self):\n            return {}['no']\n\
 UNDONE = [
     (STARTER, "untouched starter"),
     (STARTER.replace("    raise NotImplementedError\n", FIRST, 1), "conv2d is not yet written"),
-    (SOLUTION.replace("def conv_size", "def convsize"), "no conv_size in your file"),
     (SOLUTION + "\nimport no_such_module\n", "No module named 'no_such_module'"),
     (SOLUTION + "\nfrom vae_numpy import conv2d\n", "imports vae_numpy"),
     (SOLUTION.replace("):\n", ")\n", 1), "SyntaxError"),
     (b"x = '\0'\n", "cannot read your file"),
-    ("", "no conv_size in your file"),
     (SOLUTION + "\nraise SystemExit(0)\n", "ends the program"),
     (SOLUTION + "\nassert 1 == 2, 'not yet'\n", "AssertionError: not yet"),
     (SOLUTION.replace(FIRST, "    return [1, 2]\n"), "numbers in an array or tensor"),

@@ -2,10 +2,8 @@
 
 WEIGHT = "-recon + 0.5 * (squares + logvar - z**2).sum(axis=-1)"
 BOUND = "np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])"
-ROW = "log_w.max(axis=1, keepdims=True)"
 GROUPS = "log_w[:, : K // k * k].reshape(-1, k)"
 SHARE = "(np.sqrt(2 * c**2 - 1) / c**2) ** Z if 2 * c**2 > 1 else 0"
-SIZE = "w.sum(axis=1) ** 2 / (w**2).sum(axis=1)"
 
 WRONG = (
     (WEIGHT, WEIGHT.replace("-recon", "recon"), "it is subtracted"),

@@ -8,8 +8,6 @@ COST = "0.5 * (p * (mu - mean) ** 2 / var).sum(axis=(1, 2))"
 HOT = "F.one_hot(y, classes).to(x)[:, :, None, None].expand(-1, -1, 28, 28)"
 IN = "torch.cat([x, maps], dim=1)"
 BESIDE = "torch.cat([z, F.one_hot(y, classes).to(z)], dim=1)"
-LAST = 'return F.conv_transpose2d(h, params["decoder.deconv2.weight"], params["decoder.deconv2.bias"], **up)'
-MU = 'mu = F.linear(h, params["encoder.mu.weight"], params["encoder.mu.bias"])'
 LOGVAR = 'F.linear(h, params["encoder.logvar.weight"], params["encoder.logvar.bias"])'
 Z = "z = mu + torch.exp(0.5 * logvar) * eps"
 BCE = 'F.binary_cross_entropy_with_logits(x_logits, x, reduction="none").sum(dim=(1, 2, 3))'

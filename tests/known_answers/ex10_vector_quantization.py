@@ -5,7 +5,6 @@ WIDE = "    z_e, codebook = z_e.astype(np.float64), codebook.astype(np.float64)\
 LOSS = "((z_e.detach() - e).square() + beta * (z_e - e.detach()).square()).sum(dim=(1, 2))"
 ALIVE = "codebook[alive] = sums[alive] / usage[alive, None]"
 PAIRS = "np.add.at(pairs, (codes[:, :-1], codes[:, 1:]), 1)"
-CLIP = "before.clip(max=len(first) - 1)"
 
 WRONG = (
     (WIDE, "", "float64"),
