@@ -411,11 +411,12 @@ def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistake
     likely = None
     for case in cases:
         with contextlib.suppress(Mismatch, LearnerError):
-            answer = numbers("", function(*case.values()))
-            if likely is None and not np.array_equal(answer, numbers("", function(*case.values())), equal_nan=True):
-                return "Two calls with the same arguments give two answers: draw nothing inside; noise is an argument."
+            y, answer = right(*case.values()), numbers("", function(*case.values()))
+            if likely is None and answer.shape == to_numpy(y).shape:
+                again = numbers("", function(*case.values()))
+                if not np.array_equal(answer, again, equal_nan=True):
+                    return "Two calls with the same arguments give two answers: draw nothing inside; noise is given."
             with np.errstate(all="ignore"):
-                y = right(*case.values())
                 wrong = {**mistakes(y, *case.values()), **other_forms(y), **as_if(right, case)}
                 found = list(fitting(wrong, answer, rel or TOLERANCE["float32"]))
             likely = found if likely is None else [text for text in likely if text in found or text not in wrong]

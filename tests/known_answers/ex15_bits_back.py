@@ -11,7 +11,6 @@ WRONG = (
     (PUSH, "state // f * sum(freqs) + start", "The remainder is lost"),
     (PUSH, f"{PUSH} + f", "its own frequency does not count"),
     (PUSH, "state // f * sum(freqs) + state % f", "Where is the symbol"),
-    (PUSH, "state * sum(freqs) // f + start", "cannot be undone"),
     (PUSH, "int(state / f) * sum(freqs) + start + state % f", "expected"),
     (PUSH, "state / f * sum(freqs) + start", "keeps 53 bits only"),
     (POP, f"{POP} + sum(freqs[:symbol])", "remainder - start"),
