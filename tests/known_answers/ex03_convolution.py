@@ -50,9 +50,9 @@ WRONG = (
         "not zeros",
     ),
     ("(size + 2 * padding - k) % stride", "1", "One number is not right"),
-    ("(size + 2 * padding - k) % stride", "(size + padding - k) % stride", "padded on both sides"),
-    ("(size + 2 * padding - k) % stride", "size % stride", "padding count too"),
-    ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "One number is not right for "),
+    ("(size + 2 * padding - k) % stride", "(size + padding - k) % stride", "What the stride leaves over "),
+    ("(size + 2 * padding - k) % stride", "size % stride", "What the stride leaves over "),
+    ("(size + 2 * padding - k) % stride", "(size - 1) % stride", "What the stride leaves over "),
 )
 
 CANVAS = "conv_transpose2d: 2 -> 3 in y = np.zeros((B, O, H_out + 2 * padding, W_out + 2 * padding), x.dtype)"

@@ -59,11 +59,6 @@ WRONG = (
         "max(0.5 * np.log(variances / (beta * s2)).sum(), 0)",
         "not for their sum",
     ),
-    (
-        "    errors = np.minimum(variances, beta * s2)",
-        "    errors = np.minimum(variances, beta * s2)[variances > beta * s2]",
-        "still has to be decoded",
-    ),
     ("errors / s2 + np.log(2 * np.pi * s2)", "errors / s2", "constants of the Gaussian"),
     ("np.minimum(variances, beta * s2)", "beta * s2 * (variances > beta * s2)", "whole variance"),
 )

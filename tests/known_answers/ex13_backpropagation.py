@@ -1,16 +1,12 @@
 """Answers to exercise 13 whose verdict is known; see test_exercise_solutions.py."""
 
 CANVAS = "d_padded[under] += np"
-PLACE = "d_weight[:, :, i, j] = np"
 CUT = "d_padded[:, :, padding : padding + H, padding : padding + W]"
-BIAS = "W], d_weight, d_y.sum(axis=(0, 2, 3))"
 LINEAR = "return d_y @ weight, d_y.T @ x, d_y.sum(axis=0)"
 BCE = "(sigmoid(x_logits) - x) / len(x)"
 DRAW = "d_z * 0.5 * np.exp(0.5 * logvar) * eps"
 KL = "return mu / len(mu), 0.5 * (np.exp(logvar) - 1) / len(mu)"
 GATHER = "d_x = conv2d(d_y, weight, np.zeros(len(weight), d_y.dtype), stride, padding)"
-SWAPPED = "_, d_weight, _ = conv2d_backward(x, d_y, weight, stride, padding)"
-BOTH = 'd = through(d + back("encoder.logvar", linear_backward, of_z[1] + of_kl[1], h["encoder.fc"]), "encoder.fc")'
 
 WRONG = (
     ("d_h * (h > 0)", "d_h * (h >= 0)", "everywhere"),
