@@ -70,6 +70,7 @@ def examine(tmp_path: Path, source: str | bytes, seconds: float = 20) -> tuple[d
 ABUSES = {
     "sys.exit(0)": ("    import sys\n    print('[pass]')\n    sys.exit(0)\n", "ends the program"),
     "os._exit(0)": ("    import os\n    os._exit(0)\n", "exit status 0"),
+    "a crash": ("    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n", "ended its process"),
     "a print storm": ("    while True:\n        print('x' * 1000)\n", "printed more than"),
     "endless recursion": ("    return conv_size(size, k, stride, padding)\n", "RecursionError"),
     "too much memory": ("    return np.ones((10**6, 10**6))\n", "Unable to allocate"),
