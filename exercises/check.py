@@ -34,24 +34,8 @@ except ImportError as error:
 
 WORK = HERE / "my_work"
 COMMANDS = ("start", "predict", "watch", "hint", "solution")
-PATH = (
-    "01",
-    "02",
-    "03",
-    "04",
-    "05",
-    "14",
-    "06",
-    "07",
-    "15",
-    "16",
-    "08",
-    "09",
-    "10",
-    "11",
-    "12",
-    "13",
-)  # the order of the course
+# The order of the course.
+PATH = ("01", "02", "03", "04", "05", "14", "06", "07", "15", "16", "08", "09", "10", "11", "12", "13")
 SECONDS = {"14": 1200}  # for the learner's code, where that is to train; 20 for the others
 SHOWN = 20  # lines of what the learner's code printed
 PAUSE = 20 * 60  # seconds: a longer time between two commands counts as this long

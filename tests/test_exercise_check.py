@@ -26,7 +26,7 @@ if str(EXERCISES) not in sys.path:
     sys.path.insert(0, str(EXERCISES))
 
 from checks import judging, sandbox  # noqa: E402
-from checks.judging import LearnerError, Mismatch, Work, agree, agree_on_cases  # noqa: E402
+from checks.judging import LearnerError, Mismatch, Work, agree, agree_on_cases, agree_on_each, misweighed  # noqa: E402
 
 NAME, NUMBER = "ex03_convolution", "03"
 SOLUTION = (EXERCISES / "solutions" / f"{NAME}.py").read_text(encoding="utf-8")
@@ -72,7 +72,6 @@ ABUSES = {
     "os._exit(0)": ("    import os\n    os._exit(0)\n", "exit status 0"),
     "a crash": ("    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n", "ended its process"),
     "a print storm": ("    while True:\n        print('x' * 1000)\n", "printed more than"),
-    "every file closed": ("    import os\n    os.closerange(0, 99)\n    return 0\n", "ended its process"),
     "endless recursion": ("    return conv_size(size, k, stride, padding)\n", "RecursionError"),
     "too much memory": ("    return np.ones((10**6, 10**6))\n", "Unable to allocate"),
     "a forged verdict": (
@@ -105,12 +104,6 @@ def test_what_was_wrong_before_a_loop_that_never_ends_is_told_as_well(tmp_path):
     assert "conv_transpose_size" in verdict["right"] and "output_padding_for" not in verdict["right"]
 
 
-def test_a_stop_after_right_parts_alone_leaves_no_blank_line(tmp_path):
-    verdict, _ = examine(tmp_path, ENDLESS, seconds=4)
-    assert "right" in verdict["text"] and "stopped after 4 s" in verdict["text"]
-    assert "\n\n" not in verdict["text"]
-
-
 def assert_told(passed: bool, text: str, says: str) -> None:
     assert not passed
     assert says in text, text
@@ -123,32 +116,22 @@ ODD = "    class Odd:\n        def detach(self):\n            return {}['no']\n\
 # These end within the judge, whatever process it is in; it runs in this one.
 UNDONE = [
     (STARTER, "untouched starter"),
-    (STARTER + "\n\n\n", "untouched starter"),
     (STARTER.replace("    raise NotImplementedError\n", FIRST, 1), "conv2d is not yet written"),
-    (SOLUTION.replace("def conv_size", "def convsize"), "no conv_size in your file"),
     (SOLUTION + "\nimport no_such_module\n", "No module named 'no_such_module'"),
-    (SOLUTION + "\nimport vae_numpy\n", "imports vae_numpy"),
     (SOLUTION + "\nfrom vae_numpy import conv2d\n", "imports vae_numpy"),
     (SOLUTION.replace("):\n", ")\n", 1), "SyntaxError"),
-    (SOLUTION.replace("    (B,", "  (B,", 1), "IndentationError"),
-    (b"x = '\xff'\n", "SyntaxError"),
     (b"x = '\0'\n", "cannot read your file"),
-    ("", "no conv_size in your file"),
     (SOLUTION + "\nraise SystemExit(0)\n", "ends the program"),
     (SOLUTION + "\nassert 1 == 2, 'not yet'\n", "AssertionError: not yet"),
     (SOLUTION.replace(FIRST, "    return [1, 2]\n"), "numbers in an array or tensor"),
-    (SOLUTION.replace(FIRST, "    return '3'\n"), "numbers in an array or tensor"),
     (SOLUTION.replace(FIRST, "    (size + 2 * padding - k) // stride + 1\n"), "is its `return` missing"),
-    (SOLUTION.replace(FIRST, "    return np.zeros(2)\n"), "shape"),
     (SOLUTION.replace(FIRST, "    return np.nan\n"), "not finite"),
     (SOLUTION.replace(FIRST, "    return np.float16(3)\n"), "float32 or float64"),
     (SOLUTION.replace(FIRST, "    return size // 0\n"), "ZeroDivisionError"),
-    (SOLUTION.replace(FIRST, "    return 10**400\n"), "int of object"),
     (SOLUTION.replace(FIRST, "    x = []\n    x.append(x)\n    return x\n"), "numbers in an array or tensor"),
     (SOLUTION.replace(FIRST, "    return np.broadcast_to(np.float32(0), (2**20, 2**12))\n"), "shape (1048576, 4096)"),
     (SOLUTION.replace(FIRST, ODD), "numbers in an array or tensor"),
-    (SOLUTION.replace(FIRST, "    return (3,)\n"), "a tuple of one: a stray comma?"),
-    (SOLUTION.replace(FIRST, "    return (3, 4)\n"), "Several values came"),
+    (SOLUTION.replace(FIRST, "    return (3, 4)\n"), "a stray comma?"),
 ]
 
 
@@ -179,11 +162,9 @@ def solution_of(name: str) -> str:
 NO_NUMBERS = ["'x'", "object()", "{}", "(i for i in range(3))", "10**400", "[[1.0, 2.0], [3.0]]", "[[1.0], [[2.0]]]"]
 LISTED = [
     ("ex05_reparameterization", "reparameterize"),
-    ("ex05_reparameterization", "leave_one_out"),
     ("ex05_reparameterization", "elbo_gradients"),
     ("ex10_vector_quantization", "sample_markov"),
     ("ex11_linear_vae", "water_filling"),
-    ("ex11_linear_vae", "diagonal_gap"),
 ]
 
 
@@ -204,15 +185,6 @@ def test_nor_is_one_in_a_pair(function, index, answer):
     verdict = judged(f"{source}    pair[{index}] = {answer}\n    return pair\n", name, function)
     assert_told(verdict.passed, verdict.text, "numbers in an array or tensor")
     assert verdict.at == function
-
-
-@pytest.mark.parametrize("function", ["square_variances", "reparameterize", "elbo_gradients"])
-def test_an_answer_that_is_wrong_at_first_and_then_no_numbers(function):
-    name = "ex05_reparameterization"
-    source = f"{solution_of(name)}\nright, calls = {function}, []\n\ndef {function}(*args):\n    calls.append(1)\n"
-    source += "    answer = right(*args)\n    answer.flat[-1] += 0.1\n    return answer if len(calls) < 2 else 'x'\n"
-    verdict = judged(source, name, function)
-    assert_told(verdict.passed, verdict.text, "largest difference")
 
 
 def test_a_function_that_is_not_there_is_to_write():
@@ -584,15 +556,10 @@ def test_what_the_code_printed_is_shown_up_to_a_limit(check, work, quick, capsys
 @pytest.mark.parametrize(
     "damaged",
     [
-        "",
-        "[]",
         "{",
-        '{"03": {"hints": [true, -1, 1e9, "0"]}}',
-        '{"03": 5}',
-        '{"03": {"tries": "many"}}',
+        "[]",
+        '{"03": {"hints": [true, -1, 1e9, "0"], "tries": "many"}}',
         '{"03": {"at": ["conv2d"], "right": [[1], {}, null, 3]}}',
-        '{"03": {"at": "(", "right": "conv2d"}}',
-        "\x00",
     ],
 )
 def test_a_damaged_note_of_the_progress_does_no_harm(check, work, quick, damaged, capsys):
@@ -659,19 +626,17 @@ def test_every_right_answer_agrees(answer):
         (-RIGHT, "sign is turned"),
         (0 * RIGHT, "All of yours are 0."),
         (RIGHT - 0.5, "minus 0.5"),
+        (RIGHT + np.log(2 * np.pi), "which is 2 times ln(2 pi) / 2"),
         (RIGHT.T, "wrong places"),
         (RIGHT + np.array([[0, 0], [0, 1e-6]]), "[1, 1]"),
         (RIGHT * np.array([[1, 1], [1, np.nan]]), "[1, 1]"),
         (RIGHT[0], "An axis is missing"),
         (RIGHT[None], "One axis too many"),
-        (RIGHT.reshape(4, 1), "shape (4, 1)"),
         (RIGHT.astype(complex), "complex"),
         (RIGHT > 0, "bool"),
         (RIGHT + np.array([[0, 0], [0, 1e-8]]), f"{RIGHT[1, 1] + 1e-8:.10g}"),
-        (RIGHT.tolist(), "Wrap it in np.array(...)."),
-        ((RIGHT, 1.0), "a stray comma?"),
         (None, "NoneType"),
-        (np.sqrt(RIGHT), "largest difference"),
+        (np.tan(RIGHT), "largest difference"),
     ],
 )
 def test_a_difference_is_described(answer, says):
@@ -681,21 +646,18 @@ def test_a_difference_is_described(answer, says):
 
 
 @pytest.mark.parametrize(
-    ("answer", "says", "never"),
+    ("answer", "says"),
     [
-        (np.ones(1), "A plain number is asked for, not an array of one.", "sum"),
-        (["a"], "list", "Wrap"),
-        ([[1.0], [2.0, 3.0]], "list", "Wrap"),
-        ([1.0, 2.0], "Wrap it in np.array(...).", "comma"),
-        (torch.ones(1).bfloat16(), "Tensor of bfloat16\n", "comma"),
-        ((1.0,), "a tuple of one: a stray comma?", "Wrap"),
-        ((1.0, 2.0), "Several values came", "Wrap"),
+        (np.ones(1), "A plain number is asked for, not an array of one."),
+        ([1.0, 2.0], "wrap it in np.array(...)."),
+        (torch.ones(1).bfloat16(), "Tensor of bfloat16\n"),
+        ((1.0,), "a stray comma?"),
     ],
 )
-def test_what_is_said_of_other_things_than_the_one_number_asked_for(answer, says, never):
+def test_what_is_said_of_other_things_than_the_one_number_asked_for(answer, says):
     with pytest.raises(Mismatch) as error:
-        agree("f(x)", answer, 2.0, read="01.md")
-    assert says in error.value.text and never not in error.value.text
+        agree("f(x)", answer, 2.0)
+    assert says in error.value.text + "\n"
 
 
 def test_a_sum_over_another_axis_is_suspected():
@@ -733,17 +695,65 @@ def test_a_mistake_is_named_only_if_it_fits_on_every_case():
     assert likely(lambda x: 5 * x).startswith("All are off by one factor")
 
 
-def test_a_factor_is_named_only_with_what_it_is():
-    def likely(factor):
-        case = dict(x=np.arange(1.0, 61).reshape(3, 1, 4, 5), beta=7.0)
-        with pytest.raises(Mismatch) as error:
-            agree_on_cases("f", lambda x, beta: factor * x[:, 0, 0], lambda x, beta: x[:, 0, 0], [case])
-        return error.value.lines["likely"]
+def likely_of(function, right, cases) -> str:
+    with pytest.raises(Mismatch) as error:
+        agree_on_cases("f", function, right, cases)
+    return error.value.lines["likely"]
+
+
+def test_a_factor_and_an_offset_are_named_only_with_what_they_are():
+    case = dict(x=np.arange(1.0, 61).reshape(3, 1, 4, 5), beta=7.0)
+
+    def likely(times, plus=0.0):
+        return likely_of(lambda x, beta: times * x[:, 0, 0] + plus, lambda x, beta: x[:, 0, 0], [case])
 
     assert likely(3).startswith("Yours is 3 times the right one, by the 3 of x (3, 1, 4, 5)")
     assert likely(1 / 20).startswith("Yours is the right one divided by 20, the size of x[0]")
     assert likely(7).startswith("Yours is 7 times the right one, by beta")
     assert not re.search(r"\d", likely(1.7))
+    assert likely(1, np.log(5)).startswith("Yours is the right one plus 1.60944, which is ln of the 5 of x")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda y, *_: np.log(y), "the logarithm of the right one"),
+        (lambda y, *_: np.exp(y), "exp of the right one"),
+        (lambda y, *_: 1 / y, "1 over the right one"),
+        (lambda y, *_: 1 - y, "1 minus the right one"),
+        (lambda y, *_: np.sqrt(y), "the root of the right one"),
+        (lambda y, *_: y**2, "the square of the right one"),
+        (lambda y, *_: 1 / (1 + np.exp(-y)), "the sigmoid of the right one"),
+        (lambda y, mu, logvar, beta: mu**2 + np.exp(logvar), "as if beta were 1"),
+        (lambda y, mu, logvar, beta: beta * np.exp(logvar), "as if mu were 0"),
+        (lambda y, mu, logvar, beta: mu**2 + beta * np.exp(2 * logvar), "where sigma = exp(logvar / 2) should"),
+        (lambda y, mu, logvar, beta: mu**2 + beta * np.exp(logvar / 2), "where sigma^2 = exp(logvar) should"),
+        (lambda y, *_: y + np.random.default_rng().random(y.shape), "draw nothing inside"),
+    ],
+)
+def test_slips_that_any_function_may_have_are_named_from_the_right_answer(wrong, says):
+    def right(mu, logvar, beta):
+        return mu**2 + beta * np.exp(logvar)
+
+    rng = np.random.default_rng(0)
+    cases = [dict(mu=rng.normal(size=n), logvar=rng.normal(size=n), beta=2.0 + n) for n in (5, 3)]
+    assert says in likely_of(lambda *case: wrong(right(*case), *case), right, cases)
+
+
+def test_a_negative_part_that_is_cut_off_and_values_that_change_places_are_named():
+    x = np.array([-1.0, 2.0, -3.0])
+    assert "a ReLU or a maximum" in likely_of(lambda x: np.maximum(x, 0), lambda x: x, [dict(x=x)])
+    with pytest.raises(Mismatch) as error:
+        agree_on_each(("a", "b"), "f", lambda x: (x**2, x), lambda x: (x, x**2), [dict(x=x)])
+    assert "That is b, at the wrong place" in error.value.lines["likely"]
+
+
+@pytest.mark.parametrize(("factor", "says"), [(0, "missing: b"), (-1, "turned: b"), (0.5, "half"), (2, "twice")])
+def test_the_term_that_is_off_is_named(factor, says):
+    a, b = np.array([1.0, 2.0]), np.array([5.0, -3.0])
+    with pytest.raises(Mismatch) as error:
+        agree("f(x)", a + factor * b, a + b, mistakes=misweighed(a + b, {"a": a, "b": b}))
+    assert says in error.value.lines["likely"] and "b." in error.value.lines["likely"]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -773,7 +783,6 @@ def test_what_is_shown_of_a_long_answer_holds_the_difference(at, change):
         ("torch.ones(3) + torch.ones(4)", "A new axis, [:, None]"),
         ("max(np.ones(3), np.zeros(3))", "np.maximum"),
         ("max(torch.ones(3), 0.5)", "clamp with min="),
-        ("torch.maximum(torch.ones(3), 0.5)", "clamp for a bound"),
         ("math.exp(np.ones(3))", "np.exp"),
         ("math.exp(1000)", "its logarithm"),
         ("np.pad(np.ones(3), (-1, 0))", "take a slice"),
@@ -784,12 +793,8 @@ def test_what_is_shown_of_a_long_answer_holds_the_difference(at, change):
         ("np.ones(3).sum(axis=1)", "keepdims=True"),
         ("torch.ones(3).sum(dim=1)", "keepdim=True"),
         ("np.ones(3)[3]", "the index n - 1"),
-        ("np.ones(3).sum(dim=0)", "NumPy's is axis"),
         ("np.ones(3).detach()", "an array of NumPy's"),
-        ("[1.0] - [2.0]", "np.array"),
         ("torch.nn.functional.linear(torch.ones(3).double(), torch.ones(2, 3))", ".to(x)"),
-        ("torch.arange(3).mean()", ".float()"),
-        ("nowhere", "imported at the top"),
         ("np.ones(3)()", ""),
     ],
 )

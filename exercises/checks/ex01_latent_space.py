@@ -11,9 +11,6 @@ from checks.judging import agree_on_cases
 HOLES, OVERLAP, APART = "your-task-holes-and-overlaps", "two-posteriors", "how-many-images"
 
 
-# --- holes --------------------------------------------------------------------------------------------------------
-
-
 def empty(draws, mu, radius):
     return np.mean(KDTree(mu).query(draws)[0] > radius)
 
@@ -21,7 +18,7 @@ def empty(draws, mu, radius):
 def part_holes(work, rng):
     """holes: where no image is near"""
     cases = []
-    for M, N, Z, radius in ((40, 31, 2, 0.3), (50, 12, 1, 0.1), (30, 40, 7, 2.5), (9, 1, 3, 1.5), (60, 20, 2, 0.0)):
+    for M, N, Z, radius in ((40, 31, 2, 0.3), (50, 12, 1, 0.1), (30, 40, 7, 2.5), (9, 1, 3, 1.5)):
         draws, mu = rng.normal(size=(M, Z)), 0.5 + 1.5 * rng.normal(size=(N, Z))
         cases.append(dict(draws=draws, mu=mu, radius=radius))
     cases.append(dict(draws=cases[0]["draws"].astype(np.float32), mu=cases[0]["mu"].astype(np.float32), radius=0.4))
@@ -29,21 +26,13 @@ def part_holes(work, rng):
     def mistakes(y, draws, mu, radius):
         distance = np.sqrt(((draws[:, None] - mu) ** 2).sum(axis=-1))
         return {
-            "The share of draws that do have a mean near them.": 1 - y,
-            "In percent; a share from 0 to 1 is asked for.": 100 * y,
-            "The squared distance is compared with the radius: take its root, or square the radius.": (
-                (distance.min(axis=1) ** 2 > radius).mean()
-            ),
-            "The share of the means that have no draw near them; the holes are where draws have no mean.": (
-                (distance.min(axis=0) > radius).mean()
-            ),
+            "The squared distance is compared with the radius: take its root.": (
+                distance.min(axis=1) ** 2 > radius
+            ).mean(),
             "Of all pairs; a draw lies in a hole if even its nearest mean is too far.": (distance > radius).mean(),
         }
 
     agree_on_cases("holes", work.holes, empty, cases, mistakes, HOLES)
-
-
-# --- overlap ------------------------------------------------------------------------------------------------------
 
 
 def integral(mu1, std1, mu2, std2):
@@ -59,40 +48,27 @@ def part_overlap(work, rng):
     """overlap: the Bhattacharyya coefficient"""
     cases = []
     for dtype in (np.float64, np.float32):
-        for first, second in (((5, 3), (5, 3)), ((4, 1, 2), (1, 3, 2)), ((1,), (1,)), ((7, 1), (7, 1))):
+        for first, second in (((5, 3), (5, 3)), ((4, 1, 2), (1, 3, 2)), ((1,), (1,))):
             mu1, mu2 = rng.normal(size=first).astype(dtype), rng.normal(size=second).astype(dtype)
             std1, std2 = (np.exp(rng.normal(size=shape) / 2).astype(dtype) for shape in (first, second))
             cases.append(dict(mu1=mu1, std1=std1, mu2=mu2, std2=std2))
-    mu, std = rng.normal(size=(3, 2)), np.exp(rng.normal(size=(3, 2)))
-    cases.append(dict(mu1=mu, std1=std, mu2=mu, std2=std))
 
     def mistakes(y, mu1, std1, mu2, std2):
         v, gap, stds = std1**2 + std2**2, mu1 - mu2, std1 + std2
         root, bell = np.sqrt(2 * std1 * std2 / v), np.exp(-(gap**2) / (4 * v))
+        of_stds = np.sqrt(2 * std1 * std2 / stds) * np.exp(-(gap**2) / (4 * stds))
+        front = (
+            "In front of the exponential stands sqrt(2 std1 std2 / v), from the densities' constants and the integral."
+        )
+        exponent = "In the exponent stands 4 v, all of it below: the root of a product of two Gaussians."
         return {
-            "The root is missing: in front of the exponential stands sqrt(2 std1 std2 / v).": (root**2 * bell).prod(-1),
-            "What the exponents leave over alone; the densities' constants and the integral over z make a factor as "
-            "well.": bell.prod(-1),
-            "In the exponent stands 4 v: the root of a product of two Gaussians.": (
-                (root * bell**2).prod(-1),
-                (root * bell**4).prod(-1),
-            ),
-            "Python divides by 4 and then multiplies by v: write / (4 * v).": (root * np.exp(-(gap**2) / 4 * v)).prod(
-                -1
-            ),
-            "v is the sum of the squares of the two std.": (
-                (np.sqrt(2 * std1 * std2 / stds) * np.exp(-(gap**2) / (4 * stds))).prod(-1)
-            ),
-            "Dimensions are independent: multiply them, a sum or mean is no overlap.": (
-                (root * bell).sum(-1),
-                (root * bell).mean(-1),
-            ),
+            front: ((root**2 * bell).prod(-1), bell.prod(-1)),
+            exponent: ((root * bell**2).prod(-1), (root * bell**4).prod(-1), (root * bell ** (v**2)).prod(-1)),
+            "v is the sum of the squares of the two std.": of_stds.prod(-1),
+            "Dimensions are independent: multiply them.": ((root * bell).sum(-1), (root * bell).mean(-1)),
         }
 
     agree_on_cases("overlap", work.overlap, integral, cases, mistakes, OVERLAP)
-
-
-# --- how many images ----------------------------------------------------------------------------------------------
 
 
 def effective_number(overlaps):
@@ -103,25 +79,17 @@ def effective_number(overlaps):
 
 def part_told_apart(work, rng):
     """told_apart: the number of images that the overlaps leave"""
-    cases = [dict(overlaps=np.eye(7)), dict(overlaps=np.ones((5, 5)))]
     group = np.repeat(np.arange(4), [3, 1, 4, 2])
-    cases.append(dict(overlaps=(group[:, None] == group).astype(float)))
-    for N, dtype in ((12, np.float64), (30, np.float64), (30, np.float32)):
+    cases = [dict(overlaps=(group[:, None] == group).astype(float))]
+    for N, dtype in ((12, np.float64), (30, np.float32)):
         mu = rng.normal(size=(N, 2))
         cases.append(dict(overlaps=np.exp(-((mu[:, None] - mu) ** 2).sum(axis=-1)).astype(dtype)))
 
     def mistakes(y, overlaps):
-        share = overlaps.mean(axis=1)
+        share, nats = overlaps.mean(axis=1), -np.log(overlaps)
         return {
-            "That is in nats; e to that power is a number of images.": np.log(y),
-            "The sign is turned: a share of 1/N is N images, not 1/N of one.": 1 / y,
-            "Shares are averaged, or their inverses; average the nats of the images.": (
-                1 / share.mean(),
-                (1 / share).mean(),
-            ),
-            "The logarithms of single overlaps are averaged; first comes the mean of a row, then its logarithm.": (
-                np.exp(-np.log(overlaps).mean())
-            ),
+            "Shares are averaged, or their inverses; average the nats.": (1 / share.mean(), (1 / share).mean()),
+            "Single overlaps have their logarithm taken; first comes the mean of a row.": np.exp(nats.mean()),
         }
 
     agree_on_cases("told_apart", work.told_apart, effective_number, cases, mistakes, APART)

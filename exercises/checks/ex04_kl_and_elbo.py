@@ -6,7 +6,7 @@ from scipy import stats
 from torch.distributions import Normal, kl_divergence
 
 import vae_numpy as right
-from checks.judging import agree_on_cases
+from checks.judging import agree_on_cases, misweighed
 from vae_common import data
 
 FORBIDDEN = ("vae_numpy", "vae_lowlevel", "conv_vae", "vae_models", "vae_common")  # they hold the answer
@@ -33,54 +33,6 @@ def pictures(rng):
     yield dict(x=wrong_side, x_logits=np.array([80.0, -90.0, 700.0, -750.0]).reshape(1, 1, 2, 2))
 
 
-# --- the KL -------------------------------------------------------------------------------------------------------
-
-
-def log_ratio(z, mu, std):
-    """log q(z) - log p(z) where p is the prior, summed over the latents."""
-    return (stats.norm.logpdf(z, mu, std) - stats.norm.logpdf(z)).sum(axis=-1)
-
-
-def estimate(mu, logvar, eps):
-    std = np.exp(logvar / 2)
-    return log_ratio(mu + std * eps, mu, std).mean(axis=0)
-
-
-def from_eps(z, logvar, eps):
-    """The estimate with log q written in eps, which stands for (z - mu) / std whatever z is."""
-    return 0.5 * (z**2 - eps**2 - logvar).sum(axis=-1).mean(axis=0)
-
-
-def with_noise(rng, cases, counts):
-    """The cases with eps (K, B, Z) as their third argument."""
-    for case, K in zip(cases, counts, strict=True):
-        eps = rng.normal(size=(K, *case["mu"].shape)).astype(case["mu"].dtype)
-        yield dict(mu=case["mu"], logvar=case["logvar"], eps=eps, **dict(list(case.items())[2:]))
-
-
-def part_monte_carlo_kl(work, rng):
-    """monte_carlo_kl: from samples, against the prior"""
-    cases = with_noise(rng, posteriors(rng), (6, 1, 5, 4, 3, 2, 7, 4, 3))
-
-    def mistakes(y, mu, logvar, eps):
-        return {
-            "That is the closed form; here the mean over the samples is asked for.": right.gaussian_kl(mu, logvar),
-            "The samples have std^2 where they should have std: z = mu + exp(logvar / 2) eps.": (
-                log_ratio(mu + np.exp(logvar) * eps, mu, np.exp(logvar / 2)).mean(axis=0),
-                from_eps(mu + np.exp(logvar) * eps, logvar, eps),
-            ),
-            "log q lacks its -log std: the density of a narrow Gaussian is high.": y + 0.5 * logvar.sum(axis=1),
-            "log q divides its square by std; a Gaussian has std^2 there.": (
-                y - 0.5 * ((np.exp(logvar / 2) - 1) * eps**2).sum(axis=-1).mean(axis=0)
-            ),
-            "One constant -1/2 log(2 pi) for each latent is in log q or log p alone; it is in both, or in neither.": (
-                y - 0.5 * np.log(2 * np.pi) * mu.shape[1]
-            ),
-        }
-
-    agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, estimate, cases, mistakes, "stage-1-by-sampling")
-
-
 def pairs(rng):
     """Cases {mu, logvar, mu_p, logvar_p}: p for each image, one p for all, and numbers."""
     for case in posteriors(rng):
@@ -90,61 +42,77 @@ def pairs(rng):
     yield {**case, "mu_p": 0.7, "logvar_p": -1.3}
 
 
+def with_noise(rng, cases):
+    """The cases with eps (K, B, Z) as their third argument, K from 1 on."""
+    for K, case in enumerate(cases, start=1):
+        eps = rng.normal(size=(K, *case["mu"].shape)).astype(case["mu"].dtype)
+        yield dict(mu=case["mu"], logvar=case["logvar"], eps=eps, **dict(list(case.items())[2:]))
+
+
+def sampled(mu, logvar, eps, mu_p=0.0, logvar_p=0.0):
+    """The mean of log q - log p over the draws."""
+    std, std_p = np.exp(logvar / 2), np.exp(np.float64(logvar_p) / 2)
+    z = mu + std * eps
+    return (stats.norm.logpdf(z, mu, std) - stats.norm.logpdf(z, mu_p, std_p)).sum(axis=-1).mean(axis=0)
+
+
+def part_monte_carlo_kl(work, rng):
+    """monte_carlo_kl: from samples, against the prior"""
+
+    def mistakes(y, mu, logvar, eps):
+        too_wide = mu + np.exp(logvar) * eps
+        terms = {
+            "-log std in log q, as a narrow Gaussian is high": -0.5 * logvar.sum(axis=1),
+            "-1/2 log(2 pi) of each latent, which is in both or in neither": 0.5 * np.log(2 * np.pi) * mu.shape[1],
+        }
+        return {
+            "That is the closed form; here the mean over the samples is asked for.": right.gaussian_kl(mu, logvar),
+            "The samples have std^2 where they should have std: z = mu + exp(logvar / 2) eps.": (
+                0.5 * (too_wide**2 - eps**2 - logvar).sum(axis=-1).mean(axis=0)  # with eps for (z - mu) / std
+            ),
+            **misweighed(y, terms),
+        }
+
+    cases = with_noise(rng, posteriors(rng))
+    agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, sampled, cases, mistakes, "stage-1-by-sampling")
+
+
 def part_monte_carlo_kl_between_two(work, rng):
     """monte_carlo_kl: between any two Gaussians"""
-    cases = with_noise(rng, pairs(rng), (4, *9 * (1, 5)))
-
-    def sampled(mu, logvar, eps, mu_p, logvar_p):
-        std = np.exp(logvar / 2)
-        z = mu + std * eps
-        log_p = stats.norm.logpdf(z, mu_p, np.exp(np.float64(logvar_p) / 2))
-        return (stats.norm.logpdf(z, mu, std) - log_p).sum(axis=-1).mean(axis=0)
 
     def mistakes(y, mu, logvar, eps, mu_p, logvar_p):
         return {
-            "p is still the prior: mu_p and logvar_p are not used.": estimate(mu, logvar, eps),
-            "log p lacks its -log std_p.": y - 0.5 * (np.zeros_like(mu) + logvar_p).sum(axis=1),
-            "The samples come from p; the mean of a KL is over q.": -sampled(
-                mu_p + np.zeros_like(mu), logvar_p + np.zeros_like(mu), eps, mu, logvar
-            ),
+            "p is still the prior: mu_p and logvar_p are not used.": sampled(mu, logvar, eps),
+            **misweighed(y, {"-log std_p in log p": 0.5 * (np.zeros_like(mu) + logvar_p).sum(axis=1)}),
         }
 
+    cases = with_noise(rng, pairs(rng))
     agree_on_cases("monte_carlo_kl", work.monte_carlo_kl, sampled, cases, mistakes, "stage-1-by-sampling")
 
 
 def part_gaussian_kl(work, rng):
     """gaussian_kl: the closed form, against the prior"""
-    kl = right.gaussian_kl
 
     def mistakes(y, mu, logvar):
+        terms = {
+            "the constant -1 of each dimension, without which gradients agree and nats do not": -mu.shape[1] / 2,
+            "-logvar / 2, as a narrow posterior costs more": -0.5 * logvar.sum(axis=1),
+        }
+
+        def bracket(var):
+            return 0.5 * (mu**2 + var - 1 - logvar).sum(axis=1)
+
         return {
-            "The constant -1 of each dimension is missing: gradients agree without it, nats do not.": (
-                y + mu.shape[1] / 2
-            ),
-            "Right if logvar were the log of std; it is the log of std^2, so std^2 = exp(logvar).": (
-                0.5 * (mu**2 + np.exp(2 * logvar) - 1 - 2 * logvar).sum(axis=1)
-            ),
-            "std^2 is exp(logvar); yours has exp(logvar / 2), which is std.": (
-                0.5 * (mu**2 + np.exp(logvar / 2) - 1 - logvar).sum(axis=1)
-            ),
-            "std^2 is exp(logvar) already: do not square it.": (
-                0.5 * (mu**2 + np.exp(2 * logvar) - 1 - logvar).sum(axis=1)
-            ),
-            "The log of std^2 is logvar itself, not its half.": (
-                0.5 * (mu**2 + np.exp(logvar) - 1 - logvar / 2).sum(axis=1)
-            ),
-            "The distance of the means counts in units of std_p, not of std; the prior's is 1.": (
-                0.5 * (mu**2 / np.exp(logvar) + np.exp(logvar) - 1 - logvar).sum(axis=1)
-            ),
-            "The sign of logvar is turned: a narrow posterior costs more, so it is -logvar.": (
-                0.5 * (mu**2 + np.exp(logvar) - 1 + logvar).sum(axis=1)
-            ),
+            "std^2 is exp(logvar); yours has exp(logvar / 2), which is std.": bracket(np.exp(logvar / 2)),
+            "std^2 is exp(logvar) already: do not square it.": bracket(np.exp(2 * logvar)),
             "That is KL(prior || posterior); the other direction is asked for.": (
                 0.5 * ((1 + mu**2) * np.exp(-logvar) - 1 + logvar).sum(axis=1)
             ),
+            **misweighed(y, terms),
         }
 
-    agree_on_cases("gaussian_kl", work.gaussian_kl, kl, posteriors(rng), mistakes, "stage-2-the-integral")
+    read = "stage-2-the-integral"
+    agree_on_cases("gaussian_kl", work.gaussian_kl, right.gaussian_kl, posteriors(rng), mistakes, read)
 
 
 def between(mu, logvar, mu_p, logvar_p):
@@ -160,33 +128,19 @@ def part_gaussian_kl_between_two(work, rng):
     """gaussian_kl: between any two Gaussians"""
 
     def mistakes(y, mu, logvar, mu_p, logvar_p):
-        var, var_p = np.exp(logvar), np.exp(np.float64(logvar_p))
-        square = (mu - mu_p) ** 2
+        square, zeros, var_p = (mu - mu_p) ** 2, np.zeros_like(mu), np.exp(np.float64(logvar_p))
         return {
             "p is still the prior: mu_p and logvar_p are not used.": right.gaussian_kl(mu, logvar),
             "That is KL(p || q); the other direction is asked for.": between(
-                mu_p + np.zeros_like(mu), logvar_p + np.zeros_like(mu), mu, logvar
+                mu_p + zeros, logvar_p + zeros, mu, logvar
             ),
-            "The distance of the means is not measured in units of std_p.": (
-                0.5 * (square + var / var_p - 1 - logvar + logvar_p).sum(axis=1)
-            ),
-            "log std_p^2 is missing: of the two logarithms only log std^2 is there.": (
-                0.5 * ((square + var) / var_p - 1 - logvar).sum(axis=1)
-            ),
-            "Divided by std_p = exp(logvar_p / 2); squares are measured in units of std_p^2.": (
-                0.5 * ((square + var) / np.sqrt(var_p) - 1 - logvar + logvar_p).sum(axis=1)
-            ),
+            "The distance of the means counts in units of std_p.": y + 0.5 * (square - square / var_p).sum(axis=1),
+            **misweighed(y, {"log std_p = logvar_p / 2": 0.5 * (zeros + logvar_p).sum(axis=1)}),
         }
 
     agree_on_cases("gaussian_kl", work.gaussian_kl, between, pairs(rng), mistakes, "stage-2-the-integral")
 
 
-# --- the reconstruction -------------------------------------------------------------------------------------------
-
-
-SATURATED = (
-    "log(sigmoid(l)) is not finite, or no longer right, where the sigmoid rounds to 0 or 1: work on the logit itself."
-)
 CLAMPED = (
     "The sigmoid is clamped before the log, or a small number added to it: a pixel that is surely wrong costs too "
     "little, and has no gradient. Work on the logit itself."
@@ -206,14 +160,10 @@ def part_bernoulli_recon(work, rng):
 
         return {
             "Black and white are exchanged: x belongs to the probability sigmoid(l).": recon(x, -l),
-            "Only x log s: a black pixel says something too, (1 - x) log(1 - s).": (
-                (x * np.logaddexp(0, -l)).sum(axis=(1, 2, 3))
-            ),
-            "A logarithm is missing: a pixel costs something on the right side, too.": (
-                (np.maximum(l, 0) - l * x).sum(axis=(1, 2, 3))
-            ),
-            SATURATED: of(s, 1 - s),
-            "An exp overflows where the logit is large on one side; there is a form for both signs.": (
+            "Only x log s: a black pixel says something too.": (x * np.logaddexp(0, -l)).sum(axis=(1, 2, 3)),
+            "log(sigmoid(l)) or exp(l) is not finite, or no longer right, where the logit is large: work on the logit "
+            "itself, in a form for both signs.": (
+                of(s, 1 - s),
                 (l - l * x + np.log(1 + np.exp(-l))).sum(axis=(1, 2, 3)),
                 (np.log(1 + np.exp(l)) - l * x).sum(axis=(1, 2, 3)),
             ),
@@ -224,9 +174,6 @@ def part_bernoulli_recon(work, rng):
         }
 
     agree_on_cases("bernoulli_recon", work.bernoulli_recon, recon, pictures(rng), mistakes, "logits")
-
-
-# --- the sum ------------------------------------------------------------------------------------------------------
 
 
 def bound(x, x_logits, mu, logvar):
@@ -241,12 +188,9 @@ def part_elbo(work, rng):
         cases.append(dict(**picture, mu=mu, logvar=logvar))
 
     def mistakes(y, x, l, mu, logvar):
-        return {
-            "The KL is added; it is a price, and lowers the bound.": (
-                right.gaussian_kl(mu, logvar) - right.bernoulli_recon(x, l)
-            ),
-            "The KL is missing.": -right.bernoulli_recon(x, l),
-        }
+        return misweighed(
+            y, {"the KL, which lowers the bound": -right.gaussian_kl(mu, logvar), "recon": -right.bernoulli_recon(x, l)}
+        )
 
     agree_on_cases("elbo", work.elbo, bound, cases, mistakes, "the-maths")
 
@@ -268,31 +212,17 @@ def part_entropy_floor(work, rng):
         def of(white, black):
             return -(white + black).sum(axis=(1, 2, 3))
 
-        white, black = x * np.log(x), (1 - x) * np.log(1 - x)
-        half = np.nan_to_num(white), np.nan_to_num(black)
+        white, black = np.nan_to_num(x * np.log(x)), np.nan_to_num((1 - x) * np.log(1 - x))
+        near_0 = [10.0**-n for n in range(3, 13)]
+        clipped = [x.clip(least, 1 - least) for least in near_0[:5]]
         return {
-            "0 log 0 is 0 here, but NaN to NumPy: take the log only of what is above 0 (np.where).": (
-                of(white, black),
-                of(white, half[1]),
-                of(half[0], black),
-            ),
-            "That has one half only: a pixel of grey x is white with probability x and black with 1 - x.": (
-                of(half[0], 0)
-            ),
+            "That has one half only: a pixel of grey x is white with probability x and black with 1 - x.": of(white, 0),
             "A small number put in against 0 log 0 moves the answer: take the log only of what is above 0.": (
-                *(
-                    of(np.nan_to_num(x * np.log(x + near_0)), np.nan_to_num((1 - x) * np.log(1 - x + near_1)))
-                    for n in range(3, 13)
-                    for near_0, near_1 in ((10.0**-n, 10.0**-n), (10.0**-n, 0), (0, 10.0**-n))
-                ),
-                *(
-                    of(s * np.log(s), (1 - s) * np.log(1 - s))
-                    for s in (x.clip(10.0**-n, 1 - 10.0**-n) for n in range(3, 8))
-                ),
+                *(of(x * np.log(x + least), (1 - x) * np.log(1 - x + least)) for least in near_0),
+                *(of(x * np.log(x + least), black) for least in near_0),
+                *(of(s * np.log(s), (1 - s) * np.log(1 - s)) for s in clipped),
             ),
-            "That takes x for the logit. The best s is a probability: put it into the formula with s.": (
-                right.bernoulli_recon(x, x)
-            ),
+            "That takes x for the logit. The best s is a probability.": right.bernoulli_recon(x, x),
         }
 
     agree_on_cases("entropy_floor", work.entropy_floor, floor, cases, mistakes, "the-floor")

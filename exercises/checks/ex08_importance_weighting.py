@@ -3,26 +3,18 @@
 import numpy as np
 import torch
 
-from checks.judging import agree_on_cases
+from checks.judging import agree_on_cases, misweighed
 from vae_measures.importance_bounds import importance_bounds
 from vae_models import iwae
 
 FORBIDDEN = ("vae_models", "vae_measures", "vae_commands")  # they hold the answer
 
 
-# --- the weights --------------------------------------------------------------------------------------------------
-
-
 def samples(rng):
     """Cases {recon, z, mu, logvar} of B images with K codes each."""
     cases = []
-    for B, K, Z, dtype in (
-        (3, 5, 4, np.float64),
-        (1, 7, 2, np.float64),
-        (2, 1, 3, np.float64),
-        (5, 3, 1, np.float64),
-        (5, 6, 20, np.float32),
-    ):
+    shapes = ((3, 5, 4, np.float64), (1, 7, 2, np.float64), (2, 1, 3, np.float64), (5, 3, 1, np.float32))
+    for B, K, Z, dtype in shapes:
         mu, logvar = rng.normal(size=(B, Z)), rng.uniform(-3, 1, (B, Z))
         z = mu[:, None] + np.exp(0.5 * logvar[:, None]) * rng.normal(size=(B, K, Z))
         case = dict(recon=rng.uniform(5, 50, (B, K)), z=z, mu=mu, logvar=logvar)
@@ -41,48 +33,31 @@ def part_log_weights(work, rng):
     """log_weights: likelihood times prior over proposal"""
 
     def mistakes(y, recon, z, mu, v):
-        gap = z - mu[:, None]
-        squares, widths = (gap**2 * np.exp(-v[:, None])).sum(axis=-1), v.sum(axis=1, keepdims=True)
+        gap, var = z - mu[:, None], np.exp(v[:, None])
+        log_prior = -0.5 * (z**2).sum(axis=-1)
+        squares = 0.5 * (gap**2 / var).sum(axis=-1)
         closed_form = 0.5 * (mu**2 + np.exp(v) - 1 - v).sum(axis=1, keepdims=True)
+        widths = {"logvar / 2 in each dimension, as - log q is low where q is narrow": 0.5 * v.sum(axis=1)[:, None]}
         return {
             "recon is -log p(x|z): it is subtracted. Added, it gives the worst codes the largest weights.": y
             + 2 * recon,
             "That is the closed-form KL in place of log q - log p(z). It holds on average over z only; a weight "
             "belongs to one z, so both densities are taken at that z.": -recon - closed_form,
-            "q is divided by: its log is subtracted. Here it is the prior that is divided by.": -recon - (y + recon),
-            "The prior is missing.": y + 0.5 * (z**2).sum(axis=-1),
-            "The proposal is missing: its log is to be subtracted.": -recon - 0.5 * (z**2).sum(axis=-1),
-            "The width of q is missing in its normalisation: + logvar / 2 for each dimension.": y - 0.5 * widths,
-            "log q is high where q is narrow: - logvar / 2, so the weight gets + logvar / 2.": y - widths,
-            "log(2 pi) stands in the prior and in q, and cancels; here it is in one of them.": (
-                y - 0.5 * z.shape[2] * np.log(2 * np.pi),
-                y + 0.5 * z.shape[2] * np.log(2 * np.pi),
+            "The prior is missing.": y - log_prior,
+            "The proposal is missing: its log is to be subtracted.": log_prior - recon,
+            "The squares are divided by the variance exp(logvar), not by its square or root.": (
+                y - squares + 0.5 * (gap**2 / var**2).sum(axis=-1),
+                y - squares + 0.5 * (gap**2 / np.sqrt(var)).sum(axis=-1),
             ),
-            "exp(logvar) is the variance already: do not square it.": (
-                y - 0.5 * squares + 0.5 * (gap**2 * np.exp(-2 * v[:, None])).sum(axis=-1)
-            ),
-            "The squares are divided by the variance exp(logvar), not by the standard deviation.": (
-                y - 0.5 * squares + 0.5 * (gap**2 * np.exp(-0.5 * v[:, None])).sum(axis=-1)
-            ),
-            "That is w; return log w, as exp(-500) is 0.": np.exp(y),
+            **misweighed(y, widths),
         }
 
     agree_on_cases("log_weights", work.log_weights, right_log_weights, samples(rng), mistakes, "the-maths")
 
 
-# --- what is made of them -----------------------------------------------------------------------------------------
-
-
 def weights(rng):
     """Cases {log_w}: near 0, near -1000 and +1000 where exp fails, dominated by one, and one weight alone."""
-    shapes = (
-        ((3, 7), 0, 1),
-        ((5, 4), -1000, 3),
-        ((2, 9), 1000, 3),
-        ((4, 5), -90, 30),
-        ((3, 6), -5000, 1000),
-        ((1, 6), -3, 1),
-    )
+    shapes = (((3, 7), 0, 1), ((5, 4), -1000, 3), ((2, 9), 1000, 3), ((3, 6), -5000, 1000), ((1, 6), -3, 1))
     cases = [dict(log_w=level + width * rng.normal(size=shape)) for shape, level, width in shapes]
     cases.append(dict(log_w=rng.normal(size=(3, 5)) + np.array([[0], [-2000], [900]])))
     cases.append(dict(log_w=(-120 + rng.normal(size=(3, 8))).astype(np.float32)))
@@ -97,18 +72,7 @@ def part_importance_bound(work, rng):
     """importance_bound: the log of the mean weight"""
 
     def mistakes(y, log_w):
-        return {
-            "exp(log w) overflows or becomes 0 before the log is taken. Take the largest log w of the row out first.": (
-                np.log(np.exp(log_w).mean(axis=1))
-            ),
-            "The largest of all images was taken out; each row needs its own, else other rows become 0.": (
-                log_w.max() + np.log(np.exp(log_w - log_w.max()).mean(axis=1))
-            ),
-            "The log of the sum; the mean has - ln K, without which the bound grows with K for no reason.": (
-                y + np.log(log_w.shape[1])
-            ),
-            "The mean of the logs: that is the elbo, L_1. The mean stands inside the log.": log_w.mean(axis=1),
-        }
+        return {"The mean of the logs: that is the elbo, L_1. The mean stands inside the log.": log_w.mean(axis=1)}
 
     agree_on_cases("importance_bound", work.importance_bound, right_bound, weights(rng), mistakes, "the-maths")
 
@@ -121,13 +85,10 @@ def part_bound_of_groups(work, rng):
         B, K = log_w.shape
         groups = log_w[:, : K // k * k].reshape(B, -1, k)
         return {
-            "Only the first k weights were used; the other groups are as good, and their mean scatters less.": (
-                right_bound(log_w[:, :k])
+            "Only the first k weights were used; the other groups are as good.": right_bound(log_w[:, :k]),
+            "That is the bound of all K; the mean over the groups stands outside the log.": right_bound(
+                groups.reshape(B, -1)
             ),
-            "That is the bound of all K weights; the mean over the groups stands outside the log.": (
-                right_bound(groups.reshape(B, -1))
-            ),
-            "The mean of all the logs is L_1, whatever k is.": groups.mean(axis=(1, 2)),
         }
 
     sizes = ((3, 7, 3), (5, 6, 2), (1, 9, 4), (4, 5, 5), (3, 6, 1), (2, 12, 5))
@@ -147,21 +108,11 @@ def part_effective_sample_size(work, rng):
     """effective_sample_size: from 1 to K"""
 
     def mistakes(y, log_w):
-        w, whole = np.exp(log_w), np.exp(log_w - log_w.max(axis=1, keepdims=True))
-        return {
-            "exp(log w) overflows or becomes 0. A common factor of the weights cancels: take the row's largest out.": (
-                w.sum(axis=1) ** 2 / (w**2).sum(axis=1)
-            ),
-            "Upside down: the square of the sum is above.": 1 / y,
-            "The weights have to add up to 1 for that: divide by the square of their sum.": 1 / (whole**2).sum(axis=1),
-        }
+        w = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+        return {"The weights have to add up to 1 for that: divide by the square of their sum.": 1 / (w**2).sum(axis=1)}
 
-    agree_on_cases(
-        "effective_sample_size", work.effective_sample_size, right_size, weights(rng), mistakes, "when-to-trust-it"
-    )
-
-
-# --- what is exact ------------------------------------------------------------------------------------------------
+    function, read = work.effective_sample_size, "when-to-trust-it"
+    agree_on_cases("effective_sample_size", function, right_size, weights(rng), mistakes, read)
 
 
 def right_share(c, Z):
@@ -183,19 +134,15 @@ def part_expected_share(work, rng):
         return {
             "With c^2 <= 1/2 the weights have no finite variance, so the share tends to 0 there; the formula's root of "
             "a negative number is no answer.": y if 2 * c**2 > 1 else np.nan,
-            "One dimension's share; with Z independent dimensions the shares multiply.": right(c, 1),
-            "Upside down: that is K / ESS.": (1 / y if y else np.inf, 1 / y if y else 0.0),
             "A q that is a little narrow has a share, too: the integral is finite as long as 2 c^2 > 1.": (
                 y if c > 1 else 0.0,
                 y if c >= 1 else 0.0,
             ),
-            "The ratio is that of q to the posterior, not the other way round: a narrow q, c < 1, is the worse one.": (
-                right(1 / c, Z)
-            ),
+            "c is the std of q over the posterior's: a narrow q, c < 1, is the worse one.": right(1 / c, Z),
         }
 
     cases = [dict(c=float(c), Z=int(Z)) for c, Z in zip(rng.uniform(0.75, 3, 6), (1, 2, 3, 5, 20, 1), strict=True)]
-    cases += [dict(c=float(c), Z=2) for c in (*rng.uniform(0.2, 0.7, 2), *rng.uniform(0.72, 0.8, 2), 1.0, 0.5, 0.6)]
+    cases += [dict(c=float(c), Z=2) for c in (*rng.uniform(0.2, 0.7, 2), *rng.uniform(0.72, 0.8, 2), 1.0)]
     # 1e-7: the oracle's grid is exact to rounding, but Z = 20 takes its 20th power
     agree_on_cases("expected_share", work.expected_share, right, cases, mistakes, "when-to-trust-it", rel=1e-7)
 
@@ -208,14 +155,6 @@ def part_log_integral(work, rng):
 
     def mistakes(y, log_joint, cell):
         return {
-            "exp of the log joint overflows or becomes 0. Take the largest of each row out first.": (
-                np.log(np.exp(log_joint).sum(axis=1) * cell)
-            ),
-            "An integral is the sum over the cells, each with its area; there is no mean in it.": (
-                y - np.log(log_joint.shape[1]),
-                right(log_joint, 1 / log_joint.shape[1]),
-            ),
-            "The area of a cell is missing.": right(log_joint, 1),
             "The area is a factor of the integral: outside exp that is + ln(cell).": right(log_joint, 1) * cell,
             "The mean of the logs; the densities are added, then comes the log.": log_joint.mean(axis=1) + np.log(cell),
         }

@@ -5,15 +5,12 @@ import functools
 import numpy as np
 import torch
 
-from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, values_of
+from checks.judging import agree, agree_on_cases, agree_on_each, gradients, misweighed, values_of
 from conv_vae import pixel_loss
 from vae_common.spec import VAESpec
 from vae_models.conditional_vae import ConditionalVAE
 
 FORBIDDEN = ("vae_models", "vae_training", "vae_lowlevel", "conv_vae")  # they hold the answer
-
-
-# --- the model ----------------------------------------------------------------------------------------------------
 
 
 class Params(dict):
@@ -60,13 +57,6 @@ def model_cases(rng, of_z=False):
         yield dict(params=params, **first, y=torch.from_numpy(labels(rng, B, classes)), **by_default)
 
 
-def encoded(model, x, hot, first="x"):
-    """mu, logvar of x beside the maps hot (B, classes, 28, 28), in NumPy."""
-    with torch.no_grad():
-        both = [x, hot.to(x)] if first == "x" else [hot.to(x), x]
-        return [value.numpy() for value in model.encoder(torch.cat(both, dim=1))]
-
-
 def hot_of(y, classes):
     return torch.nn.functional.one_hot(y, classes)
 
@@ -79,20 +69,20 @@ def part_encode(work, rng):
             return [value.numpy() for value in model_of(params, classes).encode(x, y)]
 
     def mistakes(exact, params, x, y, classes=10):
-        model, hot = model_of(params, classes), hot_of(y, classes)
-        maps = hot[:, :, None, None].expand(-1, -1, 28, 28)
-        number = y[:, None, None, None]
+        model = model_of(params, classes)
+        maps = hot_of(y, classes)[:, :, None, None].expand(-1, -1, 28, 28).to(x)
+        number = y[:, None, None, None].to(x)
+
+        def encoded(*both):
+            with torch.no_grad():
+                return [value.numpy() for value in model.encoder(torch.cat(both, dim=1))]
+
         wrong = {
-            "The label is missing: it is forgotten, and nothing will crash.": (encoded(model, x, 0 * maps),),
-            "The maps come first and x last; here x is first, as in level 3: the weights have to know the order.": (
-                encoded(model, x, maps, first="maps"),
-            ),
+            "The label is missing: it is forgotten, and nothing will crash.": [encoded(x, 0 * maps)],
+            "The maps come first and x last; here x is first, as in level 3.": [encoded(maps, x)],
             "The maps hold the label's number. Class 8 is not twice class 4: 1 for its own class, 0 for the others.": (
-                encoded(model, x, number.expand(maps.shape)),
-                encoded(model, x, number * maps),
+                [encoded(x, number.expand(maps.shape)), encoded(x, number * maps)]
             ),
-            "mu and logvar have changed places.": (exact[::-1],),
-            "A ReLU too many: mu and logvar may have either sign.": ([np.maximum(value, 0) for value in exact],),
         }
         return [{text: tuple(way[i] for way in ways) for text, ways in wrong.items()} for i in range(2)]
 
@@ -102,30 +92,22 @@ def part_encode(work, rng):
 def part_decode(work, rng):
     """decode: p(x|z, y)"""
 
-    def decoded(model, z, numbers):
+    def decoded(model, *both):
         with torch.no_grad():
-            return model.decoder(torch.cat([z, numbers.to(z)], dim=1)).numpy()
+            return model.decoder(torch.cat(both, dim=1)).numpy()
 
     def right(params, z, y, classes=10):
-        return decoded(model_of(params, classes), z, hot_of(y, classes))
+        return decoded(model_of(params, classes), z, hot_of(y, classes).to(z))
 
     def mistakes(exact, params, z, y, classes=10):
-        model, hot = model_of(params, classes), hot_of(y, classes)
-        with torch.no_grad():
-            label_first = model.decoder(torch.cat([hot.to(z), z], dim=1)).numpy()
-        number = y[:, None].expand(hot.shape)
+        model, hot = model_of(params, classes), hot_of(y, classes).to(z)
+        number = y[:, None].to(z)
         return {
-            "The label is missing: the decoder then draws p(x|z), and nothing is conditional any more.": (
-                decoded(model, z, 0 * hot)
-            ),
-            "The label comes first and z last; here z is first, as in level 3.": label_first,
+            "The label is missing: the decoder then draws p(x|z).": decoded(model, z, 0 * hot),
+            "The label comes first and z last; here z is first, as in level 3.": decoded(model, hot, z),
             "The label's number goes in. Class 8 is not twice class 4: 1 for its own class, 0 for the others.": (
-                decoded(model, z, number),
+                decoded(model, z, number.expand(hot.shape)),
                 decoded(model, z, number * hot),
-            ),
-            "These are probabilities; logits are asked for, without the sigmoid.": 1 / (1 + np.exp(-exact)),
-            "The last layer has no ReLU: a logit may be negative, and has to be for a black pixel.": (
-                np.maximum(exact, 0)
             ),
         }
 
@@ -149,32 +131,21 @@ def mistaken_terms(exact, x, mu, logvar, eps, decode):
         return pixel_loss(x, decode(z), "bernoulli").numpy()
 
     p = torch.sigmoid(decode(mu + std * eps))
-    squared = ((x - p) ** 2).sum(dim=(1, 2, 3)).numpy()
-    each = "One number for each image, (B,); the mean comes in the loss alone."
+    bracket = (mu**2 + logvar.exp() - logvar).sum(dim=1).numpy() / 2
     of_recon = {
-        each: recon.mean(),
         "std is exp(logvar / 2); exp(logvar) is the variance.": recon_of(mu + std**2 * eps),
         "That is decoded from mu: the noise is not used.": recon_of(mu),
         "Each latent dimension has noise of its own; yours share one number.": recon_of(mu + std * eps[:, :1]),
-        "The noise is not scaled: z = mu + std eps.": recon_of(mu + eps),
-        "The logvar of the encoder is log std^2, not std.": recon_of(mu + logvar * eps),
-        "That is the squared error; the pixels' likelihood is Bernoulli.": (squared, squared / 2),
+        "That is the squared error; the pixels' likelihood is Bernoulli.": ((x - p) ** 2).sum(dim=(1, 2, 3)).numpy(),
         "A sigmoid too many: the loss takes logits.": pixel_loss(x, p, "bernoulli").numpy(),
     }
-    bracket = (mu**2 + logvar.exp() - logvar).sum(dim=1).numpy() / 2
     of_kl = {
-        each: kl.mean(),
-        "The sign of the KL is turned: it is never below 0.": (-kl, -2 * kl),
         "The constant -1 of each dimension was dropped.": (bracket, 2 * bracket),
         "logvar is log std^2, not log std.": (mu**2 + (2 * logvar).exp() - 1 - 2 * logvar).sum(dim=1).numpy() / 2,
     }
     of_loss = {
-        "The loss is recon + kl, the negative of the elbo.": ((recon - kl).mean(), -loss),
-        "The mean of recon alone: the KL is missing.": recon.mean(),
         "recon is counted as a mean over the pixels in the loss, which is a beta of 784.": (recon / 784 + kl).mean(),
-        "The KL is averaged over the latent dimensions in the loss, which is a beta of 1 / Z.": (
-            (recon + kl / mu.shape[1]).mean()
-        ),
+        **misweighed(loss, {"recon": recon.mean(), "the KL": kl.mean()}),
     }
     return of_recon, of_kl, of_loss
 
@@ -206,25 +177,10 @@ def part_gradients(work, rng):
     model = model_of(params, 10)
     model.objective(*given, 0)["loss"].backward()
     loss = values_of(("recon", "kl", "loss"), "objective", work.objective(own, *given))[2]
-    if not getattr(loss, "requires_grad", False):
-        raise Mismatch(
-            "The loss of objective has no gradient.",
-            "a tensor whose backward() reaches the weights",
-            mistake="A detach(), an item(), a no_grad or a step through NumPy on the way.",
-        )
-    try:
-        loss.backward()
-    except RuntimeError as error:
-        raise Mismatch(f"backward() of objective's loss failed: {error}", mistake="An operation in place.") from error
-    for name, weight in model.named_parameters():
-        grad = own[name].grad
-        if grad is None:
-            raise Mismatch(f"No gradient of the loss reaches {name}.", mistake="A detach() or no_grad on the way.")
-        if grad.numel() < 10**5:  # that of a large layer's bias tells as much
-            agree(f"the gradient of objective's loss by {name}", grad, weight.grad)
-
-
-# --- log p(x), the gain, the guess --------------------------------------------------------------------------------
+    found = gradients("the loss of objective", loss, list(own.values()), "the-maths")
+    for (name, _), got in zip(own.items(), found, strict=True):
+        if got.numel() < 10**5:  # that of a large layer's bias tells as much
+            agree(f"the gradient of objective's loss by {name}", got, model.get_parameter(name).grad, read="the-maths")
 
 
 def marginal(log_p):
@@ -243,26 +199,11 @@ def tables(rng):
     yield dict(log_p=np.full((2, 6), -90.0))
 
 
-def plain(log_p):
-    """The log of the mean of p, without taking the highest out."""
-    return np.log(np.exp(log_p).mean(axis=1))
-
-
-UNDERFLOW = "exp(-1000) is 0 and exp(1000) is infinite: take the largest entry of each row out first."
-
-
-TEN = "Right for ten classes alone: the number of classes is log_p.shape[1]."
-
-
 def part_log_p_x(work, rng):
     """log_p_x: the labels averaged out"""
 
     def mistakes(y, log_p):
-        classes = log_p.shape[1]
         return {
-            TEN: y + np.log(classes / 10),
-            UNDERFLOW: plain(log_p),
-            "That is the log of the sum. Each label has p(y) = 1 / classes: the log of the mean.": y + np.log(classes),
             "The mean of the logs is not the log of the mean: average the probabilities.": log_p.mean(axis=1),
         }
 
@@ -294,18 +235,8 @@ def part_label_gain(work, rng):
     cases += [dict(log_p=hopeless.astype(dtype), y=np.array([0, 1])) for dtype in (np.float64, np.float32)]
 
     def mistakes(exact, log_p, y):
-        classes, own = log_p.shape[1], given(log_p, y)
-        p = torch.softmax(torch.from_numpy(log_p), dim=1).numpy()  # in the table's own precision
-        return {
-            UNDERFLOW: own - plain(log_p),
-            TEN: exact - np.log(classes / 10),
-            "Where the label fits badly p(y|x) is so small that it becomes 0, and its logarithm -inf. Subtract log "
-            "p(x) from the entry of log_p instead.": np.log(p)[np.arange(len(y)), y] + np.log(classes),
-            "That is log p(y|x). By Bayes' rule the gain is log p(y|x) - log p(y), and log p(y) = -ln(classes).": (
-                exact - np.log(classes)
-            ),
-            "log p(x) is the log of a mean over the labels, not the mean of the logs.": own - log_p.mean(axis=1),
-        }
+        mean_of_logs = given(log_p, y) - log_p.mean(axis=1)
+        return {"log p(x) is the log of a mean over the labels, not the mean of the logs.": mean_of_logs}
 
     in_both_precisions("label_gain", work.label_gain, gain, cases, mistakes)
 
@@ -319,18 +250,12 @@ def part_label_posterior(work, rng):
 
     def mistakes(y, log_p):
         return {
-            TEN: y * log_p.shape[1] / 10,
-            UNDERFLOW: np.exp(log_p) / np.exp(log_p).sum(axis=1, keepdims=True),
             "The columns add up to 1; the labels of one image, a row, have to.": (
                 torch.softmax(torch.from_numpy(log_p).double(), dim=0).numpy()
             ),
-            "These are the logarithms; p(y|x) itself is asked for.": np.log(y),
         }
 
     in_both_precisions("label_posterior", work.label_posterior, posterior, tables(rng), mistakes)
-
-
-# --- the encoder that is not told ---------------------------------------------------------------------------------
 
 
 def integral(log_p, mu, var):
@@ -371,11 +296,7 @@ def part_blind_encoder(work, rng):
                 weighed(log_p, mu, var, square=lambda d, v: d**2 / v**2),
                 weighed(log_p, mu, var, square=lambda d, v: d**2 / np.sqrt(v)),
             ),
-            "The squares are not divided by the variance.": weighed(log_p, mu, var, square=lambda d, v: d**2),
             "The labels count by p(y|x), which x makes unequal, not all alike.": weighed(log_p, mu, var, p=even),
-            "The weights are p(y|x), which add up to 1; yours are p(x|y).": (
-                weighed(log_p, mu, var, p=np.exp(log_p.astype(float))[:, :, None])
-            ),
             "The middle is the mean with the weights p(y|x), not the plain mean.": (
                 weighed(log_p, mu, var, mean=mu.mean(axis=1, keepdims=True))
             ),

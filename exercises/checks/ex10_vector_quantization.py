@@ -5,13 +5,10 @@ import itertools
 import numpy as np
 import torch
 
-from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, numbers, show, to_numpy
+from checks.judging import Mismatch, agree, agree_on_cases, agree_on_each, gradients, misweighed, numbers, show
 from vae_models import vq_vae
 
 FORBIDDEN = ("vae_models", "vae_training", "sklearn", "scipy")  # they hold the answer
-
-
-# --- the nearest code ---------------------------------------------------------------------------------------------
 
 
 def nearest(z_e, codebook):
@@ -30,7 +27,7 @@ def decided(z_e, codebook):
 def part_nearest_code(work, rng):
     """nearest_code: which code is it"""
     cases = []
-    for shape, K, D in (((5, 4, 3), 7, 3), ((6,), 2, 1), ((1, 3), 1, 2), ((40,), 30, 4)):
+    for shape, K, D in (((5, 4, 3), 7, 3), ((6,), 2, 1), ((40,), 30, 4)):
         z_e, codebook = rng.normal(size=(*shape, D)), rng.normal(size=(K, D)) * rng.uniform(0.2, 2, (K, 1))
         cases.append(dict(z_e=z_e, codebook=codebook))
         cases.append(dict(z_e=z_e.astype(np.float32), codebook=codebook.astype(np.float32)))
@@ -41,65 +38,37 @@ def part_nearest_code(work, rng):
 
     def mistakes(y, z, e):
         wide_z, wide_e = z.astype(np.float64), e.astype(np.float64)
-        apart = wide_z[..., None, :] - wide_e
         expanded = (np.square(e).sum(axis=1) - 2 * z @ e.T).argmin(axis=-1)  # in the arrays' own precision
         return {
             "Right for numbers of ordinary size. In float32 the squares of large ones swallow small distances: compute "
             "the distances in float64.": expanded,
-            "Of codes that are equal the first is wanted.": len(e) - 1 - nearest(z, e[::-1]),
             "That is the code of the largest product. A long code wins it without being near: ||e||^2 belongs to the "
             "distance.": (wide_z @ wide_e.T).argmax(axis=-1),
-            "The distance is ||z||^2 - 2 z.e + ||e||^2: the 2 is missing.": (
-                (np.square(wide_e).sum(axis=1) - wide_z @ wide_e.T).argmin(axis=-1)
-            ),
-            "That is the largest difference or the sum of the differences, not the sum of squares.": (
-                np.abs(apart).sum(axis=-1).argmin(axis=-1),
-                np.abs(apart).max(axis=-1).argmin(axis=-1),
-            ),
         }
 
     agree_on_cases("nearest_code", work.nearest_code, nearest, cases, mistakes, "the-maths")
-
-
-# --- straight through, and the loss -------------------------------------------------------------------------------
 
 
 def tensors(rng, B, T, D, dtype=torch.float64):
     return [torch.from_numpy(rng.normal(size=(B, T, D))).to(dtype).requires_grad_() for _ in range(2)]
 
 
-def gradient(value, tensor) -> np.ndarray:
-    """The derivative of value, a tensor of one number, by tensor; zeros where it does not depend on it."""
-    if not value.requires_grad:
-        return np.zeros(tuple(tensor.shape))
-    (found,) = torch.autograd.grad(value, tensor, retain_graph=True, allow_unused=True)
-    return to_numpy(torch.zeros_like(tensor) if found is None else found)
-
-
-def is_tensor(what, value):
-    if not isinstance(value, torch.Tensor):
-        raise Mismatch(what, "a tensor, with its gradient", type(value).__name__)
-    return value
-
-
 def part_straight_through(work, rng):
     """straight_through: forward the code, backward as if it were not there"""
+    read = "straight-through"
     for shape, dtype in (((3, 5, 2), torch.float64), ((1, 4, 1), torch.float64), ((5, 1, 3), torch.float32)):
         z_e, e = tensors(rng, *shape, dtype)
-        inputs = str(dtype)
-        z_q = is_tensor("straight_through(z_e, e)", work.straight_through(z_e, e))
+        z_q, inputs = work.straight_through(z_e, e), str(dtype)
         mistakes = {"That is z_e. Forward, the decoder has to get the code itself.": z_e}
-        agree("straight_through(z_e, e): the value", z_q, e, mistakes=mistakes, read="straight-through", inputs=inputs)
+        agree("straight_through(z_e, e): the value", z_q, e, mistakes=mistakes, read=read, inputs=inputs)
         back = torch.from_numpy(rng.normal(size=shape)).to(dtype)  # what comes back to the decoder's input
-        value = (z_q * back).sum()
-        none = (
-            "Nothing comes back to the encoder: the nearest code is a step function of z_e, and its own gradient is 0."
-        )
-        what = "straight_through(z_e, e): the gradient that comes to z_e"
-        agree(what, gradient(value, z_e), back, mistakes={none: 0 * back}, read="straight-through", inputs=inputs)
-        reached = "The decoder's gradient reaches the codebook too: detach the code."
-        what = "straight_through(z_e, e): the gradient that comes to e (none)"
-        agree(what, gradient(value, e), 0 * back, mistakes={reached: (back, -back)}, read="straight-through")
+        value = (z_q * back).sum() if isinstance(z_q, torch.Tensor) else z_q
+        to_z_e, to_e = gradients("straight_through(z_e, e)", value, [z_e, e], read)
+        none = "The nearest code is a step function of z_e, and its own gradient is 0: nothing comes to the encoder."
+        what = "straight_through(z_e, e): the gradient that comes to"
+        agree(f"{what} z_e", to_z_e, back, mistakes={none: 0 * back}, read=read, inputs=inputs)
+        reached = {"The decoder's gradient reaches the codebook too: detach the code.": (back, -back)}
+        agree(f"{what} e (none)", to_e, 0 * back, mistakes=reached, read=read)
 
 
 def losses(z_e, e, beta=0.25):
@@ -115,37 +84,24 @@ def part_vq_loss(work, rng):
         ((5, 1, 3), torch.float32, 3.0),
     ):
         z_e, e = tensors(rng, *shape, dtype)
+        what, inputs = f"vq_loss(z_e, e, beta={beta})", str(dtype)
         with torch.no_grad():
             apart, right = 2 * (z_e - e), losses(z_e, e, beta)
-        inputs = str(dtype)
-        loss = is_tensor("vq_loss(z_e, e)", work.vq_loss(z_e, e, *([beta] if beta != 0.25 else [])))
+        loss = work.vq_loss(z_e, e, *([beta] if beta != 0.25 else []))
         squared = right / (1 + beta)
         values = {
-            "The mean over an image's numbers, where their sum is meant: the sum goes with nats per image.": (
-                right / (shape[1] * shape[2])
-            ),
-            "One number for each image: no sum or mean over the batch.": (right.sum(), right.mean()),
-            "That is the commitment alone; the codebook's term is missing.": beta * squared,
-            "beta belongs to the commitment only: once without, once with.": 2 * beta * squared,
-            "beta is missing in front of the commitment.": 2 * squared,
-            "That is the codebook's term alone; the commitment is missing.": squared,
+            "The mean over an image's numbers, where their sum is meant.": right / (shape[1] * shape[2]),
+            "beta belongs to the commitment only: once without, once with.": (2 * beta * squared, 2 * squared),
         }
-        mistakes = values if shape[0] > 1 else {}
-        agree(f"vq_loss(z_e, e, beta={beta})", loss, right, mistakes=mistakes, read="the-maths", inputs=inputs)
+        agree(what, loss, right, mistakes=values, read="the-maths", inputs=inputs)
         swapped = "The two stop-gradients are exchanged: the codebook's term stops at z_e, the commitment at e."
         unstopped = "Both terms pull on both sides: a stop-gradient (detach) is missing."
-        for name, tensor, expected, other in (("z_e", z_e, beta * apart, apart), ("e", e, -apart, -beta * apart)):
-            agree(
-                f"vq_loss(z_e, e, beta={beta}): the gradient that comes to {name}",
-                gradient(loss.sum(), tensor),
-                expected,
-                mistakes={unstopped: expected + other, swapped: other, f"Nothing comes to {name}.": 0 * expected},
-                read="the-maths",
-                inputs=inputs,
-            )
-
-
-# --- the same by hand ---------------------------------------------------------------------------------------------
+        total = loss.sum() if isinstance(loss, torch.Tensor) else loss
+        found = gradients(what, total, [z_e, e], "the-maths")
+        for name, got, exact, other in (("z_e", found[0], beta * apart, apart), ("e", found[1], -apart, -beta * apart)):
+            mistakes = {unstopped: exact + other, swapped: other}
+            came = f"{what}: the gradient that comes to {name}"
+            agree(came, got, exact, mistakes=mistakes, read="the-maths", inputs=inputs)
 
 
 def by_autograd(d_z_q, z_e, codes, codebook, beta=0.25):
@@ -169,36 +125,27 @@ def part_vq_gradients(work, rng):
             cases.append(dict(zip(("d_z_q", "z_e", "codes", "codebook"), arrays, strict=True)) | beta)
 
     def mistakes(y, d_z_q, z_e, codes, codebook, beta=0.25):
-        B, (_, d_codebook) = len(z_e), y
-        commitment = y[0] - d_z_q
+        B, commitment, d_codebook = len(z_e), y[0] - d_z_q, y[1]
         overwritten, past = np.zeros_like(codebook), d_codebook.copy()
         overwritten[codes] = -2 * (z_e - codebook[codes]) / B
         np.add.at(past, codes, d_z_q)
-        return (
-            {
-                "The commitment is missing.": d_z_q,
-                "The decoder's gradient is missing, which straight-through copies to the encoder.": commitment,
-                "beta is missing.": d_z_q + commitment / beta,
-                "The codebook's term pulls along; it stops at z_e.": d_z_q + commitment + commitment / beta,
-                "The mean over the batch is missing in the commitment: divide by B (d_z_q holds it already).": (
-                    d_z_q + B * commitment
-                ),
-            },
-            {
-                "Members of one code are overwritten, not added: np.add.at adds where an index comes twice.": (
-                    overwritten
-                ),
-                "beta belongs to the commitment, which stops at the code.": beta * d_codebook,
-                "Commitment pulls along; it stops at the code.": (1 + beta) * d_codebook,
-                "The decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": past,
-            },
-        )
+        of_z_e = {
+            "The codebook's term pulls along; it stops at z_e.": d_z_q + commitment + commitment / beta,
+            "The commitment's beta is missing, or its mean over the batch (d_z_q holds its own already).": (
+                d_z_q + commitment / beta,
+                d_z_q + B * commitment,
+            ),
+        }
+        terms = {"the commitment": commitment, "the decoder's gradient, which straight-through copies": d_z_q}
+        of_codebook = {
+            "Members of one code are overwritten, not added: np.add.at adds where an index comes twice.": overwritten,
+            "The decoder's gradient goes past the codes; straight-through hands it to the encoder alone.": past,
+        }
+        return of_z_e | misweighed(y[0], terms), of_codebook
 
     names = ("the derivative by z_e", "the derivative by the codebook")
     agree_on_each(names, "vq_gradients", work.vq_gradients, by_autograd, cases, mistakes, "straight-through")
 
-
-# --- running means ------------------------------------------------------------------------------------------------
 
 CODEBOOK = ("usage", "sums", "the codebook")
 
@@ -248,38 +195,24 @@ def part_ema_step(work, rng):
             new = total / N
             return {
                 "decay belongs to the old value, 1 - decay to the batch.": (1 - decay) * old + decay * new,
-                "Sums over the batch where shares are meant: divide by N, or the update depends on the batch's size.": (
-                    decay * old + (1 - decay) * total
-                ),
-                "The old value is left out: that is the batch's own.": new,
-                "Nothing has changed.": old,
+                "Sums over the batch where shares are meant: divide by N.": decay * old + (1 - decay) * total,
             }
 
         mean_for_sum = "The mean of the members where their sum is meant: the division by the usage comes later."
-        of_before = sums / np.where(usage > 0, usage, 1)[:, None]
         smooth = (y[0] + 1e-5) / (y[0].sum() + len(usage) * 1e-5) * y[0].sum()  # Laplace's, in the usual form
         return (
             averages(usage, counts),
             {**averages(sums, added), mean_for_sum: decay * sums + (1 - decay) * means},
             {
-                "A code that was never used has 0 / 0: leave it where it is.": np.where(used, y[2], np.nan),
-                "A code without use has moved to 0: leave it where it is.": np.where(used, y[2], 0),
-                "It moves to the mean of its members in this batch. The step is the ratio of the two running means.": (
-                    np.where(counts[:, None] > 0, means, codebook)
+                "A code that was never used has 0 / 0: leave it where it is.": (
+                    np.where(used, y[2], np.nan),
+                    np.where(used, y[2], 0),
                 ),
-                "It has not moved: e = sums / usage.": codebook,
-                "The running means of before the step are used.": np.where(usage[:, None] > 0, of_before, codebook),
-                "The usage is smoothed, as in much code; here e = sums / usage, and a code without use stays.": (
-                    y[1] / smooth[:, None]
-                ),
-                "It is sums / usage, not the sums.": y[1],
+                "The usage is smoothed, as in much code; here e = sums / usage.": y[1] / smooth[:, None],
             },
         )
 
     agree_on_each(CODEBOOK, "ema_step", work.ema_step, ema, cases, mistakes, "running-means")
-
-
-# --- revival ------------------------------------------------------------------------------------------------------
 
 
 def revived(usage, sums, codebook, outputs, dead_below=0.1):
@@ -309,26 +242,21 @@ def part_revive(work, rng):
         new, absolute = outputs[: len(dead)], revived(usage, sums, codebook, outputs, dead_below * K)
         few = "The threshold is a part of the even share 1 / K: dead_below / K."
 
-        def with_dead(values, value):
-            values = values.copy()
-            values[dead] = value
-            return values
-
+        codes_alone = sums.copy()
+        codes_alone[dead] = new
         return (
             {
                 few: absolute[0],
                 "A revived code's usage stays low, so it is dead again in the next step: set it to 1 / K.": usage,
-                "usage is a share: 1 / K, not 1.": with_dead(usage, 1),
             },
             {
                 few: absolute[1],
                 "e = sums / usage has to be the new code, or the next step takes it back: sums = usage x code.": (
                     sums,
-                    with_dead(sums, new),
-                    with_dead(sums, 0 * new),
+                    codes_alone,
                 ),
             },
-            {few: absolute[2], "No dead code has moved.": (codebook, revived(usage, sums, codebook, outputs, 0.0)[2])},
+            {few: absolute[2], "No dead code has moved.": codebook},
         )
 
     agree_on_each(CODEBOOK, "revive", work.revive, revived, cases, mistakes, "dead-codes")
@@ -345,23 +273,10 @@ def part_perplexity(work, rng):
     cases += [dict(codes=rng.integers(0, 40, 11)), dict(codes=np.array([[0, 1], [2, 3]]))]
 
     def mistakes(y, codes):
-        entropy, used = np.log(y), len(np.unique(codes))
-        return {
-            "That is the entropy; the perplexity is its exponential.": entropy,
-            "e to the power of an entropy in bits: take both to base e, or both to base 2.": (
-                np.exp(entropy / np.log(2)),
-                2**entropy,
-            ),
-            "That is the number of codes used. One that has a single position counts for less than one with "
-            "hundreds.": used,
-            "0 ln 0 is nan: leave out the codes that are not used.": y if used == codes.max() + 1 else np.nan,
-        }
+        return {"That is the number of codes used; a code of one position counts for less.": len(np.unique(codes))}
 
     # Often log(p + 1e-10) is written, or 1e-8, against 0 ln 0: with 11 codes that changes the entropy by 1e-7.
     agree_on_cases("perplexity", work.perplexity, right, cases, mistakes, "dead-codes", rel=1e-6)
-
-
-# --- a prior over codes -------------------------------------------------------------------------------------------
 
 
 def markov(codes, count, extra=0.1):
@@ -377,46 +292,21 @@ def markov(codes, count, extra=0.1):
 def part_fit_markov(work, rng):
     """fit_markov: counting what follows what"""
     cases = []
-    for N, T, K, extra in (
-        (5, 6, 4, {}),
-        (1, 9, 3, {"extra": 1}),
-        (7, 1, 5, {"extra": 0.5}),
-        (3, 4, 2, {"extra": 2.0}),
-    ):
+    for N, T, K, extra in ((5, 6, 4, {}), (1, 9, 3, {"extra": 1}), (7, 1, 5, {"extra": 0.5})):
         cases.append(dict(codes=rng.integers(0, max(1, K - 1), (N, T)), count=K) | extra)
 
     def mistakes(y, codes, count, extra=0.1):
-        before, after, first = codes[:, :-1], codes[:, 1:], np.bincount(codes[:, 0], minlength=count)
-        bare, overwritten = np.zeros((count, count)), np.full((count, count), float(extra))
-        np.add.at(bare, (before, after), 1)
-        overwritten[before, after] += 1
-        pairs = bare + extra
-        return (
-            {
-                "These are the shares at all positions; p(c_1) is of the first alone.": (
-                    markov(codes.reshape(-1, 1), count, extra)[0]
-                ),
-                "`extra` is missing.": first / first.sum(),
-                "These are counts: divide by their sum.": first + extra,
-            },
-            {
-                "The end of an image and the start of the next are counted as neighbours.": (
-                    markov(codes.reshape(1, -1), count, extra)[1]
-                ),
-                "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
-                "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
-                "A pair that comes twice counts once: np.add.at adds where an index comes twice.": (
-                    overwritten / overwritten.sum(axis=1, keepdims=True)
-                ),
-                "`extra` is missing, and a code that never came before has 0 / 0.": (
-                    bare / bare.sum(axis=1, keepdims=True)
-                ),
-                "These are counts: divide each row by its sum.": pairs,
-                "All together add up to 1, that is p(c_(t-1), c_t); each row has to: row i is p( . | i).": (
-                    pairs / pairs.sum()
-                ),
-            },
-        )
+        before, after = codes[:, :-1], codes[:, 1:]
+        pairs, once = np.full((2, count, count), float(extra))
+        np.add.at(pairs, (before, after), 1)
+        once[before, after] += 1
+        one_row = markov(codes.reshape(1, -1), count, extra)[1]
+        return {}, {
+            "The end of an image and the start of the next are counted as a pair.": one_row,
+            "Each column adds up to 1; each row has to: row i is p( . | i).": pairs / pairs.sum(axis=0),
+            "Rows and columns are exchanged: row i is what comes after i.": markov(codes[:, ::-1], count, extra)[1],
+            "A pair that comes twice counts once: use np.add.at.": once / once.sum(axis=1, keepdims=True),
+        }
 
     names = ("p(c_1)", "the transition")
     agree_on_each(names, "fit_markov", work.fit_markov, markov, cases, mistakes, "a-prior-to-sample-from")
@@ -442,9 +332,9 @@ def part_markov_nats(work, rng):
     """markov_nats: what a code costs"""
 
     def mistakes(y, codes, first, transition):
+        even = nats(codes, np.ones_like(first), transition)
         return {
-            "p(c_1) is missing.": nats(codes, np.ones_like(first), transition) - np.log(len(first)),
-            "p(c_1) is taken as even.": nats(codes, np.ones_like(first), transition),
+            "p(c_1) is taken as even, or missing.": (even, even - np.log(len(first))),
             "Rows and columns of the transition are exchanged: [before, after].": (
                 -np.log(first[codes[:, 0]]) - np.log(transition[codes[:, 1:], codes[:, :-1]]).sum(axis=1)
             ),

@@ -4,7 +4,17 @@ import numpy as np
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from checks.judging import agree, agree_on_cases, close, numbers, one_array, one_of, values_of
+from checks.judging import (
+    agree,
+    agree_on_cases,
+    agree_on_each,
+    close,
+    misweighed,
+    numbers,
+    one_array,
+    one_of,
+    values_of,
+)
 from vae_models.linear_vae import linear_rate_distortion, ppca_log_likelihood
 
 FORBIDDEN = ("vae_models", "vae_measures", "vae_plots", "conv_vae")  # they hold the answer
@@ -22,9 +32,6 @@ def rotation(rng, d):
 TASK = "your-task-seven-functions"
 
 
-# --- the spectrum -------------------------------------------------------------------------------------------------
-
-
 def covariance(x):
     x = x.astype(np.float64)
     return np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1])
@@ -36,7 +43,7 @@ def right_eigenvalues(x):
 
 def part_spectrum(work, rng):
     """spectrum: how the data's variance is divided among axes"""
-    shapes = ((30, 4, np.float64), (7, 3, np.float64), (5, 2, np.float64), (3, 5, np.float64), (25, 3, np.float32))
+    shapes = ((30, 4, np.float64), (7, 3, np.float64), (3, 5, np.float64), (25, 3, np.float32))
     cases = [
         dict(x=(rng.normal(size=(N, d)) @ rng.normal(size=(d, d)) + 3 * rng.normal(size=d)).astype(dtype))
         for N, d, dtype in shapes
@@ -46,11 +53,8 @@ def part_spectrum(work, rng):
     def mistakes(y, x):
         return {
             "The smallest comes first, as NumPy gives them: turn the order round, of the axes too.": y[::-1],
-            "Divided by N - 1, as np.cov does unless told otherwise. The likelihood's optimum divides by N.": (
-                y * len(x) / (len(x) - 1)
-            ),
+            "Divided by N - 1, as np.cov does; the likelihood's optimum divides by N.": y * len(x) / (len(x) - 1),
             "The data's mean is not taken off.": np.linalg.eigvalsh(x.T.astype(float) @ x / len(x))[::-1],
-            "Those are standard deviations; the eigenvalues are variances.": np.sqrt(np.maximum(y, 0)),
         }
 
     agree_on_cases("spectrum's eigenvalues", eigenvalues, right_eigenvalues, cases, mistakes, "the-maths")
@@ -75,13 +79,10 @@ def judge_axes(x, axes, read):
     agree(f"{what}: axes @ diag(eigenvalues) @ axes.T", product, S, mistakes=mistakes, read=read, inputs=inputs)
 
 
-# --- the best model -----------------------------------------------------------------------------------------------
-
-
 def part_best_log_likelihood(work, rng):
     """best_log_likelihood: the number that no training can beat"""
     right = ppca_log_likelihood
-    cases = [dict(eigenvalues=eigenvalues_of(rng, d), q=q) for d, q in ((9, 3), (2, 1), (7, 6), (40, 4), (6, 1))]
+    cases = [dict(eigenvalues=eigenvalues_of(rng, d), q=q) for d, q in ((9, 3), (2, 1), (7, 6), (40, 4))]
 
     def mistakes(y, v, q):
         d, constant = len(v), len(v) * np.log(2 * np.pi)
@@ -90,20 +91,11 @@ def part_best_log_likelihood(work, rng):
             return -0.5 * (constant + np.log(v[:q]).sum() + (d - q) * np.log(s2) + d)
 
         return {
-            "s2 is the mean of the discarded eigenvalues; their sum was taken.": with_s2(v[q:].sum()),
-            "s2 is the mean of the discarded eigenvalues: divided by d - q, as they are d - q, not by d.": (
-                with_s2(v[q:].sum() / d)
+            "s2 is the mean of the discarded eigenvalues: their sum divided by d - q.": (
+                with_s2(v[q:].sum()),
+                with_s2(v[q:].sum() / d),
             ),
-            "q is one off: the q largest are kept, the others discarded.": (
-                right(v, q - 1),
-                right(v, q + 1) if q + 1 < d else np.nan,
-            ),
-            "ln s2 counts for each of the d - q discarded axes.": y + 0.5 * (d - q - 1) * np.log(v[q:].mean()),
-            "The discarded eigenvalues were given a logarithm each. The model has one s2 for all of them.": (
-                -0.5 * (constant + np.log(v).sum() + d)
-            ),
-            "The last term, d, is missing: the mean of the squares in the exponent is 1 for each axis.": y + 0.5 * d,
-            "d ln(2 pi) is missing.": y + 0.5 * constant,
+            **misweighed(y, {"d ln(2 pi)": -0.5 * constant, "d, as squares are 1 on average": -0.5 * d}),
         }
 
     agree_on_cases("best_log_likelihood", work.best_log_likelihood, right, cases, mistakes, "the-maths")
@@ -115,22 +107,14 @@ def part_best_decoder(work, rng):
         v, axes = eigenvalues_of(rng, d), rotation(rng, d)
         W, s2 = values_of(("W", "s2"), "best_decoder", work.best_decoder(v, axes, q), TASK)
         what = f"best_decoder(eigenvalues ({d},), axes ({d}, {d}), q={q})"
-        s2_mistakes = {
-            "Their sum was taken, not the mean.": v[q:].sum(),
-            "They are d - q numbers, not d.": v[q:].sum() / d,
-        }
+        s2_mistakes = {"They are d - q numbers: divide their sum by that.": (v[q:].sum(), v[q:].sum() / d)}
         agree(f"{what}: s2, the mean of the discarded", s2, v[q:].mean(), mistakes=s2_mistakes, read="the-maths")
         s2 = float(numbers(what, s2))
         kept, basis = v[:q], axes[:, :q]
         right = basis * np.sqrt(kept - s2)
         mistakes = {
-            "sqrt(l_i) long, a column claims the whole variance of its axis; s2 of it is the noise's already.": (
-                basis * np.sqrt(kept)
-            ),
-            "The root is missing: W enters the covariance as W W^T.": basis * (kept - s2),
-            "The columns have length 1: that is PCA's basis. Here the lengths say how much each latent explains.": (
-                basis
-            ),
+            "A column claims the whole variance of its axis; s2 of it is the noise's already.": basis * np.sqrt(kept),
+            "The columns have length 1: that is PCA's basis. The lengths say how much each latent explains.": basis,
         }
         got = numbers(f"{what}: W", W, "the-maths")
         if got.shape == right.shape:  # a column and its negative are the same axis
@@ -144,9 +128,6 @@ def part_best_decoder(work, rng):
         agree(f"{what}: W", W, right, mistakes=mistakes, read="the-maths")
 
 
-# --- the posterior ------------------------------------------------------------------------------------------------
-
-
 def conditioned(x, W, b, s2):
     """Of the joint Gaussian of x and z, given x: with the d x d covariance of x, the long way."""
     x, W, b = (value.astype(np.float64) for value in (x, W, b))
@@ -157,7 +138,7 @@ def conditioned(x, W, b, s2):
 def models(rng):
     """Cases {x, W, b, s2} whose columns stand at no right angles."""
     cases = []
-    for N, d, q, dtype in ((5, 6, 3, np.float64), (1, 4, 1, np.float64), (3, 7, 2, np.float32), (2, 3, 3, np.float64)):
+    for N, d, q, dtype in ((5, 6, 3, np.float64), (1, 4, 1, np.float64), (3, 7, 2, np.float32)):
         x, W, b = rng.normal(size=(N, d)), rng.normal(size=(d, q)), rng.normal(size=d)
         arrays = dict(x=2 * x, W=W, b=b)
         cases.append({n: a.astype(dtype) for n, a in arrays.items()} | {"s2": float(rng.uniform(0.2, 2))})
@@ -167,44 +148,28 @@ def models(rng):
 def part_exact_posterior(work, rng):
     """exact_posterior: what the best encoder has to compute"""
 
-    def of_covariance(y, x, W, b, s2):
-        square = W.T @ W
-        prior = np.eye(len(square))
+    def mistakes(y, x, W, b, s2):
+        square, projected, covariance = W.T @ W, (x - b) @ W, y[1]
+        prior, diagonal = np.eye(len(square)), np.diag(np.diag(square))
         precision = prior + square / s2
-        return {
-            "That is the precision; the covariance is its inverse.": precision,
-            "The prior's I is missing: without it, that is least squares.": np.linalg.pinv(square / s2),
-            "W^T W is divided by s2: the noisier the pixels, the less they tell.": (
-                np.linalg.inv(prior + square),
-                np.linalg.inv(prior + square * s2),
-            ),
-            "Only the diagonal of W^T W was used. It is a diagonal matrix for the best W, but not for any W.": (
-                np.diag(1 / np.diag(precision))
-            ),
-            "The off-diagonal part was dropped: the latents are not independent given x, unless the columns of W are "
-            "at right angles.": np.diag(np.diag(y)),
-        }
+        only = "Only the diagonal of W^T W was used. It is a diagonal matrix for the best W, but not for any W."
+        least_squares = "The prior's I is missing: that is least squares; the prior draws the means nearer to 0."
+        return (
+            {
+                least_squares: (x - b) @ np.linalg.pinv(W).T,
+                only: projected / s2 @ np.linalg.inv(prior + diagonal / s2),
+            },
+            {
+                "That is the precision; the covariance is its inverse.": precision,
+                least_squares: np.linalg.pinv(square / s2),
+                only: np.linalg.inv(prior + diagonal / s2),
+                "The off-diagonal part was dropped: the latents are not independent given x, unless the columns of W "
+                "are at right angles.": np.diag(np.diag(covariance)),
+            },
+        )
 
-    def of_means(y, x, W, b, s2):
-        projected = (x - b) @ W
-        return {
-            "b is not taken off x.": conditioned(x, W, 0 * b, s2)[0],
-            "The covariance is missing in the means: they are (x - b) W / s2 times the covariance.": (
-                projected / s2,
-                projected,
-            ),
-            "That is least squares, the shortest way onto the plane of W. The prior draws the means nearer to 0.": (
-                (x - b) @ np.linalg.pinv(W).T
-            ),
-            "Only the diagonal of W^T W was used. It is a diagonal matrix for the best W, but not for any W.": (
-                projected / s2 / (1 + np.diag(W.T @ W) / s2)
-            ),
-        }
-
-    names, name, cases = ("means", "covariance"), "exact_posterior", models(rng)
-    for i, mistakes in ((1, of_covariance), (0, of_means)):
-        got, right = (one_of(names, name, f, i, TASK) for f in (work.exact_posterior, conditioned))
-        agree_on_cases(f"exact_posterior's {names[i]}", got, right, cases, mistakes, "the-encoder-that-it-wants")
+    names, read = ("means", "covariance"), "the-encoder-that-it-wants"
+    agree_on_each(names, "exact_posterior", work.exact_posterior, conditioned, models(rng), mistakes, read, (1, 0))
 
 
 def library_gap(W, s2):
@@ -234,29 +199,17 @@ def part_diagonal_gap(work, rng):
             return np.log(np.diag(matrix)).sum()
 
         return {
-            "The determinant is too large for a float: np.linalg.slogdet gives its logarithm.": (
-                0.5 * (log_diagonal(P) - np.log(np.linalg.det(P)))
-            ),
-            "The determinant of the covariance is too small for a float: np.linalg.slogdet gives its logarithm.": (
-                0.5 * (log_diagonal(P) + np.log(np.linalg.det(S)))
-            ),
             "The q with the variances of the exact posterior is not the best one: that has 1 over the diagonal of the "
             "precision.": (
                 0.5 * (log_diagonal(S) - log_det(S)),
                 0.5 * ((np.diag(P) * np.diag(S)).sum() - len(P) - log_det(P) - log_diagonal(S)),
             ),
-            "The I of the prior is missing in the precision.": 0.5 * (log_diagonal(bare) - log_det(bare)),
-            "W^T W is divided by s2.": library_gap(W, 1),
         }
 
     agree_on_cases("diagonal_gap", work.diagonal_gap, library_gap, cases, mistakes, "why-the-axes-align")
     straight, s2 = rotation(rng, 5)[:, :3] * rng.uniform(1, 3, 3), 0.5
-    what = "1 + diagonal_gap(W, s2) of a W whose columns stand at right angles"
-    read = "why-the-axes-align"
+    what, read = "1 + diagonal_gap(W, s2) of a W whose columns stand at right angles", "why-the-axes-align"
     agree(what, 1 + numbers(what, work.diagonal_gap(straight, s2), read), 1.0, read=read)
-
-
-# --- beta ---------------------------------------------------------------------------------------------------------
 
 
 def right_water(eigenvalues, q, s2, beta):
@@ -285,29 +238,19 @@ def part_water_filling(work, rng):
             return np.array([rate, error, active])
 
         return {
-            "The level of the water is beta s2; beta is missing.": right_water(v, q, s2, 1),
-            "The level of the water is beta s2; s2 is missing.": right_water(v, q, 1, beta),
-            "There are only q latents: what is not among the q largest cannot be told, however large it is.": (
-                right_water(v, len(v), s2, beta)
+            "There are only q latents, for the q largest, however large the others are.": right_water(
+                v, len(v), s2, beta
             ),
-            "A unit below the water gets a negative rate here; it is switched off, and costs 0.": (
-                change(rate=0.5 * np.log(kept / level).sum())
-            ),
-            "The rate lacks its 1/2.": change(rate=2 * y[0]),
+            "A unit below the water is switched off, and costs 0.": change(rate=0.5 * np.log(kept / level).sum()),
             "The squared error of the d - q discarded axes is missing.": change(error=np.minimum(kept, level).sum()),
-            "A discarded axis loses its whole variance, not the level of the water.": change(
-                error=np.minimum(v, level).sum()
+            "What is switched off or discarded is not without error: it loses its whole variance.": (
+                change(error=(level * (kept > level)).sum() + lost),
+                change(error=np.minimum(v, level).sum()),
             ),
-            "A unit that is switched off is not without error: it loses its whole variance.": (
-                change(error=(level * (kept > level)).sum() + lost)
-            ),
-            "The squared error itself is asked for, not recon: without 1 / (2 s2).": change(error=y[1] / (2 * s2)),
-            "A unit exactly at the level is not active: its rate is 0.": change(active=(kept >= level).sum()),
         }
 
-    agree_on_cases(
-        "water_filling", one_array(work.water_filling), right_water, sources(rng), mistakes, "beta-is-a-water-level"
-    )
+    function, read = one_array(work.water_filling), "beta-is-a-water-level"
+    agree_on_cases("water_filling", function, right_water, sources(rng), mistakes, read)
 
 
 def bisected(eigenvalues, q, beta):
@@ -332,18 +275,9 @@ def part_learned_s2(work, rng):
     cases.append(dict(eigenvalues=np.array([3.0, 1.0]), q=1, beta=1.0))
 
     def mistakes(y, v, q, beta):
-        d = len(v)
-        solutions = [v[k:].sum() / (d - beta * k) if beta * k != d else np.inf for k in range(q + 1)]  # k active units
-        above_s2 = [s2 for k, s2 in enumerate(solutions) if np.inf > s2 > 0 and (k == 0 or v[k - 1] > s2)]
         return {
-            "That is the s2 of beta = 1. A larger beta leaves more unexplained, and s2 takes that up.": v[q:].mean(),
             "All q units were taken for active. Those whose eigenvalue is below beta s2 are off: their variance "
-            "belongs to what is unexplained, and only the active ones are counted against d.": solutions[q],
-            "The error of the active units is missing: each leaves beta s2.": v[q:].sum() / d,
-            "The active units lie above beta s2, not above s2: beta is missing in their number.": above_s2[-1],
-            "All q latents may be active: k runs from 0 to q, q included.": (
-                min(solutions[k] for k in range(q) if beta * k < d)
-            ),
+            "belongs to what is unexplained.": v[q:].sum() / (len(v) - beta * q) if beta * q != len(v) else np.inf,
         }
 
     # An iteration that ends when nothing moves any more leaves about 1e-8.

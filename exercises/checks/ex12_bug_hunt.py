@@ -23,6 +23,7 @@ from checks.judging import (
     agree,
     agree_on_cases,
     agree_on_each,
+    gradients,
     numbers,
     show,
     to_numpy,
@@ -301,22 +302,8 @@ def part_sample(work, rng):
 
     def mistakes(y, mu, logvar, eps, grad):
         std = np.exp(logvar / 2)
-        return (
-            {
-                "The noise is multiplied by exp(logvar), which is std^2: its spread is right only where std is 1.": (
-                    mu + std**2 * eps
-                ),
-                "The noise is not used: z is mu.": mu,
-            },
-            {},
-            {
-                "z is right now, but its gradient is still that of the old z: d std / d logvar = std / 2.": (
-                    grad * eps * std**2,
-                    grad * eps * std,
-                    grad * eps * std**2 / 2,
-                )
-            },
-        )
+        of_old = "z is right now, but its gradient is still that of the old z: d std / d logvar = std / 2."
+        return {}, {}, {of_old: (grad * eps * std**2, grad * eps * std, grad * eps * std**2 / 2)}
 
     names, cases = ("z", "dL/dmu", "dL/dlogvar"), posteriors(rng, eps=1, grad_z=2)
     agree_on_each(names, "sample_with_gradient", work.sample_with_gradient, sample, cases, mistakes, "symptoms")
@@ -335,18 +322,10 @@ def part_training_terms(work, rng):
 
     def mistakes(y, x, x_logits, mu, logvar):
         _, recon, kl = y
-        return (
-            {
-                "The log is right now, and the training is wrong: the loss subtracts a KL that is no longer "
-                "negative.": recon - kl,
-                "The KL is missing.": recon,
-            },
-            {},
-            {
-                "The KL is still negative: its bracket has the wrong sign.": -kl,
-                "A clip at 0 makes 0 of every KL: its sign is wrong, not its size.": 0 * kl,
-            },
+        log_alone = (
+            "The log is right now, and the training is wrong: the loss subtracts a KL that is no longer negative."
         )
+        return {log_alone: recon - kl}, {}, {"A clip at 0 hides every KL: its sign is wrong, not its size.": 0 * kl}
 
     names = "the loss", "recon", "kl"
     agree_on_each(names, "training_terms", work.training_terms, terms, pictures(rng), mistakes, "symptoms", KL_FIRST)
@@ -365,14 +344,9 @@ def part_warmup_terms(work, rng):
 
     def mistakes(y, x, x_logits, mu, logvar, step, warmup=1000):
         (_, recon, kl), weight = y, min(1, step / warmup)
-        return (
-            {
-                "The log is right now, but nothing warms up any more: the objective keeps its weight.": recon + kl,
-                "The weight is at recon; the KL is what warms up.": weight * recon + kl,
-            },
-            {},
-            {"The KL in the log still has its weight: it starts at 0 whatever the model does.": weight * kl},
-        )
+        no_warmup = "The log is right now, but nothing warms up any more: the objective keeps its weight."
+        weighted = "The KL in the log still has its weight: it starts at 0 whatever the model does."
+        return {no_warmup: recon + kl}, {}, {weighted: weight * kl}
 
     names = "the objective", "recon", "kl"
     agree_on_each(names, "warmup_terms", work.warmup_terms, terms, cases, mistakes, "symptoms", KL_FIRST)
@@ -395,21 +369,10 @@ def part_decode(work, rng):
         return x_logits, special.expit(x_logits)
 
     def mistakes(y, layers, z):
-        x_logits, x_mean = y
-        return (
-            {
-                "Still probabilities, from 0 to 1: the loss takes the sigmoid once more.": x_mean,
-                "The sigmoid is gone from the layers before as well; without it they are one linear map.": (
-                    decode(layers, z, between=lambda h: h)[0]
-                ),
-                "The logarithm of a probability is not its logit: it is never above 0.": special.log_expit(x_logits),
-                "A sigmoid and then its inverse: a probability that is rounded to 1 has the logit inf. Leave both "
-                "out.": np.log(x_mean) - np.log(1 - x_mean),
-            },
-            {
-                "The picture has no sigmoid now: it is x_logits.": x_logits,
-            },
-        )
+        _, x_mean = y
+        still = "Still probabilities, from 0 to 1: the loss takes the sigmoid once more."
+        linear = "The sigmoid is gone from the layers before as well; without it they are one linear map."
+        return {still: x_mean, linear: decode(layers, z, between=lambda h: h)[0]}, {}
 
     agree_on_each(("x_logits", "x_mean"), "decode", work.decode, decode, cases, mistakes, "symptoms")
 
@@ -434,11 +397,7 @@ def part_bytes_recon(work, rng):
 
         return {
             "The pixels still run from 0 to 255: a Bernoulli's x lies in [0, 1].": of(x),
-            "White is 255, so that is what to divide by: with 256 no pixel is white.": of(x / 256),
-            "Clipped to [0, 1] every pixel that is not black is white: the floor holds, and the images are others.": (
-                of(x.clip(0, 1))
-            ),
-            "Whole-number division makes 0 of every grey: / instead of //.": of(x // 255),
+            "Clipped to [0, 1] the floor holds, but every pixel that is not black is white.": of(x.clip(0, 1)),
         }
 
     # 5e-5: some logits are float32, whatever the answer is
@@ -459,11 +418,11 @@ def part_evaluate(work, rng):
 
     def of_term(values, batch):
         N, parts = len(values), [values[i : i + batch] for i in range(0, len(values), batch)]
-        means = [part.mean() for part in parts]
         return {
             "Only the first batch is seen: the loop ends in its first round.": parts[0].sum() / N,
-            "The mean of the batches' means gives the images of a short last batch more weight.": np.mean(means),
-            "The sum over all images is divided by the size of a batch, not by their number.": values.sum() / batch,
+            "The mean of means gives the images of a short last batch more weight.": np.mean(
+                [part.mean() for part in parts]
+            ),
             "The last, shorter batch is left out.": values[: N // batch * batch].sum() / N,
         }
 
@@ -490,14 +449,8 @@ def part_capacity(work, rng):
         mistakes = {
             "The counter still advances in validation.": penalties(now | True),
             "C never grows now: training has to advance the counter.": penalties(now & False),
-            "The first training step has C = 0 here: in training step n it is most n / steps, counted from 1.": (
-                penalties(now, late=now)
-            ),
-            "A KL below C is to be penalised too: |kl - C|.": penalties(now, of=lambda gap: gap),
-            "Only a KL above C is penalised; one below C is, too: |kl - C|.": (
-                penalties(now, of=lambda gap: np.maximum(gap, 0))
-            ),
-            "In validation C is 0; it is the one that training has reached.": np.where(now, exact, kls),
+            "The first training step has C = 0 here; step n has most n / steps, from 1 on.": penalties(now, late=now),
+            "A KL below C is penalised as well: |kl - C|.": penalties(now, of=lambda gap: np.maximum(gap, 0)),
         }
         what = f"penalty(kl (5,), training) of capacity({most:.3g}, {steps}), {len(kls)} calls in a row"
         agree(what, came, exact, mistakes=mistakes, read="symptoms")
@@ -531,10 +484,7 @@ def part_mutual_information(work, rng):
             "A clip at ln N hides what is wrong: below the bound the number is as wrong as before.": min(
                 too_often, ln_N
             ),
-            "The weight 1/N of the mixture is missing: too small by ln N.": y - ln_N,
-            "The mixture is taken over the codes: it is one over the N posteriors, for each code.": (
-                information(z, mu, logvar, axis=0)
-            ),
+            "The mixture is one over the N posteriors, for each code.": information(z, mu, logvar, axis=0),
         }
 
     # 1e-8: log q of a code far out is some hundred nats, and differs by rounding between the ways to write it
@@ -556,10 +506,6 @@ def part_importance_bound(work, rng):
         return {
             "Still the wrong way round: the worst sample has the largest weight.": -bound(-log_w),
             "The mean of the logarithms is the ELBO for every K: in the right order, and not L_K.": log_w.mean(axis=1),
-            "The sum of the weights is not divided by K: too large by ln K.": y + np.log(log_w.shape[1]),
-            "exp(log_w) is 0 or infinite here: take the largest out before the exponential.": (
-                np.log(np.exp(log_w).mean(axis=1))
-            ),
         }
 
     agree_on_cases("importance_bound", work.importance_bound, bound, cases, mistakes, "symptoms")
@@ -580,17 +526,9 @@ def part_vq_terms(work, rng):
 
     def mistakes(y, x, x_out, h, codes, commitment=0.25):
         (recon, vq), (B, L, D) = y, h.shape
-        return (
-            {"Now recon grows with the batch as well: a loss with twice the images is twice as large.": recon * B},
-            {
-                "It is still a sum over the batch: with twice the images it weighs twice as much beside recon.": vq * B,
-                "The mean over positions and channels too: free of the batch's size now, but recon is a sum over an "
-                "image.": (
-                    vq / (L * D),
-                    vq / L,
-                ),
-            },
-        )
+        summed = "It is a sum over the batch: with twice the images it is twice as large."
+        averaged = "The mean over positions and channels too, where recon is a sum over an image."
+        return {summed: recon * B}, {summed: vq * B, averaged: (vq / (L * D), vq / L)}
 
     agree_on_each(("recon", "vq"), "vq_terms", work.vq_terms, terms, cases, mistakes, "symptoms")
 
@@ -607,42 +545,40 @@ def part_critic_losses(work, rng):
             return losses(z, order, weight, bias, function)
 
         found = of(lambda *given: values_of(names, name, work.critic_losses(*given)))
-        exact = of(critics(torch.detach, torch.detach))
-        for i, what in enumerate(names):
-            agree(f"{what} of {name}", found[i], exact[i], read="symptoms")
-        mistake = {"The encoder gets no gradient of tc any more: tc needs z itself, undetached.": np.zeros((5, 3))}
-        agree("d tc / dz, which trains the encoder", found[2], exact[2], mistakes=mistake, read="symptoms")
-        mistake = {
-            "The critic's loss still reaches the encoder, through the critic's answer to z; the encoder learns to "
-            "betray itself.": of(critics(same, torch.detach))[3],
-            "It reaches the encoder through the mixed codes now.": of(critics(torch.detach, same))[3],
-            "It reaches the encoder through z and through the mixed codes.": of(critics(same, same))[3],
-        }
-        agree("d loss / dz, which must not train the encoder", found[3], exact[3], mistakes=mistake, read="symptoms")
-        for i, what in ((4, "weights"), (5, "bias")):
-            lost = {
-                "The critic learns from the mixed codes alone: z is to be detached, not the critic's answer to it.": (
-                    of(critics(same, torch.detach, torch.detach))[i]
+        exact, changed = of(critics(torch.detach, torch.detach)), of(critics(same, torch.detach))
+        asked = {
+            "tc": {},
+            "the critic's loss": {},
+            "d tc / dz, which trains the encoder": {
+                "The encoder gets no gradient of tc any more: tc needs z itself, undetached.": np.zeros((5, 3)),
+            },
+            "d loss / dz, which must not train the encoder": {
+                "The critic's loss still reaches the encoder, through the critic's answer to z; the encoder learns to "
+                "betray itself.": changed[3],
+                "It reaches the encoder through the mixed codes.": (
+                    of(critics(torch.detach, same))[3],
+                    of(critics(same, same))[3],
                 ),
-                "The critic does not learn at all: detach what it is given, not what it answers.": 0 * exact[i],
-            }
-            agree(f"d loss / d {what}, which trains the critic", found[i], exact[i], mistakes=lost, read="symptoms")
+            },
+            "d loss / d weights, which trains the critic": {
+                "The critic learns from the mixed codes alone: z is to be detached, not the critic's answer to it.": (
+                    of(critics(same, torch.detach, torch.detach))[4]
+                ),
+            },
+            "d loss / d bias, which trains the critic": {},
+        }
+        for (what, mistakes), got, expected in zip(asked.items(), found, exact, strict=True):
+            agree(f"{what}, of {name}", got, expected, mistakes=mistakes, read="symptoms")
 
 
 def losses(z, order, weight, bias, function):
-    """tc, loss, d tc / dz, d loss / dz, d loss / dweight, d loss / dbias of `function`; no path counts as 0."""
+    """tc, loss, d tc / dz, d loss / dz, d loss / dweight, d loss / dbias of `function`."""
     tc, loss = function(z, order, lambda codes: codes**2 @ weight + codes[:, :1] * weight[0] + bias)
     for value in (tc, loss):
         if not torch.is_tensor(value) or value.ndim:
             raise Mismatch("critic_losses returns two tensors of one number each, as in the starter.")
-    return (tc, loss, *gradients(tc, (z,)), *gradients(loss, (z, weight, bias)))
-
-
-def gradients(value, inputs):
-    if not value.requires_grad:
-        return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    found = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
-    return tuple(torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True))
+    of_tc, of_loss = (gradients(what, value, (z, weight, bias)) for what, value in (("tc", tc), ("the loss", loss)))
+    return (tc, loss, of_tc[0], *of_loss)
 
 
 def critics(for_z, for_mixed, after=lambda answer: answer):
@@ -726,15 +662,6 @@ def part_quantile_walk(work, rng):
                 through(mean + std * prior),
                 through(mean + codes.std(ddof=1) * prior),
             ),
-            "The ends are right; in between these are equal steps of the code, not of the share.": (
-                through(np.linspace(*np.quantile(codes, (0.05, 0.95)), steps))
-            ),
-            "Those are the quantiles of all latents together; dim alone is asked for.": through(
-                np.quantile(mu, shares)
-            ),
-            "np.percentile counts from 0 to 100: 0.95 is less than one per cent there.": (
-                through(np.percentile(codes, shares))
-            ),
         }
 
     agree_on_cases("quantile_walk", work.quantile_walk, walk, cases, mistakes, "symptoms")
@@ -759,24 +686,14 @@ def part_gradient_error(work, rng):
         central, forward = slope(x) * np.sinh(step) / step, slope(x) * np.expm1(step) / step
         one_wrong = slope(x)
         one_wrong.flat[-1] += rng.choice((-1, 1)) * rng.uniform(1, 2)
-        tried = {
-            "a gradient with one wrong entry": one_wrong,
-            "half of the gradient": slope(x) / 2,
-            "a gradient of zeros": 0 * x,
-            "a gradient with the sign turned": -slope(x),
-        }
-        for what, wrong in tried.items():
+        for what, wrong in (("a gradient with one wrong entry", one_wrong), ("half of the gradient", slope(x) / 2)):
             error, largest = np.abs(central - wrong), np.abs(central).max()
-            with np.errstate(all="ignore"):
-                scaled = error.max() / np.abs(wrong).max()
             mistakes = {
                 "No error, whatever gradient it is given: np.asarray makes no copy, so the differences are written "
                 "into the gradient itself, which is then compared with itself.": 0.0,
-                "Of the largest error; here it is the mean one.": error.mean() / largest,
                 "A difference to one side; central is loss(x + h) - loss(x - h), over 2 step.": (
                     np.abs(forward - wrong).max() / np.abs(forward).max()
                 ),
-                "Compared with the gradient on trial; if that is wrong, so is the scale.": scaled,
             }
             # 1e-6: the differences are of numbers near 1 to 10, rounded to 1e-15, and divided by 2e-5
             got, exact = ask(lambda x, w=wrong: w.copy()), error.max() / largest

@@ -6,12 +6,9 @@ import re
 
 import numpy as np
 
-from checks.judging import Given, LearnerError, Mismatch, agree_on_cases, values_of
+from checks.judging import Given, LearnerError, Mismatch, agree_on_cases, misweighed, values_of
 
 FORBIDDEN = ("constriction", "vae_measures", "vae_commands")  # they hold the answer
-
-
-# --- the stack ----------------------------------------------------------------------------------------------------
 
 
 def on_top(state, symbol, freqs):
@@ -88,13 +85,7 @@ def part_push(work, rng):
                 "The remainder is lost, and with it what was on the stack: + state % f.": right - state % f,
                 "The block of a symbol begins where those before it end; its own frequency does not count.": right + f,
                 "Where is the symbol? The start of its block is to be added.": right - start,
-                "The frequency divides and the total multiplies: a rare symbol makes the state grow more.": (
-                    state // total * f + start + state % f
-                ),
-                "state / f keeps 53 bits, and int() of it no more: // keeps all of them.": (
-                    int(state / f) * total + start + state % f
-                ),
-                "state * total / f is about as long, but cannot be undone: divide first.": (state * total // f + start),
+                "state / f keeps 53 bits: // keeps all of them.": int(state / f) * total + start + state % f,
             }
             yield what, whole(what, work.push(state, symbol, freqs)), right, mistakes
 
@@ -109,21 +100,12 @@ def part_pop(work, rng):
         start = sum(freqs[:symbol])
         mistakes = {
             "The symbol is right. The place within the block is remainder - start.": (symbol, below + start),
-            "The symbol is right. Its place within the block is missing: + remainder - start.": (
-                symbol,
-                rounds * freqs[symbol],
-            ),
             "The symbol is right. Each round of the total holds f numbers of its block.": (symbol, rounds),
             "The symbol is right, and is still on the stack.": (symbol, state),
             "The state first, then the symbol: the other way round is asked for.": (below, symbol),
-            "Where the remainder is the end of a block, the next one has begun: a block of 3 holds 0, 1 and 2.": (
-                off(state, freqs, late=1)
-            ),
+            "The end of a block is the next one's: a block of 3 holds 0, 1 and 2.": off(state, freqs, late=1),
         }
         yield what, tuple(whole(what, value) for value in found), right, mistakes
-
-
-# --- an image -----------------------------------------------------------------------------------------------------
 
 
 def models(rng):
@@ -140,7 +122,7 @@ def models(rng):
         )
 
 
-def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1, z_first=False):
+def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1):
     """The state with the image on top: z popped with `read`, pushed with `write` (None: not at all).
 
     z: this one, and nothing is popped; keep: what was popped stays; step: 1 pushes the first pixel first.
@@ -149,8 +131,7 @@ def image_on(state, x, read, write, likelihood, z=None, keep=False, step=-1, z_f
         z, below = off(state, read)
         state = state if keep else below
     pairs = [*zip(x, likelihood(z), strict=True)][::step]
-    symbols = [(z, write), *pairs] if z_first else [*pairs, (z, write)]
-    for symbol, freqs in symbols:
+    for symbol, freqs in [*pairs, (z, write)]:
         state = state if freqs is None else on_top(state, symbol, freqs)
     return state
 
@@ -166,14 +147,11 @@ def part_push_image(work, rng):
             return image_on(state, x, read, write, likelihood, **how)
 
         mistakes = {
-            "z is popped, but the bits that chose it are still there: go on with the state that pop returns.": (
-                wrong(keep=True)
-            ),
+            "z is popped, but its bits are still there: go on with the state that pop returns.": wrong(keep=True),
             "z is the likeliest one, and no bits come back: pop it, with posterior(x).": wrong(z=int(np.argmax(q))),
             "z comes from the prior, where it has to suit the image: pop it with posterior(x).": wrong(read=p),
             "z is pushed with the posterior; whoever pops does not know x yet, and has the prior only.": wrong(write=q),
             "The pixels lie the other way round: push the last one first.": wrong(step=1),
-            "z lies below the pixels, and is needed before them: push it last.": wrong(z_first=True),
             "z is not on the stack: push it last, with the prior.": wrong(write=None),
         }
         yield what, whole(what, work.push_image(*case.values())), wrong(), mistakes
@@ -199,39 +177,31 @@ def part_pop_image(work, rng):
         yield what, (pixels, whole(what, got[1])), (x, state), mistakes
 
 
-# --- how long -----------------------------------------------------------------------------------------------------
-
-
 def part_net_bits(work, rng):
     """net_bits: pushed less popped"""
 
     def bits(symbol, freqs):
         return math.log2(sum(freqs)) - math.log2(freqs[symbol])
 
-    def parts_of(x, z, prior, posterior, likelihood):
+    def terms(x, z, prior, posterior, likelihood):
         pixels = sum(bits(pixel, freqs) for pixel, freqs in zip(x, likelihood(z), strict=True))
-        return pixels, bits(z, prior), bits(z, posterior(x))
+        return {
+            "the pixels": pixels,
+            "z, which is pushed with the prior": bits(z, prior),
+            "the bits that come back, those that chose z": -bits(z, posterior(x)),
+        }
 
     def right(*case):
-        pixels, of_prior, of_posterior = parts_of(*case)
-        return pixels + of_prior - of_posterior
+        return sum(terms(*case).values())
 
     def mistakes(y, *case):
-        pixels, of_prior, of_posterior = parts_of(*case)
-        return {
-            "In nats; bits are nats / ln 2, or log2.": y * math.log(2),
-            "The sign is turned: a rare symbol has many bits, log2 of total / frequency.": -y,
-            "Without the bits that come back: those that chose z.": pixels + of_prior,
-            "The bits that come back are subtracted.": pixels + of_prior + of_posterior,
-            "The pixels are missing.": of_prior - of_posterior,
-            "z is on the stack too, with the prior.": pixels - of_posterior,
-            "What z costs alone, without what comes back, has the other sign.": pixels - of_prior + of_posterior,
-        }
+        nats = {"In nats; bits are nats / ln 2, or log2.": y * math.log(2)}
+        return nats | misweighed(y, terms(*case))
 
     cases = []
     for case in models(rng):
-        cells = len(case["prior"])
-        cases += [{**{key: case[key] for key in ("x",)}, "z": z, **dict([*case.items()][2:])} for z in range(cells)]
+        tables = {name: case[name] for name in ("prior", "posterior", "likelihood")}
+        cases += [dict(x=case["x"], z=z, **tables) for z in range(len(case["prior"]))]
     agree_on_cases("net_bits", work.net_bits, right, cases, mistakes, "bits-back", rel=1e-9)
 
 

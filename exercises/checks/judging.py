@@ -249,8 +249,7 @@ def not_written(cause: BaseException | None) -> bool:
 
 # A part of what Python, NumPy or torch says of an error -> what is likely to have caused it.
 CAUSES = {
-    "ImportError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
-    "ModuleNotFoundError": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
+    "No module named": "An exercise needs NumPy, torch and this project alone; is the name spelled right?",
     "could not be broadcast": "Shapes are lined up from the right. A new axis, [:, None], or keepdims=True moves one.",
     "must match the size": "Shapes are lined up from the right. A new axis, [:, None], or keepdim=True moves one.",
     "Boolean value of Tensor": "if, min and max want one number; torch.where, and clamp with min=, take tensors.",
@@ -264,14 +263,8 @@ CAUSES = {
     "for array of dimension": "That axis is gone or was never there: keepdims=True keeps one that is summed over.",
     "Dimension out of range": "That axis is gone or was never there: keepdim=True keeps one that is summed over.",
     "is out of bounds for": "Counting begins at 0: the last of n has the index n - 1, or -1.",
-    "argument 'dim'": "That is torch's word: NumPy's is axis.",
     "'numpy.ndarray' object has no": "That is an array of NumPy's: does torch have this method, or a list?",
-    "'list' object has no": "That is a list: np.array(...) makes an array of it.",
-    "type(s) for -: 'list'": "Lists do not calculate: np.array(...) makes an array of one.",
     "same dtype, but got": "float32 meets float64: t.to(x) gives t the dtype of x.",
-    "could not infer output dtype": "Whole numbers have no mean in torch: .float() or .to(x) first.",
-    "is not defined": "Is it imported at the top of your file, or spelled differently where it is assigned?",
-    "must be Tensor, not float": "A torch function got a plain number: torch.as_tensor(...), or clamp for a bound.",
     "must be Tensor, not numpy": "A torch function got a NumPy array: take NumPy's of that name, or torch.as_tensor.",
 }
 
@@ -300,7 +293,8 @@ def agree(
     rel = tolerance(value, inputs) if rel is None else rel
     if close(value, expected, rel):
         return
-    likely = next((text for text, _ in fitting(mistakes or {}, value, rel)), "")
+    forms = other_forms(expected) if expected.size > 1 else {}  # a single number may be such by chance
+    likely = next(fitting({**(mistakes or {}), **forms}, value, rel), "")
     if value.shape != expected.shape:
         likely = likely or about_shapes(value.shape, expected.shape)
         raise Mismatch(what, f"shape {expected.shape}", f"shape {value.shape}", likely, read)
@@ -314,14 +308,14 @@ def agree_on_cases(
     function: Callable,
     right: Callable,
     cases: Iterable[Mapping],
-    mistakes: Callable[..., Mapping[str, object]] | None = None,
+    mistakes: Callable[..., Mapping[str, object]] = lambda *_: {},
     read: str = "",
     rel: float | None = None,
 ) -> None:
     """`agree` of two functions on many cases {argument: value}, passed in order; the first that fails is shown.
 
     mistakes: a function of the right answer and the arguments, which returns `agree`'s `mistakes` for them. A mistake
-    is named only if it fits on every case.
+    is named only if it fits on every case. After these come `other_forms` and `as_if`.
     """
     cases = list(cases)
     for case in cases:
@@ -334,8 +328,7 @@ def agree_on_cases(
         try:
             agree(what, got, right(*case.values()), read=read, rel=rel, inputs=inputs, sizes=sizes_of(case))
         except Mismatch as error:
-            if mistakes:
-                error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
+            error.lines["likely"] = named(function, right, cases, mistakes, rel) or error.lines["likely"]
             raise
 
 
@@ -345,7 +338,7 @@ def agree_on_each(
     function: Callable,
     right: Callable,
     cases: Iterable[Mapping],
-    mistakes: Callable[..., Sequence[Mapping[str, object]]],
+    mistakes: Callable[..., Sequence[Mapping[str, object]]] | None = None,
     read: str = "",
     order: Sequence[int] = (),
 ) -> None:
@@ -354,15 +347,17 @@ def agree_on_each(
     mistakes: a function of the right answers and the arguments, which returns `agree`'s `mistakes` for each value.
     """
     cases = list(cases)
+
+    def known(i, *case):
+        y = right(*case)
+        others = {f"That is {other}, at the wrong place: they come in the order {', '.join(names)}.": value
+                  for other, value in zip(names, y, strict=True) if other != names[i]}  # fmt: skip
+        return {**(mistakes(y, *case)[i] if mistakes else {}), **others}
+
     for i in order or range(len(names)):
-        agree_on_cases(
-            f"{names[i]} of {name}",
-            one_of(names, name, function, i),
-            one_of(names, name, right, i),
-            cases,
-            lambda _, *case, i=i: mistakes(right(*case), *case)[i],
-            read,
-        )
+        got, expected = one_of(names, name, function, i, read), one_of(names, name, right, i)
+        what = f"{names[i]} of {name}"
+        agree_on_cases(what, got, expected, cases, lambda _, *case, i=i: known(i, *case), read)
 
 
 def one_of(names: Sequence[str], name: str, function: Callable, index: int, read: str = "") -> Callable:
@@ -394,25 +389,99 @@ def values_of(names: Sequence[str], name: str, answer, read: str = "") -> Sequen
     raise Mismatch(f"{name}(...)", f"{len(names)} values: {', '.join(names)}", found, read=read)
 
 
+def gradients(what: str, value, leaves: Sequence, read: str = "") -> tuple:
+    """The derivatives of `value`, a tensor of one number, by each of the tensors `leaves`; 0 where it has no path."""
+    import torch  # which not every exercise needs
+
+    if not getattr(value, "requires_grad", False):
+        likely = "NumPy, .item(), float(), .detach() or no_grad cuts the path on the way."
+        raise Mismatch(what, "a tensor that backward() can start from", type(value).__name__, likely, read)
+    try:
+        found = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        raise Mismatch(f"backward() of {what} failed: {error}", mistake="An operation in place.") from error
+    return tuple(torch.zeros_like(leaf) if d is None else d for leaf, d in zip(leaves, found, strict=True))
+
+
+# --- naming a mistake ---------------------------------------------------------------------------------------------
+
+
 def named(function: Callable, right: Callable, cases: Sequence[Mapping], mistakes: Callable, rel: float | None) -> str:
-    """What to say of the first mistake that gives the function's own answers, on every case where it gives one."""
-    likely = None
+    """What to say of the first mistake that gives the function's own answers, on every case where it gives one.
+
+    The slips that any function may have are looked at, which takes longer, where none of `mistakes` fits.
+    """
+    likely, near = None, rel or TOLERANCE["float32"]
     for case in cases:
-        with contextlib.suppress(Mismatch, LearnerError):
-            answer = numbers("", function(*case.values()))
-            with np.errstate(all="ignore"):
-                wrong = mistakes(right(*case.values()), *case.values())
-                found = list(fitting(wrong, answer, rel or TOLERANCE["float32"]))
-            likely = [mistake for mistake in found if likely is None or mistake in likely]
-    return likely[0][0] if likely else ""
+        with contextlib.suppress(Mismatch, LearnerError), np.errstate(all="ignore"):
+            y, answer = right(*case.values()), numbers("", function(*case.values()))
+            if likely is None and answer.shape == to_numpy(y).shape:
+                again = numbers("", function(*case.values()))
+                if not np.array_equal(answer, again, equal_nan=True):
+                    return "Two calls with the same arguments give two answers: draw nothing inside; noise is given."
+            wrong = mistakes(y, *case.values())
+            found = list(fitting(wrong, answer, near))
+            known = found and not close(answer, to_numpy(y), near) if likely is None else set(likely) <= set(wrong)
+            if not known:
+                wrong = {**wrong, **other_forms(y), **as_if(right, case)}
+                found = list(fitting(wrong, answer, near))
+            likely = found if likely is None else [text for text in likely if text in found or text not in wrong]
+            if not likely:
+                return ""
+    return likely[0] if likely else ""
 
 
-def fitting(mistakes: Mapping[str, object], answer: np.ndarray, rel: float) -> Iterator[tuple[str, int]]:
-    """What to say of each mistake that gives `answer`, and which of its ways."""
+def fitting(mistakes: Mapping[str, object], answer: np.ndarray, rel: float) -> Iterator[str]:
+    """What to say of each mistake that gives `answer` in one of its ways."""
     for text, ways in mistakes.items():
-        for i, value in enumerate(ways if isinstance(ways, tuple) else (ways,)):
-            if close(answer, to_numpy(value), rel):
-                yield text, i
+        if any(close(answer, to_numpy(value), rel) for value in (ways if isinstance(ways, tuple) else (ways,))):
+            yield text
+
+
+def misweighed(y, terms: Mapping[str, object]) -> dict[str, object]:
+    """The mistakes of a sum y: one of its terms {name: value} missing, with the sign turned, half or twice as large."""
+    found = {}
+    for name, term in terms.items():
+        found |= {
+            f"A term is missing: {name}.": y - term,
+            f"A term has its sign turned: {name}.": y - 2 * term,
+            f"A term is half as large as it should be: {name}.": y - term / 2,
+            f"A term is twice as large as it should be, is a 1/2 missing? It is {name}.": y + term,
+        }
+    return found
+
+
+def other_forms(y) -> dict[str, object]:
+    """What is right but for a last step, or for one too many."""
+    y = to_numpy(y).astype(np.float64)
+    with np.errstate(all="ignore"):
+        forms = {
+            "That is the logarithm of the right one: its exp is asked for.": np.log(y),
+            "That is exp of the right one: the logarithm is asked for.": np.exp(y),
+            "That is 1 over the right one: upside down, or a sign is turned in an exponent.": 1 / y,
+            "That is 1 minus the right one: the other part is asked for.": 1 - y,
+            "That is the root of the right one: a standard deviation in place of a variance?": np.sqrt(y),
+            "That is the square of the right one: is a root missing?": y**2,
+            "That is the sigmoid of the right one: is that a sigmoid too many?": 1 / (1 + np.exp(-y)),
+        }
+        if (y > 0).any() and (y < 0).any():
+            forms["Yours is 0 where the right one is below 0: a ReLU or a maximum too many?"] = np.maximum(y, 0)
+    return {text: form for text, form in forms.items() if np.isfinite(form).all()}
+
+
+def as_if(right: Callable, case: Mapping) -> dict[str, object]:
+    """The right answers to other arguments: one of them 0, or 1; and a variance taken for a standard deviation."""
+    found = {}
+    for key, value in case.items():
+        if isinstance(value, (int, float)) or getattr(getattr(value, "dtype", None), "itemsize", 1) > 1:
+            others = {f"It is as if {key} were {n}: is it missing somewhere?": value * 0 + n for n in (0, 1)}
+            if "logvar" in key:
+                others["sigma^2 = exp(logvar) stands where sigma = exp(logvar / 2) should."] = 2 * value
+                others["sigma = exp(logvar / 2) stands where sigma^2 = exp(logvar) should."] = value / 2
+            for text, other in others.items():
+                with contextlib.suppress(Exception):  # not every number is a possible argument
+                    found[text] = right(*{**case, key: other}.values())
+    return {text: value for text, value in found.items() if np.isfinite(to_numpy(value)).all()}
 
 
 def tolerance(answer: np.ndarray, inputs: str) -> float:
@@ -442,12 +511,8 @@ def are_numbers(value) -> bool:
 def about_sequences(got) -> str:
     """What to say of a list or a tuple in place of an array."""
     if isinstance(got, tuple):
-        one = "That is a tuple of one: a stray comma?"
-        return one if len(got) == 1 else "Several values came, where one array or number is asked for: a stray comma?"
-    if isinstance(got, list):
-        with contextlib.suppress(Exception):  # ragged, or of anything
-            return "Wrap it in np.array(...)." if are_numbers(np.array(got)) else ""
-    return ""
+        return "A tuple came, where one array or number is asked for: a stray comma?"
+    return "A list came: wrap it in np.array(...)." if isinstance(got, list) else ""
 
 
 def close(got: np.ndarray, expected: np.ndarray, rel: float) -> bool:
@@ -506,13 +571,25 @@ def about_factor(factor: float, sizes: Mapping[str, float], near: float) -> str:
     return ""
 
 
+def about_offset(offset: float, sizes: Mapping[str, float], near: float) -> str:
+    """What was added or taken off, and what it may be."""
+    found = f"{'plus' if offset > 0 else 'minus'} {abs(offset):.6g}"
+    for name, size in sizes.items():
+        if size > 1 and abs(abs(offset) / np.log(size) - 1) < near:
+            return f"{found}, which is ln of {name}: a mean for a sum, or a sum for a mean"
+    times = abs(offset) / np.log(2 * np.pi) * 2
+    count = round(times)
+    return f"{found}, which is {count} times ln(2 pi) / 2" if count > 0 and abs(times - count) < near else found
+
+
 def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -> str:
     """What two arrays of one shape differ by, if it is something simple; else where they differ most."""
     near = 1e-4 if got.dtype == np.float32 else 1e-6  # how alike the ratios or the differences are
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
         first = place(np.argwhere(~np.isfinite(got))[0])
-        return f"The first value that is not finite stands at {first}." if got.ndim else "It is not finite."
+        where = f"The first value that is not finite stands at {first}" if got.ndim else "It is not finite"
+        return f"{where}. Before exp take the largest out, of each row its own; of a log leave 0 out, 0 * log(0) too."
     if got.size > 1 and not got.any():
         return "All of yours are 0."
     difference = got - expected
@@ -525,7 +602,7 @@ def pattern(got: np.ndarray, expected: np.ndarray, sizes: Mapping[str, float]) -
     if got.size == 1:
         return ""  # of two single numbers any factor is the right one
     if np.ptp(difference) <= near * np.abs(difference).max():
-        return f"Yours is the right one {'plus' if difference.flat[0] > 0 else 'minus'} {abs(difference.flat[0]):.6g}."
+        return f"Yours is the right one {about_offset(difference.flat[0], sizes, near)}."
     moved = np.abs(difference).max() > 1e-3 * np.abs(expected).max()
     if got.size > 2 and moved and np.allclose(np.sort(got, axis=None), np.sort(expected, axis=None), rtol=1e-6):
         return "The right numbers at the wrong places: axes are exchanged, or an order is turned."

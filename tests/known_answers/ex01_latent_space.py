@@ -6,21 +6,18 @@ EMPTY = "(distance.min(axis=1) > radius).mean()"
 APART = "np.exp(-np.log(overlaps.mean(axis=1)).mean())"
 
 WRONG = (
-    ("> radius", "<= radius", "do have a mean near"),
-    (EMPTY, f"100 * {EMPTY}", "In percent"),
     (f"np.sqrt({SQUARES}.sum(axis=-1))", f"{SQUARES}.sum(axis=-1)", "squared distance"),
-    (EMPTY, EMPTY.replace("axis=1", "axis=0"), "have no draw near them"),
     (EMPTY, "(distance > radius).mean()", "Of all pairs"),
-    (ROOT, "(2 * std1 * std2 / v)", "root is missing"),
-    (f"{ROOT} * ", "", "make a factor"),
+    (ROOT, "(2 * std1 * std2 / v)", "In front of the exp"),
+    (f"{ROOT} * ", "", "the integral"),
     ("(4 * v)", "(2 * v)", "stands 4 v"),
-    ("(4 * v)", "4 * v", "then multiplies"),
+    ("(4 * v)", "4 * v", "all of it below"),
     ("v = std1**2 + std2**2", "v = std1 + std2", "sum of the squares"),
     (".prod(axis=-1)", ".mean(axis=-1)", "multiply them"),
-    (APART, "-np.log(overlaps.mean(axis=1)).mean()", "in nats"),
+    (APART, "-np.log(overlaps.mean(axis=1)).mean()", "logarithm of the right one"),
     (APART, APART.replace("-np.log", "np.log"), "sign is turned"),
     (APART, "1 / overlaps.mean()", "or their inverses"),
-    (APART, "np.exp(-np.log(overlaps).mean())", "single overlaps"),
+    (APART, "np.exp(-np.log(overlaps).mean())", "Single overlaps"),
 )
 
 EQUIVALENT = {

@@ -8,13 +8,11 @@ BOTH = "mu[factor > high].mean(axis=0) - mu[factor < low].mean(axis=0)"
 
 WRONG = (
     ("return (1 - t) * z0 + t * z1", "return t * z0 + (1 - t) * z1", "backwards"),
-    ("return (1 - t) * z0 + t * z1", "return z0 + t * z1", "belongs to z0"),
     (
         f"{ARC}\n    {RADIUS}",
         ARC.replace("u0", "z0").replace("u1", "z1") + "\n    return direction",
         "The slerp of much public code",
     ),
-    (ARC, ARC.replace("u0", "z0").replace("u1", "z1"), "counted twice"),
     (RADIUS, "return direction", "unit sphere"),
     (ARC, ARC.replace(" / np.sin(omega)", ""), "division by sin"),
     (ARC, "return lerp(z0, z1, t[:, 0])", "straight line"),
@@ -33,15 +31,12 @@ WRONG = (
         for length in ("((1 - t) * norm0 + t * norm1)", "norm0", "np.sqrt(len(z0))")
     ),
     (RADIUS, "return norm0 * direction", "stays the same"),
-    (RADIUS, "return np.sqrt(norm0 * norm1) * direction", "stays the same"),
-    ("np.arccos(np.clip(u0 @ u1, -1, 1))", "u0 @ u1", "arccos of"),
     ("return (1 - t) * z0 + t * z1", "return list((1 - t) * z0 + t * z1)", "np.array"),
     ("u0, u1 = z0 / norm0, z1 / norm1", "z0 /= norm0\n    u0, u1 = z0, z1 / norm1", "in place"),
     ("return lerp(z0, z1, t[:, 0])", "return z0 + 0 * t", "still goes"),
     ("np.clip(u0 @ u1, -1, 1)", "u0 @ u1", "np.clip"),
     ("    if omega < 1e-6:\n        return lerp(z0, z1, t[:, 0])\n", "", "0/0 is NaN"),
     (CHI, "math.sqrt(Z)", "a little below"),
-    (CHI, "math.sqrt(Z - 1)", "most likely norm"),
     (CHI, f"{CHI} if Z < 2000 else math.sqrt(Z)", "expected  999.9997"),
     (CHI, CHI.replace("math.exp", ""), "take exp"),
     (CHI, "math.sqrt(2) * math.gamma((Z + 1) / 2) / math.gamma(Z / 2)", "OverflowError"),
