@@ -26,6 +26,7 @@ from test_rate_distortion import FOUR, by_quadrature
 from vae_commands import evaluate_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize, entropy_floor, load_dataset
+from vae_common.plots import style
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
@@ -53,7 +54,7 @@ def log_w(few, samples=12, *images) -> np.ndarray:
     return np.concatenate(list(found))
 
 
-@pytest.mark.parametrize(("group", "at_once", "weights"), [(1, 1, 10**6), (3, 5, 10**6), (7, 1000, 10**6), (7, 9, 25)])
+@pytest.mark.parametrize(("group", "at_once", "weights"), [(3, 5, 10**6), (7, 9, 25)])
 def test_the_answer_does_not_depend_on_the_chunks(group, at_once, weights, few, monkeypatch):
     """Up to float32 rounding of a sum over pixels: matrix products of other shapes add in another order."""
     whole = log_w(few)
@@ -69,7 +70,7 @@ def test_fewer_samples_or_images_have_the_weights_that_they_have_among_all(few):
     np.testing.assert_allclose(log_w(few, 5, np.array([6, 2])), whole[[6, 2]], rtol=2e-6)
 
 
-@pytest.mark.parametrize("count", [2, 3, 9])  # of processes; the last leaves two without an image
+@pytest.mark.parametrize("count", [3, 9])  # of processes; the last leaves two without an image
 def test_processes_that_divide_the_images_find_what_one_finds(count, few, monkeypatch):
     """In this process one after the other: each computes its share, and the shares are put together in order."""
     whole = importance_bounds.measured_bounds(a_model(), few, "dynamic", 0, 6)
@@ -225,6 +226,7 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     asked, score = [], disentanglement.report
     monkeypatch.setattr(disentanglement, "report", lambda *args, **kw: asked.append(args) or score(*args, **kw))
     monkeypatch.setattr(evaluate_run, "save_figure", save_figure)
+    monkeypatch.setattr(style, "DPI", 20)
     capsys.readouterr()
     assert evaluate.main([str(run), "--importance-samples", "50", "--votes", "100"]) == 0
     found = evaluation_of(run)

@@ -268,6 +268,7 @@ def swept(few_drawn, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vae_common.data._load_drawn", few_drawn)
+        patch.setattr("vae_common.plots.style.DPI", 20)
         patch.setattr(trainer.RunState, "start", noted_start)
         assert rate_distortion.main([*SWEEP, "4", "0.5", "1", "--out", str(folder)]) == 0
     return folder, starts
