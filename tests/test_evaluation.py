@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import vae_lowlevel
-import vae_numpy
 from messages import assert_one_sentence
 from vae_common import evaluation
 from vae_common.config import RunConfig
@@ -16,7 +15,6 @@ from vae_common.data import ImageSet, binarize
 from vae_common.errors import NotFiniteError
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
-from vae_common.weights_shown import evaluate_weights
 from vae_training.factory import build_model
 from vae_training.trainer import RunState, train
 
@@ -169,16 +167,3 @@ def test_level_3_reports_the_same_training(trained):
             # Three and six steps apart in float32; what differs is the order of sums of at most 3136 terms.
             assert row[name] == pytest.approx(other[name], rel=3136 * EPS), name
         assert row["loss"] == pytest.approx(-row["elbo"], rel=1e-9)
-
-
-def test_a_test_row_of_level_2_is_what_level_1_measures_of_the_same_weights(trained):
-    params, rows, _, test = trained
-    measured = evaluate_weights(vae_lowlevel.to_arrays(params), vae_numpy.measure, vae_numpy.pixels, test, CONFIG)
-    row = rows[-1]
-    assert (row["epoch"], row["split"]) == (2, "test")
-    for name, values in (("recon", measured.recon), ("kl", measured.kl)):
-        # The longest sum of the network has 3136 terms; two orders of summation differ by at most so many roundings.
-        assert row[name] == pytest.approx(values.astype(float).mean(), rel=3136 * EPS)
-    assert row["elbo"] == -(row["recon"] + row["kl"])
-    assert row["active_units"] == measured.active.sum()
-    assert row["kl_per_dim"] == pytest.approx(measured.kl_per_dim, abs=1e-4)

@@ -148,9 +148,10 @@ def classifier(bars) -> sq.Classifier:
 
 
 def test_the_classifier_is_seeded_and_learns(bars, classifier):
-    again, other = (sq.train_classifier(bars[0].images, bars[0].labels, 10, seed) for seed in (0, 4))
-    assert torch.equal(again.logits.weight, classifier.logits.weight)
-    assert not torch.equal(other.logits.weight, classifier.logits.weight)
+    once, again, other = (
+        sq.train_classifier(bars[0].images[:64], bars[0].labels[:64], 10, seed).logits.weight for seed in (0, 0, 4)
+    )
+    assert torch.equal(once, again) and not torch.equal(once, other)
     seen = sq.look(classifier, bars[1].images)
     assert (seen.guess == bars[1].labels).all()
     assert seen.features.shape == (200, 128)

@@ -261,25 +261,22 @@ def test_logits_of_a_position_depend_on_earlier_codes_only():
     assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
 
 
-def test_probabilities_of_all_completions_sum_to_that_of_the_beginning():
+@pytest.mark.parametrize(("classes", "label"), [(None, None), (10, 4), (10, 7), (10, None)])
+def test_probabilities_of_all_completions_sum_to_that_of_the_beginning(classes, label):
     """p(c_0 .. c_45) = sum over all 3^3 ends of p(c): the chain rule, with every conditional normalised."""
-    prior, ends = small_prior(3), torch.cartesian_prod(*[torch.arange(3)] * 3)
+    prior = small_prior(3, **({"classes": classes} if classes else {}))
+    y = None if label is None else torch.full((27,), label)
     codes = some_codes(1, 3).flatten(1).repeat(27, 1)
-    codes[:, 46:] = ends
-    log_p = prior(codes[:1, :46]).log_softmax(dim=2)[0, :46].gather(1, codes[0, :46, None]).sum()
-    assert torch.logsumexp(-prior.nats(codes.view(-1, 7, 7)), dim=0).item() == pytest.approx(log_p.item(), rel=1e-12)
+    codes[:, 46:] = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    log_p = prior(codes[:1, :46], None if y is None else y[:1]).log_softmax(dim=2)[0, :46]
+    whole = torch.logsumexp(-prior.nats(codes.view(-1, 7, 7), y), dim=0).item()
+    assert whole == pytest.approx(log_p.gather(1, codes[0, :46, None]).sum().item(), rel=1e-12)
 
 
 def test_a_prior_that_is_given_the_label(few):
-    """The ends' probabilities sum to that of the beginning for each label; p(x) is their mean, by Bayes the rest."""
-    prior, ends = small_prior(3, classes=10), torch.cartesian_prod(*[torch.arange(3)] * 3)
-    codes = some_codes(1, 3).flatten(1).repeat(27, 1)
-    codes[:, 46:] = ends
-    for y in (torch.full((27,), 4), torch.full((27,), 7), None):
-        log_p = prior(codes[:1, :46], None if y is None else y[:1]).log_softmax(dim=2)[0, :46]
-        whole = torch.logsumexp(-prior.nats(codes.view(-1, 7, 7), y), dim=0).item()
-        assert whole == pytest.approx(log_p.gather(1, codes[0, :46, None]).sum().item(), rel=1e-12)
-    apart = prior(codes[:1, :48], torch.tensor([4])) - prior(codes[:1, :48], torch.tensor([7]))
+    """All positions hear it; p(x) is the mean over the labels, by Bayes the rest."""
+    prior, codes = small_prior(3, classes=10), some_codes(1, 3).flatten(1)
+    apart = prior(codes[:, :48], torch.tensor([4])) - prior(codes[:, :48], torch.tensor([7]))
     assert apart.abs().amax(dim=2).min() > 1e-4  # all 49 positions hear the label
 
     report, x = label_worth(prior, few, "none", seed=0, images=30), torch.from_numpy(few.images[:30] / 255)
@@ -314,7 +311,7 @@ def test_a_trained_prior_knows_more_than_the_uniform_one_and_leaves_the_vqvae_al
     torch.manual_seed(0)
     prior = CodePrior(VQVAE(16, 3), width=32, blocks=1)
     before = {name: value.clone() for name, value in prior.vqvae.state_dict().items()}
-    rows = trained(prior, few, epochs=6).rows
+    rows = trained(prior, few, epochs=3).rows
     assert all(torch.equal(value, before[name]) for name, value in prior.vqvae.state_dict().items())
     assert rows[-2]["nats"] < rows[0]["nats"] and rows[-2]["nats"] < 49 * math.log(16)
 
