@@ -46,9 +46,6 @@ def stack() -> stream.stack.AnsCoder:
     return stream.stack.AnsCoder(np.random.default_rng(0).integers(2**32, size=60, dtype=np.uint32), seal=True)
 
 
-# --- the coder ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
 def test_pop_undoes_push_and_an_image_costs_what_the_densities_say(prior):
     bits_back = BitsBack(small_model(prior))
@@ -84,9 +81,6 @@ def test_a_code_far_from_where_the_grid_is_or_without_width_comes_back_too():
         bits_back.push(coder, x)
     assert [bits_back.pop(coder).tolist() for _ in range(5)] == images(5)[::-1].tolist()
     assert np.array_equal(coder.get_compressed(), begin)
-
-
-# --- the command --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

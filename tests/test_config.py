@@ -15,8 +15,6 @@ from vae_common.config import QuadrantConfig, RunConfig, SweepConfig, number, se
 from vae_common.errors import UsageError
 from vae_common.run_folder import make_run_folder, read_config
 
-# --- kinds of values ----------------------------------------------------------------------------------------------
-
 
 INTEGER, RATE = "an integer from 1 to 256", "a finite number above 0 and at most 1000"
 
@@ -35,9 +33,6 @@ def test_a_kind_takes_what_is_in_its_range(kind, expected, taken, refused):
     for text in refused:
         with pytest.raises(argparse.ArgumentTypeError, match=f"expected {expected}, got "):
             kind(text)
-
-
-# --- settings -----------------------------------------------------------------------------------------------------
 
 
 def test_the_defaults_are_those_that_the_help_tells():
@@ -121,9 +116,6 @@ def test_a_run_of_an_earlier_version_had_the_defaults_of_what_is_new(tmp_path):
     assert {name: config[name] for name in vars(found)} == json.loads(json.dumps(vars(found)))
 
 
-# --- devices ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "name, fragment",
     [
@@ -145,9 +137,6 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch):
         assert cli.torch_device("auto").type == kind
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert cli.torch_device("cuda:1") == torch.device("cuda", 1)
-
-
-# --- running a command --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,6 @@ from vae_common.download import REAL
 from vae_common.errors import DatasetError
 from vae_common.randomness import PURPOSES, batches, generator
 
-# --- random choices -----------------------------------------------------------------------------------------------
-
 
 @settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(0, 2**32 - 1), st.integers(0, 1000))
@@ -54,8 +52,6 @@ def test_the_generators_of_different_purposes_steps_and_seeds_are_independent():
     with pytest.raises(ValueError):
         generator(0, "weather")
 
-
-# --- binarization -------------------------------------------------------------------------------------------------
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -101,9 +97,6 @@ def test_the_entropy_floor_is_the_cross_entropy_of_a_perfect_copy():
 def test_binarization_refuses_what_it_cannot_do(images, how, rng, fragment):
     with pytest.raises(ValueError, match=fragment):
         binarize(images, how, rng)
-
-
-# --- drawn data and its cache -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,9 +166,6 @@ def test_the_cache_lies_in_the_users_cache_folder_or_data_works_without(tmp_path
 def test_an_unknown_set_or_split_is_refused(name, split):
     with pytest.raises(ValueError, match=r"must be one of .*, got "):
         load_dataset(name, split)
-
-
-# --- real data ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -41,8 +41,6 @@ def test_level_2_trained_twice_writes_the_same_bytes(small_digits, monkeypatch, 
     assert {"run/config.json", "run/metrics.jsonl", "run/weights.safetensors", "said"} <= set(found[0])
 
 
-# --- every command, in processes of their own ---------------------------------------------------------------------
-
 # One process that runs the commands it is given, on 150 images, and keeps what each of them prints.
 PROCESS = """
 import contextlib, importlib, json, sys, time

@@ -112,17 +112,6 @@ def test_continuous_factors_are_binned_and_discrete_ones_kept():
         assert entropies == pytest.approx(np.log(counts), abs=0.005)  # bias -(count - 1) / 2N, at most -0.002
 
 
-def test_information_finds_each_factor_in_its_place(trials):
-    """Row f, column z: an (F, Z) matrix whose large entries are where the code put the factors."""
-    share = dis.information(coded(trials, perfect).points, dis.as_classes(trials.points))
-    assert share.shape == (F, Z)
-    expected = np.zeros((F, Z), bool)
-    expected[ORDER, range(F)] = True
-    assert ((share > 0.7) == expected).all()
-    # Elsewhere only the bias of finite samples, (20 - 1)(40 - 1) / 2N nats at the most, doubled for its spread.
-    assert share[~expected].max() < 2 * (19 * 39) / (2 * POINTS) / math.log(32)
-
-
 def test_perfect_code_has_full_scores(trials):
     """With 10,000 points each value of a factor is in more than 20 images of the half that forests are grown on, so
     every leaf is pure and no tree ever looks at another dimension."""

@@ -62,8 +62,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- a full disk --------------------------------------------------------------------------------------------------
-
 FULL = "No space left on device"
 FLAGS = ["--architecture", "mlp", "--latent-dim", "2", "--epochs", "2", "--batch-size", "32"]
 
@@ -161,9 +159,6 @@ def test_a_disk_that_takes_nothing_is_told_and_what_was_there_stays(name, reason
         assert COMMANDS[name](str(run_on_disk)) == 0
 
 
-# --- a disk that cannot be written --------------------------------------------------------------------------------
-
-
 def test_drawn_data_is_drawn_each_time_where_it_cannot_be_kept(disk, monkeypatch, capsys):
     monkeypatch.setitem(drawn_digits.SPLIT_SIZES, "test", 3)
     (disk.path / "page").write_bytes(bytes(4096))
@@ -185,13 +180,3 @@ def test_real_data_on_a_disk_that_cannot_be_written_is_read_and_none_is_put_ther
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("downloading kmnist") and READ_ONLY in last and "use --dataset digits" in last
     assert not (disk.path.parent / "run").exists()
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(finished, tmp_path, told):
-    shutil.copytree(finished, tmp_path / "run")
-    (tmp_path / "run").chmod(0o555)
-    for argv in (["--resume", str(tmp_path / "run")], ["--epochs", "1", "--out", str(tmp_path / "run" / "again")]):
-        assert "Permission denied" in told(vae_paper.main, argv)
-    (tmp_path / "run").chmod(0o755)
-    assert {*files_of(tmp_path / "run")} == {*files_of(finished)}

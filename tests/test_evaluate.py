@@ -55,19 +55,14 @@ def log_w(few, samples=12, *images) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("group", "at_once", "weights"), [(3, 5, 10**6), (7, 9, 25)])
-def test_the_answer_does_not_depend_on_the_chunks(group, at_once, weights, few, monkeypatch):
+def test_the_answer_does_not_depend_on_the_chunks_or_on_what_else_is_asked(group, at_once, weights, few, monkeypatch):
     """Up to float32 rounding of a sum over pixels: matrix products of other shapes add in another order."""
     whole = log_w(few)
     monkeypatch.setattr(importance_bounds, "GROUP", group)
     monkeypatch.setattr(importance_bounds, "DECODED_AT_ONCE", at_once)
     monkeypatch.setattr(importance_bounds, "WEIGHTS_AT_ONCE", weights)
     np.testing.assert_allclose(log_w(few), whole, rtol=2e-6)
-
-
-def test_fewer_samples_or_images_have_the_weights_that_they_have_among_all(few):
-    whole = log_w(few, 12)[:, :5]
-    np.testing.assert_allclose(log_w(few, 5), whole, rtol=2e-6)
-    np.testing.assert_allclose(log_w(few, 5, np.array([6, 2])), whole[[6, 2]], rtol=2e-6)
+    np.testing.assert_allclose(log_w(few, 5, np.array([6, 2])), whole[[6, 2], :5], rtol=2e-6)
 
 
 @pytest.mark.parametrize("count", [3, 9])  # of processes; the last leaves two without an image

@@ -37,9 +37,6 @@ def measured_with(mu, logvar, recon=None, kl=None, name="digits") -> evaluation.
     return evaluation.Evaluation(images, "none", "bernoulli", x, np.ones_like(mu), None, recon, kl, mu, logvar)
 
 
-# --- a split measured in chunks -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("how", ["none", "dynamic"])
 def test_each_image_is_measured_once_with_its_own_seeded_noise(digits, how):
     data, seen = first(digits, 0, 23), []
@@ -59,9 +56,6 @@ def test_each_image_is_measured_once_with_its_own_seeded_noise(digits, how):
     assert all(map(np.array_equal, found, expected))
     np.testing.assert_allclose(measured.z, 2 * eps + np.exp((eps - 1) / 2) * eps, rtol=4 * EPS)
     assert measured.on == {"dataset": "digits", "binarize": how, "likelihood": "gaussian"}
-
-
-# --- the latent dimensions ----------------------------------------------------------------------------------------
 
 
 def test_active_units_are_those_whose_mean_has_a_variance_above_one_hundredth():
@@ -96,9 +90,6 @@ def test_what_is_said_of_unused_dimensions(spread, said):
     assert measured_with(np.array([spread, np.negative(spread)]), 0.0).collapse().startswith(said)
 
 
-# --- rows and summaries -------------------------------------------------------------------------------------------
-
-
 def test_the_numbers_of_an_evaluation_are_means_over_its_images():
     measured = measured_with(np.zeros((4, 2)), [[0.0, 2 * math.log(0.5)]] * 4, recon=[1, 2, 3, 6], kl=[1, 0, 1, 0])
     assert measured.results() == {
@@ -124,9 +115,6 @@ def test_a_row_that_is_not_finite_names_its_term(term, value):
         evaluation.metrics_row(3, "test", **terms, on={}, seconds=0.0)
     remedy = "train with a smaller --lr or start from other weights"
     assert_one_sentence(str(error.value), f"{term} became {value} on the test split in epoch 3", remedy)
-
-
-# --- the rows of a training ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

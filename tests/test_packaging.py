@@ -57,9 +57,6 @@ def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
     assert imported - set(sys.stdlib_module_names) - {*MODULES, *PACKAGE_NAMES} <= names
 
 
-# --- the wheel ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")

@@ -40,9 +40,6 @@ def prose(text: str) -> str:
     return FENCE.sub("", text)
 
 
-# --- commands -----------------------------------------------------------------------------------------------------
-
-
 def commands(text: str) -> list[str]:
     """Every line of the shell blocks, every `python ...` in the prose, and every row of flags of paper/vae_paper.py."""
     lines = [line for kind, body in FENCE.findall(text) if kind in ("bash", "sh") for line in body.splitlines()]
@@ -125,9 +122,6 @@ def test_a_wrong_command_is_noticed(command, capsys):
         check_command(command)
 
 
-# --- links, files, folders ----------------------------------------------------------------------------------------
-
-
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
@@ -165,9 +159,6 @@ def test_the_front_page_is_short_and_its_map_names_every_folder_and_no_other():
     assert [name for name in re.findall(r"^ *(\w+)/", block, re.MULTILINE) if name not in names] == []
 
 
-# --- maths --------------------------------------------------------------------------------------------------------
-
-
 def fragile_maths(text: str) -> list[str]:
     """Inline formulas that GitHub may show as text: Markdown gets to see what stands between the dollars first.
 
@@ -181,9 +172,6 @@ def fragile_maths(text: str) -> list[str]:
         if re.search(r"\\[^a-zA-Z ]|[*<>&#\n]|[)}\]]_|^\s|\s$", match[1]) or not re.fullmatch(r"[ \n(][^\w$]", around):
             found.append(match[0])
     return found
-
-
-# --- every page ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -202,9 +190,6 @@ def test_a_broken_link_a_missing_file_and_a_fragile_formula_are_noticed():
     assert missing_files(text) == ["paper/spec.py", "trunks.py"]
     for maths in ("a $x", "is $ x$ here", r"is $a\,b$ here", "is $E(x)_q$ here", "is $x$s", "is $a * b$."):
         assert len(fragile_maths(f"{maths} \n")) == 1, maths
-
-
-# --- what the text says of the code, and numbers ------------------------------------------------------------------
 
 
 def test_the_functions_that_the_derivation_names_exist():

@@ -14,8 +14,6 @@ from vae_common.config import RunConfig
 from vae_common.errors import UsageError
 from vae_common.run_folder import RUN_FILES, make_run_folder, note_threads, read_config
 
-# --- writing a file -----------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -43,9 +41,6 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, bro
         files.write_atomically(path, write)
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
     assert broken == "write" or error.type is KeyboardInterrupt or error.value.filename == str(path)
-
-
-# --- making a run folder ------------------------------------------------------------------------------------------
 
 
 def made(out=None, **settings):
@@ -139,9 +134,6 @@ def test_the_weights_to_start_from_are_not_overwritten(tmp_path):
     assert files_in(tmp_path) == {"config.json", "weights.safetensors"}
 
 
-# --- reading its settings -----------------------------------------------------------------------------------------
-
-
 def test_the_settings_come_back_and_the_rest_beside_them(tmp_path):
     typed = dict(out=tmp_path, model="cvae", lr=1e-3, seed=2**32 - 1, binarize="dynamic", amp=True, free_bits=0.5)
     folder = made(**typed)
@@ -172,14 +164,11 @@ def test_a_run_of_before_calls_the_architecture_trunk(tmp_path):
     [
         ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
         ({"format": 2}, "a newer version of this project wrote it"),
-        ({"format": "1"}, "a newer version of this project wrote it"),
         ({"likelihood": None}, "likelihood is 'None'"),
         ({"latent_dim": "2"}, "latent_dim is '2'"),
-        ({"codes": 2**31}, "codes is '2147483648'"),
         ({"beta": math.nan}, "beta is 'nan'"),
         ({"beta": 10**400}, "beta is '1000"),
         ({"epochs": True}, "epochs is 'True'"),
-        ({"lr": "0.1"}, "lr is '0.1'"),
         ({"amp": 1}, "amp is '1'"),
         ({"dataset": "imagenet"}, "dataset is 'imagenet'"),
         ({"latent_dim": None}, "latent_dim is None"),
@@ -195,9 +184,6 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, change, reason):
     with pytest.raises(UsageError) as error:
         read_config(tmp_path)
     assert_one_sentence(str(error.value), str(tmp_path / "config.json"), reason, "name a run folder")
-
-
-# --- threads ------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_goes_on_with_other_threads_says_so(capsys, monkeypatch):

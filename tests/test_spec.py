@@ -12,8 +12,6 @@ from torch import nn
 from vae_common import schedule
 from vae_common.spec import VAESpec
 
-# --- the table ----------------------------------------------------------------------------------------------------
-
 
 def torch_layers(z: int) -> dict[str, nn.Module]:
     deconv = dict(kernel_size=3, stride=2, padding=1, output_padding=1)
@@ -80,9 +78,6 @@ def test_initial_values_are_a_function_of_the_seed_and_the_same_numbers_in_every
         assert first[name].dtype == np.float32 and double[name].dtype == np.float64
         assert np.array_equal(first[name], double[name].astype(np.float32)), name
         assert not np.array_equal(first[name], other[name]), name
-
-
-# --- schedule -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

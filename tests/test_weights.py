@@ -44,9 +44,6 @@ def refusal(path, latent_dim=None) -> str:
     return str(error.value)
 
 
-# --- what is written comes back -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("z", [1, 20])
 def test_float32_weights_come_back_bit_by_bit(tmp_path, z):
     params = VAESpec(z).init_params(4)
@@ -105,9 +102,6 @@ def test_which_weights_level_1_measures(tmp_path, params):
     assert_one_sentence(str(error.value), "--latent-dim 7: weights are shipped for 2 and 20", "--weights")
 
 
-# --- what is no weights file --------------------------------------------------------------------------------------
-
-
 NOT_SAFETENSORS = {
     "empty": b"",
     "pickle": pickle.dumps({"encoder.fc.bias": [0.0]}),
@@ -140,8 +134,6 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
         refusal(missing), str(missing), "expected a weights file, found nothing there", "check the path"
     )
 
-
-# --- what is of another network -----------------------------------------------------------------------------------
 
 LATENT_DIM = "latent_dim from 1 to 256"
 REFUSED = {  # arrays that differ, metadata that differ, what the message holds
