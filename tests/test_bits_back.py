@@ -1,6 +1,5 @@
 """Bits-back coding: images come back exactly, files are as long as -elbo says, and what cannot be read is refused."""
 
-import json
 import math
 import re
 
@@ -12,7 +11,6 @@ from PIL import Image
 from torch.distributions import Bernoulli, Normal
 
 import compress
-import vae_paper
 from messages import assert_refused
 from run_folders import finished_run
 from vae_commands import compress_images
@@ -211,20 +209,3 @@ def test_what_does_not_go_together_is_refused(tmp_path, capsys, monkeypatch):
     ):
         assert_refused(compress.main(argv), capsys.readouterr().err, said)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
-def test_a_thousand_mnist_digits_come_back_from_a_file_within_1_percent_of_the_elbo(prior, mnist_dir, tmp_path, capsys):
-    run, file = str(tmp_path / "run"), str(tmp_path / "f")
-    train = ["--dataset", "mnist", "--data-dir", str(mnist_dir), "--binarize", "dynamic", "--epochs", "1", "--out", run]
-    assert vae_paper.main([*train, "--prior", prior]) == 0
-    assert compress.main([run, "--images", "1000", "--out", file]) == 0
-    printed = capsys.readouterr().out
-    size = {
-        name: float(found) for name, found in re.findall(r"^(bits back, net|-elbo / ln 2) +\S+ +(\S+)", printed, re.M)
-    }
-    assert size["bits back, net"] == pytest.approx(size["-elbo / ln 2"], rel=0.01)
-    assert compress.main([run, "--decode", file, "--out", str(tmp_path / "o.png")]) == 0
-    head = json.loads((tmp_path / "f").read_bytes().split(b"\n")[1])
-    assert compress_images.digest(compress_images.packed(in_png(tmp_path / "o.png"))) == head["pixels"]

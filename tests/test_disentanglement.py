@@ -260,7 +260,7 @@ def centre_and_ink(x):
 def test_report_holds_the_untrained_encoder_beside_the_trained():
     """Both see the same images, and the unit of the untrained one, 1e-4 here, does not silence its dimensions."""
     encoders = {"trained": centre_and_ink, "untrained": lambda x: 1e-4 * centre_and_ink(x)[:, ::-1]}
-    found = dis.report(sprites, encoders, "none", np.random.default_rng(0), points=2000, votes=60)
+    found = dis.report(sprites, encoders, "none", np.random.default_rng(0), points=1000, votes=60)
     assert list(found) == ["trained", "untrained"]
     for name in ("beta-VAE score", "FactorVAE score", "MIG"):
         assert found["untrained"][name] == pytest.approx(found["trained"][name], abs=0.04), name

@@ -190,17 +190,6 @@ def test_entropy_of_a_set_by_enumeration():
         assert found == pytest.approx(entropy, rel=1e-6) if exact else entropy < found < entropy + math.log(2)
 
 
-@pytest.mark.slow  # 70,000 images; each of the ends has an exact answer above
-def test_the_ends_of_mnist(mnist_dir):
-    train, test = (binarize(load_dataset("mnist", split, mnist_dir).images, "none") for split in ("train", "test"))
-    ends = plane.end_points(test, plane.mean_image(train), "bernoulli")
-    assert ends["without_z"] == pytest.approx(205.80, abs=0.005)
-    assert ends["floor"] == pytest.approx(45.53, abs=0.005)
-    assert ends["entropy"] == pytest.approx(45.53 + math.log(10_000), abs=0.01)
-    own = plane.distortion_without_z(test, plane.mean_image(test), "bernoulli")
-    assert own == pytest.approx(205.65, abs=0.005)
-
-
 @pytest.mark.parametrize("beta", [0.3, 1.0, 4.0, 9.0])
 def test_the_frontier_of_the_linear_beta_vae_has_slope_minus_beta(beta):
     """D = squared error / 2 s2, up to a constant; the relative error of a central difference of step h is O(h^2)."""
