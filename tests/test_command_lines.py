@@ -52,8 +52,6 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# --- good commands ------------------------------------------------------------------------------------------------
-
 FIGURES = {"reconstructions", "samples", "traversals", "interpolation", "kl"}
 TRAINED = FIGURES | {"losses", "latent", "manifold"}
 
@@ -161,9 +159,6 @@ def test_the_pictures_of_a_run_are_drawn_again_of_the_same_numbers(runs, small_d
         assert evaluation[term] == pytest.approx(rows[-1][term], rel=1e-6), term
 
 
-# --- bfloat16 -----------------------------------------------------------------------------------------------------
-
-
 def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
     without_pictures, monkeypatch, tmp_path, capsys
 ):
@@ -182,8 +177,6 @@ def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
     assert found["left out"] == (note, False, kept, plain)
     assert found["amp"] == ("", True, None, amp) and amp != plain
 
-
-# --- without torch, and help --------------------------------------------------------------------------------------
 
 # One process in which torch cannot be imported. The drawn digits' test split has 60 images there.
 WITHOUT_TORCH = """
@@ -226,9 +219,6 @@ def test_level_1_and_every_help_need_no_torch(tmp_path):
         assert (status, err) == (0, "") and out.startswith("usage: "), name
 
 
-# --- Ctrl-C -------------------------------------------------------------------------------------------------------
-
-
 def test_ctrl_c_ends_training_in_one_line_with_whole_files(small_digits, monkeypatch, tmp_path, capsys):
     def format_row(row):
         if (row["epoch"], row["split"]) == (2, "test"):
@@ -241,9 +231,6 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(small_digits, monkeyp
     assert capsys.readouterr().err.strip() == "interrupted; files already reported are whole."
     assert files_in(tmp_path / "runs" / "lowlevel") == {"config.json", "metrics.jsonl"}
     assert len(read_rows(tmp_path / "runs" / "lowlevel" / "metrics.jsonl")) == 4
-
-
-# --- bad commands -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -122,13 +122,6 @@ def test_perfect_code_has_full_scores(trials):
     assert dis.dci(perfect(factors), dis.as_classes(factors)) == pytest.approx((1, 1, 1), abs=1e-12)
 
 
-def test_perfect_code_has_a_mig_of_one():
-    """Factors of 3, 4 and 5 values in every combination, ten times: exactly independent, and fewer than the bins."""
-    factors = np.tile(np.indices((3, 4, 5)).reshape(3, -1).T, (10, 1)).astype(float)
-    mu = np.concatenate([0.1 - 3 * factors[:, [2, 0, 1]], np.ones((600, 1))], axis=1)
-    assert dis.mig(dis.information(mu, dis.as_classes(factors))) == pytest.approx(1, abs=1e-12)
-
-
 def test_a_copy_of_each_dimension_makes_the_mig_zero(trials):
     """The others do not mind for which of the two dimensions, except completeness: ln 2 of ln 2F is lost."""
     found = scored(trials, duplicated)
@@ -172,9 +165,7 @@ def test_sap_counts_what_the_best_dimension_has_over_the_second(trials):
     assert sap_of(rotated) == pytest.approx((2 + 1 - guess) / F, abs=error)
     assert sap_of(duplicated) == pytest.approx(0, abs=1e-12)
     late = trials.points.copy()
-    late[POINTS // 2 :, 0] = (
-        late[POINTS // 2 :, 0] + 1
-    ) % 3  # what was learnt of the shape is wrong in the second half
+    late[POINTS // 2 :, 0] = (late[POINTS // 2 :, 0] + 1) % 3  # what was learnt is wrong in the second half
     assert dis.sap(late, trials.points) == pytest.approx(4 / F, abs=error)
     assert sap_of(constant) == 0
 
@@ -208,9 +199,12 @@ def test_information_without_bins_against_quadrature():
     assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / repeats**0.5)
 
 
-def test_mig_by_choice_agrees_where_the_choices_do():
-    """Wide gaps between the codes of different values, and narrow posteriors: bins and densities tell the same."""
+def test_mig_of_independent_factors_and_of_one_with_a_copy():
+    """Factors of 3, 4 and 5 values in every combination: exactly independent, and fewer than the bins. With wide gaps
+    between the codes of different values and narrow posteriors, bins and densities tell the same."""
     factors = np.tile(np.indices((3, 4, 5)).reshape(3, -1).T, (10, 1)).astype(float)
+    mu = np.concatenate([0.1 - 3 * factors[:, [2, 0, 1]], np.ones((600, 1))], axis=1)
+    assert dis.mig(dis.information(mu, dis.as_classes(factors))) == pytest.approx(1, abs=1e-12)
     mu = np.concatenate([factors, 1e-3 * factors[:, :1]], axis=1)
     found = dis.mig_by_choice(mu, np.full_like(mu, -12.0), factors, np.random.default_rng(0))
     assert found.pop("without unused dimensions") == pytest.approx(1, abs=1e-12)  # the copy hardly varies

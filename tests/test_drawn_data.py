@@ -303,10 +303,7 @@ def test_the_notch_of_the_heart_is_at_its_distance():
     above = (1 - 0.6566) * 8 / np.sqrt(1 / 2 + np.pi / 8)
     heart = draw_sprite(2, pos_x=(13.5 - 7) / 14, pos_y=(10.3 + above - 7) / 14)
     assert abs(int(heart[10, 13]) - 255 * (0.5 + 0.2)) <= ONE_GREY_LEVEL
-
-
-def test_an_ellipse_is_filled_at_its_very_centre():
-    assert draw_sprite(1, pos_x=0.25, pos_y=0.25)[10, 10] == 255
+    assert draw_sprite(1, pos_x=0.25, pos_y=0.25)[10, 10] == 255  # an ellipse is filled at its very centre
 
 
 # Digits as a dataset

@@ -22,7 +22,6 @@ import rate_distortion
 import vae_numpy
 from conv_vae import ConvVAE
 from run_folders import finished_run, spread_codes
-from test_rate_distortion import FOUR, by_quadrature
 from vae_commands import evaluate_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, entropy_floor, load_dataset
@@ -212,18 +211,15 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
 
     params, initial = load_weights(run / "weights.safetensors"), VAESpec(2).init_params(0)
     x_train, x = (digits.images[part] / np.float32(255) for part in (slice(150), slice(150, 200)))
-    assert {key: found.pop(key) for key in ("dataset", "binarize", "likelihood", "images")} == {
-        "dataset": "digits", "binarize": "none", "likelihood": "bernoulli", "images": 50,
-    }  # fmt: skip
+    on = dict(dataset="digits", binarize="none", likelihood="bernoulli", images=50)
+    assert {key: found.pop(key) for key in on} == on
 
     eps = generator(0, "evaluation").standard_normal((50, 2), dtype=np.float32)
     x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
     recon, kl = vae_numpy.elbo_terms(x, x_logits, mu, logvar)
     kl_per_dim = 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).mean(axis=0)
-    p = x.astype(float).clip(1e-300, 1 - 1e-16)
-    floor = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum() / 50
-    terms = {"recon": recon.mean(), "kl": kl.mean(), "elbo": -(recon + kl).mean(), "entropy_floor": floor}
-    for key, expected in terms.items():
+    assert found.pop("entropy_floor") == pytest.approx(entropy_floor(x), rel=1e-5)
+    for key, expected in {"recon": recon.mean(), "kl": kl.mean(), "elbo": -(recon + kl).mean()}.items():
         assert found.pop(key) == pytest.approx(expected, rel=1e-5), key
     assert found.pop("kl_per_dim") == pytest.approx(kl_per_dim, rel=1e-4, abs=1e-6)
     assert found.pop("active_units") == (mu.var(axis=0) > 0.01).sum() > 0
@@ -249,27 +245,26 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert codes.pop("mu_variance") == pytest.approx(mu.var(axis=0), rel=1e-4)
     for split, images in (("train", x_train), ("test", x)):
         parts = codes.pop(split)
-        posterior = [value.astype(float) for value in vae_numpy.encode(params, images)]
+        posterior = vae_numpy.encode(params, images)
         assert (parts.pop("images"), parts.pop("samples")) == (len(images), 2000)
-        rate = parts.pop("rate")
-        assert rate == pytest.approx(vae_numpy.gaussian_kl(*posterior).mean(), rel=1e-5)
-        exact = {**by_quadrature(*posterior, side=161), "residual": 0.0}
-        assert parts.keys() == exact.keys()
-        for name, part in parts.items():
-            assert part["value"] == pytest.approx(exact[name], abs=FOUR * part["error"] + 1e-6), name
+        rate, names = (
+            parts.pop("rate"),
+            {"information", "aggregate_kl", "total_correlation", "dimension_kl", "residual"},
+        )
+        assert rate == pytest.approx(vae_numpy.gaussian_kl(*posterior).mean(), rel=1e-5) and parts.keys() == names
         assert parts["information"]["value"] + parts["aggregate_kl"]["value"] == pytest.approx(rate, rel=1e-9)
     noise, variance = codes.pop("kl_noise"), (np.expm1(logvar) ** 2 / 2 + mu**2 * np.exp(logvar)).sum(axis=1)
     assert noise == {"trained_on": 0, "sampled": pytest.approx(variance.mean() ** 0.5, rel=0.4)}  # of 50 pairs
     assert not codes
 
-    probed = found.pop("probes")
-    assert probed.pop("images") == 150
-    train, test = (load_dataset("digits", split) for split in ("train", "test"))
+    probed, sets = found.pop("probes"), [load_dataset("digits", split) for split in ("train", "test")]
     encoders = (lambda x, weights=weights: vae_numpy.encode(weights, x)[0] for weights in (params, initial))
-    accuracy, expected = probed.pop("accuracy"), probes.probe(*encoders, train, test, "none", 0)
-    assert accuracy.keys() == expected.keys() and not probed
+    expected = probes.probe(*encoders, *sets, "none", 0)
+    assert (
+        probed.pop("images") == 150 and probed.keys() == {"accuracy"} and probed["accuracy"].keys() == expected.keys()
+    )
     for name, shares in expected.items():
-        assert accuracy[name] == pytest.approx(shares, abs=0.021), name  # an image on the border, in float32
+        assert probed["accuracy"][name] == pytest.approx(shares, abs=0.021), name  # an image on the border, in float32
 
     factors = found.pop("disentanglement")
     assert factors.pop("votes") == 100 and set(factors) == {"trained", "untrained", "mig_by_choice"}
@@ -289,8 +284,7 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     space = found.pop("latent_space")
     assert f"over the mean    {space['jump']:6.2f} ({space['jump_error']:.2f})" in printed and not found
     for head in ("bounds  ", "codes  ", "probes  ", "factors ", "samples ", "space "):
-        line = next(line for line in printed.splitlines() if line.startswith(head))
-        assert "grey pixels" in line
+        assert re.search(f"^{head}.*grey pixels", printed, re.M), head
     for name in ("importance-bounds", "factors", "sample-classes", "nearest"):
         assert f"wrote {run / 'figures' / f'{name}.png'}" in printed and (run / "figures" / f"{name}.png").exists()
 
@@ -442,17 +436,13 @@ def test_two_processes_find_what_one_finds(tmp_path, digits):
 
 
 def test_the_picture_holds_the_bounds_and_what_they_gain():
-    figure = picture([1, 5, 50], np.array([-100.0, -98.5, -97.0]), np.array([0.0, 0.1, 0.2]), -100.1, "Title")
-    ax = figure.axes[0]
+    ax = picture([1, 5, 50], np.array([-100.0, -98.5, -97.0]), np.array([0.0, 0.1, 0.2]), -100.1, "Title").axes[0]
     np.testing.assert_allclose(ax.lines[1].get_xydata(), [[1, -100], [5, -98.5], [50, -97]])
     assert [text.get_text() for text in ax.texts] == ["-100.00", "-98.50 (+1.50)", "-97.00 (+3.00)"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "5", "50"]
-    assert ax.get_ylim()[0] < -100.1 and ax.get_xscale() == "log"
 
 
 def test_the_defaults_are_those_that_help_states():
     stated = dict(re.findall(r"--([a-z-]+) \w+\s[^(]*?\(default\s+(\d+)\)", evaluate.build_parser().format_help()))
     defaults = inspect.signature(evaluate_run.evaluate_run).parameters
-    assert {name: defaults[name.replace("-", "_")].default for name in ("importance-samples", "votes")} == {
-        name: int(stated[name]) for name in ("importance-samples", "votes")
-    }
+    for name in ("importance-samples", "votes"):
+        assert defaults[name.replace("-", "_")].default == int(stated[name])

@@ -30,9 +30,6 @@ def random_images(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((count, 1, 28, 28))
 
 
-# ------------------------------------------------------------------------------------------- where to decode
-
-
 @given(st.integers(1, 60))
 def test_manifold_grid_lies_at_the_centres_of_equal_probability_cells(side):
     grid = latent_paths.manifold_grid(side)
@@ -68,9 +65,6 @@ def angle_between(u: np.ndarray, v: np.ndarray) -> float:
 def test_slerp_of_parallel_vectors_is_lerp(tilt):
     z0, z1, t = np.array([3.0, 0.0]), np.array([6.0, tilt]), np.linspace(0, 1, 5)
     np.testing.assert_allclose(latent_paths.slerp(z0, z1, t)[:, 0], latent_paths.lerp(z0, z1, t)[:, 0], rtol=1e-15)
-
-
-# ------------------------------------------------------------------------------------------- what is drawn
 
 
 def mosaic(fig) -> np.ndarray:
@@ -252,9 +246,6 @@ def test_bad_input_is_refused_in_one_sentence(name):
     with pytest.raises(ValueError, match=message) as refused:
         call()
     assert "\n" not in str(refused.value)
-
-
-# ------------------------------------------------------------------------------------------ how it is saved
 
 
 def test_save_gives_the_same_bytes_twice_at_readme_width(tmp_path):

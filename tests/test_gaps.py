@@ -198,9 +198,8 @@ def test_several_runs_side_by_side(names, small_digits, not_laid_out, monkeypatc
     assert len(trained) == 1 and printed.count("left out: ") == len(names) - 1
     assert {path.name for path in drawn if "compared" in path.name} == {"compared-gaps.png", "compared-samples.png"}
     assert f"{tmp_path / 'ae'} has no prior: it draws from the Gaussian fitted" in printed
-    table = {
-        line.split()[0]: line.split()[1:] for line in printed.split("who draws best")[1].splitlines() if "%" in line
-    }
+    rows = [line.split() for line in printed.split("who draws best")[1].splitlines() if "%" in line]
+    table = {name: numbers for name, *numbers in rows}
     for run in runs:
         found = json.loads((tmp_path / run / "evaluation.json").read_text())
         one = found["sample_quality"]

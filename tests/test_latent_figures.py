@@ -73,8 +73,6 @@ def drawn(monkeypatch):
     return saved
 
 
-# --- every picture of every model ---------------------------------------------------------------------------------
-
 POSTERIORS = {"reconstructions", "traversals", "kl", "sigma", "aggregate", "best_to_worst"}
 EXPECTED = {
     "vae": POSTERIORS | {"manifold", "samples", "latent", "interpolation", "arithmetic", "embedding"},
@@ -113,9 +111,6 @@ def test_few_images_of_one_class_draw_too(not_laid_out):
     measured.data.labels[:] = 3
     for picture in (run_pictures.interpolation, latent.arithmetic, latent.embedding, latent.best_to_worst):
         assert picture(measured, RNG(0)).axes
-
-
-# --- the arrays behind them ---------------------------------------------------------------------------------------
 
 
 def test_traversals_walk_the_quantiles_of_sampled_z_and_are_ordered_by_kl(not_laid_out):
@@ -222,9 +217,6 @@ def test_a_row_of_styles_keeps_z_and_changes_the_label(not_laid_out):
     assert (others == np.repeat(own, 10, axis=0)).all() and (own == measured.mu[:10]).all()
 
 
-# --- pictures of the training -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("changed", "name", "scheduled"),
     [
@@ -261,9 +253,6 @@ def test_the_entropy_of_the_data_is_drawn_where_grey_pixels_are_bernoulli_target
     found = drawn["losses"].axes[0].lines
     assert len(found) == lines
     assert lines == 2 or found[-1].get_ydata() == pytest.approx(2 * [entropy_floor(measured.x)])
-
-
-# --- the learning of the manifold ---------------------------------------------------------------------------------
 
 
 def test_a_snapshot_is_the_decoded_plane_and_an_epoch_is_kept_once(tmp_path):

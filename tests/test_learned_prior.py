@@ -68,9 +68,6 @@ def standard_mixture() -> MixturePrior:
     return prior
 
 
-# --- where the prior is N(0, I), nothing changes ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("prior", [lambda: FlowPrior(Z), standard_mixture])
 def test_a_prior_that_is_standard_normal_gives_the_plain_vae(prior):
     """In float64, to rounding: the terms, the gradients, the weights of importance sampling."""
@@ -91,9 +88,6 @@ def test_a_prior_that_is_standard_normal_gives_the_plain_vae(prior):
         found = learned.evaluate(x, None, eps)
         for name, expected in plain.evaluate(x, None, eps).items():
             torch.testing.assert_close(found[name], expected, rtol=1e-11, atol=1e-11)
-
-
-# --- densities ----------------------------------------------------------------------------------------------------
 
 
 def test_log_p_of_mixtures_is_that_of_torch_and_so_is_its_gradient():
@@ -160,9 +154,6 @@ def test_a_flow_with_its_networks_in_zuko_has_the_same_density_and_the_same_draw
     z, e = torch.randn(2, 7, 5, dtype=torch.float64)
     torch.testing.assert_close(flow.log_ratio(z) + log_normal(z), theirs.log_prob(z), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(flow.codes(e, None), backwards.inv(e), rtol=1e-10, atol=1e-10)
-
-
-# --- the terms ----------------------------------------------------------------------------------------------------
 
 
 def test_the_kl_and_the_weights_are_those_of_the_densities():
@@ -241,9 +232,6 @@ def test_the_noise_of_a_sampled_kl():
     assert prior == (pytest.approx(std(1 / v, 1), rel=0.03), pytest.approx(std(1 - 1 / v, 0), rel=0.03))
 
 
-# --- the command --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["mixture", "vamp", "flow"])
 def test_the_network_starts_as_the_plain_one(name):
     model = build_model(RunConfig(prior=name, latent_dim=3).settled())
@@ -300,9 +288,6 @@ def test_the_doctor_integrates_with_the_learned_prior(digits):
         ]
     expected = torch.logsumexp(torch.stack(log_joint), dim=1) + 2 * math.log(0.2)
     np.testing.assert_allclose(log_evidence(exam, 3), expected, atol=0.02)  # of steps of half a std
-
-
-# --- the picture --------------------------------------------------------------------------------------------------
 
 
 def test_the_contours_of_a_prior_hold_their_shares():

@@ -152,8 +152,7 @@ def test_what_is_asked_of_every_model_is_answered(name, digits):
         assert drawn.shape == (4, 1, 28, 28) and drawn.min() >= 0 and drawn.max() <= 1
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden", [(5,), (7, 4, 3)])
+@pytest.mark.parametrize(("hidden", "activation"), [((5,), "tanh"), ((7, 4, 3), "relu")])
 def test_fully_connected_layers_have_the_widths_they_were_given(hidden, activation, digits):
     """Against a forward pass in NumPy, float64: sums of at most 784 terms."""
     model = build_model(

@@ -56,7 +56,7 @@ def test_free_bits_gradient_is_zero_exactly_under_the_floor(kl):
     assert torch.equal(kl.grad[kl != 1.5], expected[kl != 1.5].double())
 
 
-@pytest.mark.parametrize(("kl", "penalty", "slope"), [([0.1, 2.8], 6.0, 0.0), ([0.1, 3.1], 6.4, 2.0), ([0, 0], 6, 0)])
+@pytest.mark.parametrize(("kl", "penalty", "slope"), [([0.1, 2.8], 6.0, 0.0), ([0.1, 3.1], 6.4, 2.0)])
 def test_free_nats_are_a_floor_under_the_whole_kl(kl, penalty, slope):
     """beta = 2 and 3 free nats: below them every gradient is 0, above them it is beta, however the dimensions share."""
     kl = torch.tensor(kl, dtype=torch.float64, requires_grad=True)
@@ -152,7 +152,7 @@ def linear_model(**options) -> LinearVAE:
     return LinearVAE(VAESpec(LATENTS), "gaussian", architecture=architecture, **options).double()
 
 
-def gaussian_images(count=200) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+def gaussian_images(count=100) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Images (N, 1, 4, 4) with a known spectrum, the eigenvalues of their covariance and its axes."""
     rng = np.random.default_rng(0)
     axes, _ = np.linalg.qr(rng.standard_normal((16, 16)))

@@ -55,9 +55,6 @@ def forked(tmp_path_factory):
     return out, done
 
 
-# --- the same steps -----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def trained_by_two(forked):
     """What each of two processes has after a few steps of every model."""
@@ -87,8 +84,6 @@ def test_two_processes_take_the_steps_of_one(name, trained_by_two):
     first, second = (kept[name]["state"] for kept in trained_by_two)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
-
-# --- a run of several processes -----------------------------------------------------------------------------------
 
 LOST = "error: a process of this run died, no longer answers or was told to end; --resume RUN goes on from the last"
 
@@ -179,9 +174,6 @@ def test_24_steps_of_500_images(count, tmp_path):
         expected = take_steps(name, **many())
         assert furthest(kept[name]["gradients"][0], expected["gradients"][0]) < (3e-4 if name == "vqvae" else 1e-4)
         assert furthest(kept[name]["state"], expected["state"]) < 3e-3
-
-
-# --- alone --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("items", "count"), [(0, 2), (1, 3), (500, 4), (501, 7)])

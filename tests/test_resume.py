@@ -73,8 +73,6 @@ def step_of(path: Path) -> int:
     return json.loads(read_safetensors(path)[0]["state"])["step"]
 
 
-# --- the same run -------------------------------------------------------------------------------------------------
-
 MODELS = {
     "vae": ["--latent-dim", "3"],
     "beta": ["--beta", "4", "--anneal", "cyclical"],
@@ -185,9 +183,6 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(trained, small_digits, tm
     assert_same_run(run, trained(*SMALL), but="evaluation.json")
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def finished(trained, tmp_path) -> Path:
     """A run of one epoch, so that it has no earlier checkpoint."""
@@ -236,9 +231,6 @@ def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     _, arrays = read_safetensors(tmp_path / "run" / "checkpoint.safetensors")
     assert step_of(tmp_path / "run" / "checkpoint.safetensors") == 5
     assert all(np.isfinite(array).all() for array in arrays.values())
-
-
-# --- the file -----------------------------------------------------------------------------------------------------
 
 
 class Tiny(nn.Module):

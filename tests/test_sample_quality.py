@@ -204,17 +204,13 @@ def test_report_tells_a_copying_model_from_one_that_draws_one_class(bars, classi
     assert all(images is train.images and seed == 0 for images, _, _, seed, _ in trainings)
 
     good, poor = found["good"], found["poor"]
-    assert good["nearer_to_train"]["share"] == 1
+    assert good["nearer_to_train"]["share"] == poor["class_shares"]["samples"][1] == 1
     assert good["nearest_training_image"]["samples"] < 0.15 < 1 < good["nearest_training_image"]["test"]
-    assert poor["class_shares"]["samples"][1] == 1
     assert good["class_kl"] < 0.05 and poor["class_kl"] > 1.5
-    distance = good["frechet_distance"]
-    assert max(distance["samples"], distance["train"]) < 0.1 * min(
-        distance["noise"], poor["frechet_distance"]["samples"]
-    )
-    assert poor["frechet_distance"]["train"] == distance["train"]  # the same reference for any model
-    lines = sq.table(good)
-    assert f"{distance['samples']:.1f}" in lines and "100.0%, by chance 75.0%" in lines
+    near, far = good["frechet_distance"], poor["frechet_distance"]
+    assert max(near["samples"], near["train"]) < 0.1 * min(near["noise"], far["samples"])
+    assert far["train"] == near["train"]  # the same reference for any model
+    assert f"{near['samples']:.1f}" in sq.table(good) and "100.0%, by chance 75.0%" in sq.table(good)
 
 
 def test_how_often_the_class_asked_for_is_recognised(bars, classifier, monkeypatch):

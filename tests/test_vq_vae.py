@@ -95,9 +95,7 @@ def test_the_nearest_of_a_grid_is_each_entry_rounded():
     levels = (4, 3, 2)
     model = VQVAE(levels=levels).double()
     z = torch.tanh(torch.from_numpy(2 * np.random.default_rng(0).standard_normal((500, 3))))
-    steps = [
-        [round((value + 1) / 2 * (count - 1)) for value, count in zip(row, levels, strict=True)] for row in z.tolist()
-    ]
+    steps = [[round((value + 1) / 2 * (n - 1)) for value, n in zip(row, levels, strict=True)] for row in z.tolist()]
     codes = nearest_code(z, model.codebook)
     assert codes.tolist() == [6 * a + 2 * b + c for a, b, c in steps]
     assert len(model.codebook) == len(codes.unique()) == 24 == len(model.codebook.unique(dim=0))  # one for each
@@ -137,12 +135,10 @@ def test_the_rotation_takes_the_output_to_its_code_and_the_gradient_along():
     model = small_vqvae(code_gradient="rotation")
     z_e, _, e, to_z_e, to_z_q = gradients(model, some_images(2))
     outputs, codes = z_e.flatten(0, 2), e.flatten(0, 2)
-    back = [
-        q.norm() / z.norm() * turned(z, q).T @ g for z, q, g in zip(outputs, codes, to_z_q.flatten(0, 2), strict=True)
-    ]
-    np.testing.assert_allclose(
-        to_z_e.flatten(0, 2), torch.stack(back) + 0.25 * (outputs - codes), rtol=1e-7, atol=1e-12
-    )
+    each = zip(outputs, codes, to_z_q.flatten(0, 2), strict=True)
+    back = [q.norm() / z.norm() * turned(z, q).T @ g for z, q, g in each]
+    expected = torch.stack(back) + 0.25 * (outputs - codes)
+    np.testing.assert_allclose(to_z_e.flatten(0, 2), expected, rtol=1e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
@@ -284,9 +280,8 @@ def test_a_prior_that_is_given_the_label(few):
     nats = [prior.nats(found["codes"], torch.full((30,), label)).detach() for label in range(10)]
     log_p = -np.stack([found["recon"].detach() + one for one in nats], axis=1)
     given, marginal = log_p[np.arange(30), few.labels[:30]], np.log(np.exp(log_p - log_p.max()).mean(axis=1))
-    assert report["label_gain"] == pytest.approx(
-        (given - marginal - log_p.max()).mean(), rel=1e-4
-    )  # x is float32 there
+    gain = (given - marginal - log_p.max()).mean()
+    assert report["label_gain"] == pytest.approx(gain, rel=1e-4)  # x is float32 there
     assert (report["label_samples"], report["log_p_x_given_y"]) == (1, pytest.approx(given.mean(), rel=1e-5))
 
 

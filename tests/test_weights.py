@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from messages import assert_one_sentence
+from messages import assert_one_sentence, one_sentence
 from vae_common.errors import UsageError, WeightsError
 from vae_common.spec import VAESpec
 from vae_common.weights import (
@@ -97,9 +97,8 @@ def test_which_weights_level_1_measures(tmp_path, params):
         assert np.array_equal(given["encoder.fc.weight"], load_weights(path)["encoder.fc.weight"])
         expected = load_weights(f"{trained_on(name)}-z2")["decoder.fc1.bias"]
         assert np.array_equal(plane["decoder.fc1.bias"], expected)
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, "--latent-dim 7: weights are shipped for 2 and 20", "--weights"):
         chosen_weights(None, 7)
-    assert_one_sentence(str(error.value), "--latent-dim 7: weights are shipped for 2 and 20", "--weights")
 
 
 NOT_SAFETENSORS = {
@@ -129,10 +128,8 @@ def test_a_file_truncated_anywhere_is_refused(tmp_path, params):
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
     assert_one_sentence(refusal(tmp_path), str(tmp_path), "expected a weights file, found a folder", "name the weights")
-    missing = tmp_path / "no.safetensors"
-    assert_one_sentence(
-        refusal(missing), str(missing), "expected a weights file, found nothing there", "check the path"
-    )
+    said = "expected a weights file, found nothing there", "check the path"
+    assert_one_sentence(refusal(tmp_path / "no.safetensors"), str(tmp_path / "no.safetensors"), *said)
 
 
 LATENT_DIM = "latent_dim from 1 to 256"
@@ -176,7 +173,6 @@ NOT_SAVED = {
 
 @pytest.mark.parametrize("changes, fragment", NOT_SAVED.values(), ids=NOT_SAVED)
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, params, changes, fragment):
-    with pytest.raises(WeightsError) as error:
+    with one_sentence(WeightsError, str(tmp_path / "w.safetensors"), fragment):
         save_weights(altered(params, changes), tmp_path / "w.safetensors", dtype="float16")
-    assert_one_sentence(str(error.value), str(tmp_path / "w.safetensors"), fragment)
     assert not list(tmp_path.iterdir())
