@@ -203,15 +203,12 @@ def resuming(told):
 
 def test_resume_without_what_a_run_needs_is_refused(finished, resuming):
     assert "config.json: expected the settings of a run" in resuming(finished / "nothing")
-    (finished / "checkpoint.safetensors").unlink()
-    assert "checkpoint.safetensors: expected the checkpoint of this run" in resuming(finished)
-
-
-def test_the_checkpoint_of_another_model_is_refused(finished, resuming):
-    convolutional = RunConfig(latent_dim=2).settled()
-    save_checkpoint(RunState.start(build_model(convolutional), convolutional), finished / "checkpoint.safetensors")
-    previous(finished / "checkpoint.safetensors").unlink()
+    another, path = RunConfig(latent_dim=2).settled(), finished / "checkpoint.safetensors"
+    save_checkpoint(RunState.start(build_model(another), another), path)
+    previous(path).unlink()
     assert "found none that can be read (Error(s) in loading state_dict" in resuming(finished)
+    path.unlink()
+    assert "checkpoint.safetensors: expected the checkpoint of this run" in resuming(finished)
 
 
 def test_a_term_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
