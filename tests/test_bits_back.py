@@ -178,16 +178,16 @@ REFUSED = {
     "flow": ({"prior": "flow"}, "found a VAE with a flow prior"),
     "ae": ({"model": "ae"}, "--model vae"),
 }
-REFUSED_LARGE = {
+LARGE = {
     "masked": ({"architecture": "masked"}, "sees z alone"),
     "cvae": ({"model": "cvae", "architecture": "conv"}, "--model vae"),
     "vqvae": ({"model": "vqvae", "architecture": "conv", "latent_dim": None}, "--model vae"),
 }
 
 
-@pytest.mark.parametrize("name", [*REFUSED, *(pytest.param(name, marks=pytest.mark.slow) for name in REFUSED_LARGE)])
+@pytest.mark.parametrize("name", [*REFUSED, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_what_bits_back_cannot_code_is_refused(name, run, tmp_path, capsys):
-    settings, said = {**REFUSED, **REFUSED_LARGE}[name]
+    settings, said = {**REFUSED, **LARGE}[name]
     if settings.get("architecture", "mlp") != "mlp":
         settings = {**settings, "hidden": RunConfig().hidden}
     status = compress.main([run(**settings), "--out", str(tmp_path / "f")])

@@ -99,3 +99,13 @@ def test_the_threads_of_a_level_without_torch_are_those_of_blas():
     done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
     assert done.stdout == "1 False\n"
     assert run_folder.threads() == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("given", "spin"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_torchs_threads_spin_only_briefly_while_they_wait_unless_the_user_says_otherwise(given, spin):
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import vae_common, os; print(os.environ.get('GOMP_SPINCOUNT'))"  # as level 2 does it, before torch
+    done = subprocess.run([sys.executable, "-c", code], env={**kept, **given}, capture_output=True, text=True)
+    assert done.stdout.strip() == spin, done.stderr

@@ -124,9 +124,8 @@ def test_bounds_in_the_wrong_order_are_refused(broken, said):
 def measured_few(few):
     model = a_model()
     measured = measure(model, few, "none", 0)
-    return evaluate_run.Run(
-        Path("run"), RunConfig(latent_dim=3).settled(), model, measured, 5, 100, torch.device("cpu")
-    )
+    config = RunConfig(latent_dim=3).settled()
+    return evaluate_run.Run(Path("run"), config, model, measured, 5, 100, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -182,9 +181,8 @@ def row_of(head: str, printed: str) -> list[float]:
 
 
 def test_each_part_of_the_rate_has_its_row_and_each_split_its_column(few, small_digits, monkeypatch):
-    made_up = [
-        rate_parts.Decomposition(n, 9, n, *(rate_parts.Estimate(n + k, k / 4) for k in range(5))) for n in (7, 50)
-    ]
+    five = lambda n: (rate_parts.Estimate(n + k, k / 4) for k in range(5))  # noqa: E731
+    made_up = [rate_parts.Decomposition(n, 9, n, *five(n)) for n in (7, 50)]
     monkeypatch.setattr(evaluate_run, "decompose", lambda *args: made_up.pop(0))
     text, _ = evaluate_run.codes(measured_few(few))
     assert row_of("rate R", text) == [7, 50]
@@ -406,9 +404,8 @@ def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, m
 
 def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):
     settings = {"ae": dict(model="ae"), "vae": {}, "binary": dict(binarize="threshold"), "wide": dict(latent_dim=3)}
-    ae, vae, binary, wide = (
-        str(finished_run(tmp_path / name, **{"latent_dim": 2, **one})) for name, one in settings.items()
-    )
+    each = (finished_run(tmp_path / name, **{"latent_dim": 2, **one}) for name, one in settings.items())
+    ae, vae, binary, wide = map(str, each)
     for run, against, said in (
         (vae, vae, "expected a run of --model ae, found --model vae"),
         (ae, ae, "expected a run of --model vae, found --model ae"),

@@ -225,10 +225,8 @@ def test_unlike_runs_are_not_set_side_by_side(small_digits, tmp_path, monkeypatc
     more = str(tmp_path / "more")
     settings = {"a": {}, "b": dict(binarize="threshold"), "c": dict(likelihood="gaussian")}
     settings["d"] = dict(data_dir=more)
-    runs = {
-        name: str(finished_run(tmp_path / name, architecture="mlp", latent_dim=2, **own))
-        for name, own in settings.items()
-    }
+    small = dict(architecture="mlp", latent_dim=2)
+    runs = {name: str(finished_run(tmp_path / name, **small, **own)) for name, own in settings.items()}
     load = config.load_dataset
     elsewhere = {more: replace(load("digits", "test"), images=1 - load("digits", "test").images)}
     monkeypatch.setattr(config, "load_dataset", lambda *args: elsewhere.get(args[2]) or load(*args))

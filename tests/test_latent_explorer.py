@@ -277,7 +277,7 @@ def test_the_page_holds_the_shipped_weights_and_their_measurement(shipped, digit
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(page.data["weights"]), "<f2"), flat)
     documented = re.search(r"`digits-z20.safetensors`.*\| ([\d.]+) \|", (PRETRAINED / "README.md").read_text())
     test, count = page.data["test"], page.data["image_count"]
-    assert test["recon"] + test["kl"] == pytest.approx(float(documented[1]), abs=0.01)  # as test_pretrained.py
+    assert test["recon"] + test["kl"] == pytest.approx(float(documented[1]), abs=0.01)  # as test_weights.py
     assert test["images"] == len(digits) and count >= 300
     mu = np.frombuffer(base64.b64decode(page.data["mu"]), "<f2").reshape(count, 20)
     x = binarize(digits.images[:count], "none")

@@ -207,9 +207,8 @@ def test_the_rate_of_a_set_is_that_to_its_prior():
     mu, logvar = rng.normal(0, 2, (30, 2)), rng.uniform(-3, 0, (30, 2))
     prior = MixturePrior(2, components=30)
     prior.mu.data, prior.logvar.data = torch.from_numpy(mu), torch.from_numpy(logvar)
-    parts = decompose(
-        mu, logvar, 3000, rng, lambda z: prior.log_ratio(torch.from_numpy(z).double(), None).detach().numpy()
-    )
+    ratio = lambda z: prior.log_ratio(torch.from_numpy(z).double(), None).detach().numpy()  # noqa: E731
+    parts = decompose(mu, logvar, 3000, rng, ratio)
     assert parts.aggregate_kl.value == pytest.approx(0, abs=5 * parts.aggregate_kl.error + 1e-3)
     assert parts.aggregate_kl.error < 0.1 and parts.rate > 1
 
@@ -283,9 +282,8 @@ def test_the_doctor_integrates_with_the_learned_prior(digits):
     with torch.no_grad():
         log_p = MixtureSameFamily(Categorical(torch.ones(3)), parts).log_prob(grid)
         x_logits = model.decode(grid)
-        log_joint = [
-            log_p - pixel_loss(torch.from_numpy(one).expand(len(grid), -1, -1, -1), x_logits, "bernoulli") for one in x
-        ]
+        each = (torch.from_numpy(one).expand(len(grid), -1, -1, -1) for one in x)
+        log_joint = [log_p - pixel_loss(one, x_logits, "bernoulli") for one in each]
     expected = torch.logsumexp(torch.stack(log_joint), dim=1) + 2 * math.log(0.2)
     np.testing.assert_allclose(log_evidence(exam, 3), expected, atol=0.02)  # of steps of half a std
 

@@ -155,9 +155,8 @@ def test_what_is_asked_of_every_model_is_answered(name, digits):
 @pytest.mark.parametrize(("hidden", "activation"), [((5,), "tanh"), ((7, 4, 3), "relu")])
 def test_fully_connected_layers_have_the_widths_they_were_given(hidden, activation, digits):
     """Against a forward pass in NumPy, float64: sums of at most 784 terms."""
-    model = build_model(
-        RunConfig(architecture="mlp", latent_dim=Z, hidden=hidden, activation=activation).settled()
-    ).double()
+    config = RunConfig(architecture="mlp", latent_dim=Z, hidden=hidden, activation=activation).settled()
+    model = build_model(config).double()
     arrays = [value.numpy() for value in model.state_dict().values()]
     weights = [(weight, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
     widths = [784, *hidden]

@@ -152,15 +152,6 @@ def test_ctrl_c_ends_all_after_the_same_step_and_another_number_of_processes_goe
 
 
 @pytest.mark.slow
-def test_bad_input_is_refused_once(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "note").touch()
-    done = started("torchrun", 2, "command", "SIGKILL", 99, *FLAGS, "--out", tmp_path / "run")
-    assert done.returncode == 1 and done.stderr.count("the folder is not empty; choose another") == 1
-    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_24_steps_of_500_images(count, tmp_path):
     """In float32, on digits. A gradient summed over 500 images of 784 pixels in another order is off by about
@@ -234,10 +225,7 @@ def test_images_that_are_not_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("latent_explorer run", "it runs in one process"),
         ("latent_figures run", "it runs in one process"),
-        ("quadrants", "it runs in one process"),
-        ("rate_distortion run", "it runs in one process"),
         ("vae_lowlevel", "it runs in one process"),
         ("vae_numpy", "it runs in one process"),
         ("evaluate run --doctor", "--doctor runs in one process"),

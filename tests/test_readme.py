@@ -107,10 +107,8 @@ def test_the_commands_are_found():
 
 WRONG = (
     "python paper/vae_papers.py",
-    "python paper/vae_paper.py --latent 2",
     "python paper/vae_paper.py --beta 4 --model ae",
     "OMP_NUM_THREADS=1 python3 -m venv .venv && python numpy/vae_numpy.py --epochs 3",
-    "diff -y numpy/vae_numpy.py numpy/vae_lowlevel.py | less",
     "torchrun --standalone --nproc-per-node 2 paper/vae_paper.py --latent 2",
     "python -m pytest tests/test_readme.py -k no_such_" + "test",
 )

@@ -223,9 +223,8 @@ def test_how_often_the_class_asked_for_is_recognised(bars, classifier, monkeypat
         right.extend(z[:, 0] > 0)
         return one_of_each[np.where(z[:, 0] > 0, y, (y + 1) % 10)]
 
-    figures, _ = sq.report(
-        a_model(decode, conditional=True, data=test), train, sq.classifier_of(train, "none", 0), "none", 0
-    )
+    model, judge = a_model(decode, conditional=True, data=test), sq.classifier_of(train, "none", 0)
+    figures, _ = sq.report(model, train, judge, "none", 0)
     assert figures["recognised_as_asked"] == np.mean(right) and 0.3 < np.mean(right) < 0.7
     assert f"recognised as the class asked for         {np.mean(right):9.1%}" in sq.table(figures)
 

@@ -30,11 +30,8 @@ def torch_layers(z: int) -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("z", [1, 20, 256])
 def test_names_shapes_and_order_are_those_of_torchs_layers(z):
-    expected = [
-        (f"{name}.{part}", tuple(getattr(module, part).shape))
-        for name, module in torch_layers(z).items()
-        for part in ("weight", "bias")
-    ]
+    parts = [(name, module, part) for name, module in torch_layers(z).items() for part in ("weight", "bias")]
+    expected = [(f"{name}.{part}", tuple(getattr(module, part).shape)) for name, module, part in parts]
     assert list(VAESpec(z).shapes.items()) == expected
     assert [(name, value.shape) for name, value in VAESpec(z).init_params(0).items()] == expected
     assert [layer.output for layer in VAESpec(z).layers] == [

@@ -50,8 +50,7 @@ def test_the_last_images_are_held_out_and_measured(level, small_digits, tmp_path
         # float32, of which level 1 adds up the terms in another order than torch
         assert (row["recon"], row["kl"]) == pytest.approx((oracle.recon.mean(), oracle.kl.mean()), rel=1e-4)
 
-    few = monkeypatch.context()
-    with few as patch:
+    with monkeypatch.context() as patch:
         load = common_data._load_drawn
         patch.setattr(common_data, "_load_drawn", lambda *args: tuple(part[:TRAINED] for part in load(*args)))
         assert level.main([*FLAGS, "--out", str(tmp_path / "without")]) == 0
