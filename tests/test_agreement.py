@@ -160,15 +160,3 @@ def test_conv_transpose2d_is_that_of_pytorch(size, k, stride, padding, output_pa
     arrays, options = drawn((B, C, H, W), (C, O, k, k), O), (stride, padding, min(output_padding, stride - 1))
     expected = F.conv_transpose2d(*map(torch.from_numpy, arrays), *options)
     np.testing.assert_allclose(vae_numpy.conv_transpose2d(*arrays, *options), expected, rtol=0, atol=1e-13)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_conv_transpose2d_is_the_adjoint_of_conv2d(seed):
-    """<conv(x), y> = <x, conv_transpose(y)> with the same weight and no bias, for 28 -> 14 as in the spec."""
-    rng = np.random.default_rng(seed)
-    x, y = rng.standard_normal((2, 3, 28, 28)), rng.standard_normal((2, 4, 14, 14))
-    weight = rng.standard_normal((4, 3, 3, 3))
-    forward = (vae_numpy.conv2d(x, weight, np.zeros(4)) * y).sum()
-    backward = (x * vae_numpy.conv_transpose2d(y, weight, np.zeros(3))).sum()
-    assert abs(forward - backward) <= 1e-11 * np.sqrt((x**2).sum() * (y**2).sum())

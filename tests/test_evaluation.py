@@ -96,10 +96,8 @@ def test_the_numbers_of_an_evaluation_are_means_over_its_images():
         "dataset": "digits", "binarize": "none", "likelihood": "bernoulli", "images": 4, "recon": 3.0, "kl": 0.5,
         "elbo": -3.5, "active_units": 0, "kl_per_dim": measured.kl_per_dim.tolist(),
     }  # fmt: skip
-    row = measured.row(7, 1.23456)
-    assert {name: row[name] for name in ("epoch", "split", "recon", "kl", "elbo", "seconds", "dataset")} == {
-        "epoch": 7, "split": "test", "recon": 3.0, "kl": 0.5, "elbo": -3.5, "seconds": 1.235, "dataset": "digits",
-    }  # fmt: skip
+    row = dict(epoch=7, split="test", recon=3.0, kl=0.5, elbo=-3.5, seconds=1.235, dataset="digits")
+    assert measured.row(7, 1.23456).items() >= row.items()
     # The standard deviation of 2, 2, 4, 6 is sqrt(11 / 4); of 4 images the mean's standard error is half of it.
     assert measured.summary() == (
         "digits test: 4 images, grey pixels, Bernoulli likelihood, one sampled z each, nats per image\n"

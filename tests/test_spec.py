@@ -78,7 +78,6 @@ def test_initial_values_are_a_function_of_the_seed_and_the_same_numbers_in_every
     [
         (0, 1, 1.0),
         (0, 100, 0.1),  # a tenth of 100 steps warms up
-        (10, 100, 1.0),
         (40, 100, 0.75),  # cos(pi / 3) = 1/2
         (249, 50_000, 0.5),  # 500 steps at most warm up
         (500, 50_000, 1.0),
