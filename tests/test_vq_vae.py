@@ -257,10 +257,10 @@ def test_logits_of_a_position_depend_on_earlier_codes_only():
     assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
 
 
-@pytest.mark.parametrize(("classes", "label"), [(None, None), (10, 4), (10, 7), (10, None)])
+@pytest.mark.parametrize(("classes", "label"), [(0, None), (10, 4), (10, 7), (10, None)])
 def test_probabilities_of_all_completions_sum_to_that_of_the_beginning(classes, label):
     """p(c_0 .. c_45) = sum over all 3^3 ends of p(c): the chain rule, with every conditional normalised."""
-    prior = small_prior(3, **({"classes": classes} if classes else {}))
+    prior = small_prior(3, classes=classes)
     y = None if label is None else torch.full((27,), label)
     codes = some_codes(1, 3).flatten(1).repeat(27, 1)
     codes[:, 46:] = torch.cartesian_prod(*[torch.arange(3)] * 3)
