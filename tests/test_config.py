@@ -47,17 +47,14 @@ def test_the_defaults_are_those_that_the_help_tells():
     assert found["rate_distortion", "epochs"] == "3" and found["quadrants", "samples"] == "50"
 
 
-def test_the_data_are_those_of_shipped_weights_unless_they_are_named():
-    assert RunConfig().dataset == RunConfig(weights="some/file").dataset == "digits"
-    assert RunConfig(weights="mnist-z20").dataset == "mnist"
-    assert RunConfig(weights="mnist-z20", dataset="digits").dataset == "digits"
-
-
 def test_what_follows_from_other_settings():
     def settled(**typed):
         config = RunConfig(**typed).settled()
         return config.latent_dim, config.beta, config.anneal_epochs, config.prior_epochs
 
+    assert RunConfig().dataset == RunConfig(weights="some/file").dataset == "digits"  # those of shipped weights
+    assert RunConfig(weights="mnist-z20").dataset == "mnist"
+    assert RunConfig(weights="mnist-z20", dataset="digits").dataset == "digits"
     assert settled() == (20, 1.0, 5.0, 10)
     assert settled(capacity=25.0, epochs=6) == (20, 10.0, 3.0, 6)
     assert settled(anneal="cyclical", epochs=40) == (20, 1.0, 5.0, 40)

@@ -90,13 +90,6 @@ def train_with_room_for(size: int, disk: Disk, whole: Path, capsys) -> bool:
     return status != 0
 
 
-def sizes(whole: Path, count: int) -> np.ndarray:
-    """From one page to more than the run ever takes: its files, and a third checkpoint as it is written."""
-    written = [*whole.rglob("*.*"), whole / "checkpoint.safetensors"]
-    pages = sum(-(-path.stat().st_size // 4096) for path in written)
-    return np.linspace(4096, (pages + 200) * 4096, count, dtype=int) // 4096 * 4096
-
-
 def test_a_disk_that_gets_full_ends_a_run_that_goes_on_when_there_is_room(disk, whole, capsys):
     checkpoint = (whole / "checkpoint.safetensors").stat().st_size
     assert [train_with_room_for(int(n * checkpoint), disk, whole, capsys) for n in (0.01, 0.5, 1.5, 4)] == [1, 1, 1, 0]
@@ -104,7 +97,10 @@ def test_a_disk_that_gets_full_ends_a_run_that_goes_on_when_there_is_room(disk, 
 
 @pytest.mark.slow
 def test_a_disk_that_gets_full_at_any_moment(disk, whole, capsys):
-    full = [train_with_room_for(size, disk, whole, capsys) for size in sizes(whole, 60)]
+    written = [*whole.rglob("*.*"), whole / "checkpoint.safetensors"]  # and a third checkpoint as it is written
+    pages = sum(-(-path.stat().st_size // 4096) for path in written)
+    sizes = np.linspace(1, pages + 200, 60, dtype=int) * 4096  # to more than the run ever takes
+    full = [train_with_room_for(size, disk, whole, capsys) for size in sizes]
     assert full == sorted(full, reverse=True) and 30 < sum(full) < 60
     with capsys.disabled():
         print(f"\na disk with room for less than a run: {sum(full)} of {len(full)}, the same run in the end")

@@ -49,11 +49,6 @@ def their_loss(convention, model, x, eps):
     return convention.recon_weight * recon + convention.kl_weight * kl
 
 
-def our_loss(model, x, y, eps, beta, likelihood):
-    model.kl_weight, model.likelihood = KLWeight(beta), likelihood
-    return model.objective(x, y, eps, step=0)["loss"]
-
-
 @pytest.mark.parametrize("number", range(16))
 def test_translated_losses_have_the_same_gradient_direction(number, batch):
     """Every combination of reductions, the likelihoods in turn. 1e-11: float64 with sums of 784 in other orders."""
@@ -62,7 +57,8 @@ def test_translated_losses_have_the_same_gradient_direction(number, batch):
     likelihood, variance = LIKELIHOODS[(number + number // 4) % 4]
     kl_weight, recon_weight = WEIGHTS[number % 3]
     theirs = LossConvention(*reductions, kl_weight, recon_weight, likelihood, variance)
-    ours = gradient(our_loss(model, x, y, eps, effective_beta(theirs, PIXELS, Z, B), likelihood), model)
+    model.kl_weight, model.likelihood = KLWeight(effective_beta(theirs, PIXELS, Z, B)), likelihood
+    ours = gradient(model.objective(x, y, eps, step=0)["loss"], model)
     other = gradient(their_loss(theirs, model, x, eps), model)
     scale = (other @ ours) / (ours @ ours)
     assert scale > 0 and (other - scale * ours).abs().max() <= 1e-11 * other.abs().max()

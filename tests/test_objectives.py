@@ -21,13 +21,6 @@ from vae_models.mlp import LinearDecoder, LinearEncoder
 SPEC = VAESpec(3)
 
 
-def with_same_weights(*models):
-    """The models in float64, all with the weights of the first."""
-    for model in models:
-        model.double().load_state_dict(models[0].state_dict())
-    return models
-
-
 def a_batch(digits, samples=()):
     x = torch.from_numpy(digits.images[:6] / 255)
     eps = torch.from_numpy(np.random.default_rng(0).standard_normal((6, *samples, 3)))
@@ -87,7 +80,8 @@ NEUTRAL = {
 def test_neutral_settings_give_the_plain_vae(name, digits):
     """Loss and gradients, in float64: the same sums in another order, 1e-12 relative."""
     make, samples = NEUTRAL[name]
-    plain, variant = with_same_weights(ConvVAE(SPEC), make())
+    plain, variant = ConvVAE(SPEC).double(), make().double()
+    variant.load_state_dict(plain.state_dict())
     x, y, eps = a_batch(digits)
     expected = plain.objective(x, y, eps, 7)["loss"]
     loss = variant.objective(x, y, eps.reshape(6, *samples, 3), 7)["loss"]

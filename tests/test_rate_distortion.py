@@ -64,11 +64,6 @@ def test_float32_posteriors_as_narrow_as_a_training_makes_them():
     np.testing.assert_allclose(log_densities(z, np.arange(20), mu, logvar)[0], plain, atol=rate_parts.ROUNDING)
 
 
-def assert_close(estimate, exact):
-    assert abs(estimate.value - exact) <= FOUR * estimate.error + 1e-6, (estimate, exact)
-    assert estimate.error < 0.05  # else the comparison says nothing
-
-
 def by_quadrature(mu, logvar, side=801, reach=9.0) -> dict[str, float]:
     """The parts of the rate of N posteriors with Z = 1 or 2, by summing over a grid: smooth densities that vanish at
     its edge, for which the rectangle rule is exact to rounding."""
@@ -97,7 +92,9 @@ def test_the_parts_of_a_few_images_by_quadrature(latents):
     mu, logvar = posteriors(5, latents, seed=1)
     exact, parts = by_quadrature(mu, logvar), decompose(mu, logvar, 20_000, rng())
     for name, value in exact.items():
-        assert_close(getattr(parts, name), value)
+        estimate = getattr(parts, name)
+        assert abs(estimate.value - value) <= FOUR * estimate.error + 1e-6, name
+        assert estimate.error < 0.05  # else the comparison says nothing
     assert exact["information"] + exact["aggregate_kl"] == pytest.approx(parts.rate, rel=1e-6)
     assert 0.5 < exact["information"] < math.log(5) - 0.1 and exact["aggregate_kl"] > 0.3  # far from every bound
 
