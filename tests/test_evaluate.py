@@ -24,7 +24,7 @@ from conv_vae import ConvVAE
 from run_folders import finished_run, spread_codes
 from vae_commands import evaluate_run
 from vae_common.config import RunConfig
-from vae_common.data import ImageSet, entropy_floor, load_dataset
+from vae_common.data import ImageSet, binarize, entropy_floor, load_dataset
 from vae_common.plots import style
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
@@ -83,6 +83,24 @@ def test_importance_bounds_against_the_definition(values):
     """L_4 over three disjoint sets of four samples, in the plain form that may overflow elsewhere."""
     expected = np.log(np.exp(values).reshape(3, 3, 4).mean(axis=2)).mean(axis=1)
     np.testing.assert_allclose(importance_bounds.importance_bounds(values, 4), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_bounds_close_in_on_log_p_by_quadrature(few):
+    """Z = 1: log p(x) = log of the integral of p(x|z) N(z; 0, 1), by the rectangle rule on a fine grid. The posterior
+    of an untrained model is near the prior, so 500 draws leave little: the delta method's var(w) / 2K of it."""
+    model, z = a_model(1), torch.linspace(-8, 8, 801)[:, None]
+    x = torch.from_numpy(binarize(few.images, "dynamic", generator(0, "evaluation")))
+    with torch.no_grad():
+        logits = model.decode(z).double()  # (801, 1, 28, 28)
+        log_joint = (x[:, None] * logits - torch.nn.functional.softplus(logits)).sum(dim=(2, 3, 4))  # (7, 801)
+    log_joint = log_joint - 0.5 * z[:, 0] ** 2 - 0.5 * math.log(2 * math.pi)
+    exact = (torch.logsumexp(log_joint, dim=1) + math.log(16 / 800)).numpy()
+    weights = np.concatenate(list(importance_bounds.log_weights_of(model, few, "dynamic", 0, 500)))
+    bounds = {k: importance_bounds.importance_bounds(weights, k) for k in (1, 5, 500)}
+    ratio = np.exp(weights - exact[:, None])  # mean 1
+    error = ratio.std(axis=1) / 500**0.5
+    assert (abs(bounds[500] - exact) <= 4 * error + error**2 + 1e-3).all()  # 1e-3: float32, 784 terms
+    assert error.max() < 0.1 and bounds[1].mean() < bounds[5].mean() < exact.mean()
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(digits, monkeypatch):
