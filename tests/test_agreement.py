@@ -46,7 +46,7 @@ def same_inputs(weights: str, count: int, kind: str, digits, dtype):
     ("weights", "count", "kind"),
     [
         *(("initial 1", 7, "digits"), ("initial 2", 1, "noise"), ("initial 37", 7, "all zero")),
-        *(("initial 20", count, "digits") for count in (1, 7, 20)),
+        ("initial 20", 20, "digits"),
         *(("trained 20", 7, kind) for kind in ("digits", "noise", "all zero", "all one")),
         *(("trained 2", 20, "noise"), ("trained 2", 1, "digits")),
     ],
@@ -96,17 +96,14 @@ def test_the_first_layer_that_differs_is_named(digits):
         assert recorder.first_difference(one, recorder.level3(broken, x, eps), errors) == layer
 
 
-def test_compare_levels_prints_ok(capsys):
-    assert compare_levels.main(["--batch-size", "4"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("OK") == 2 * len(recorder.QUANTITIES) and "DIFFERS" not in out
-
-
-def test_compare_levels_names_a_broken_layer(monkeypatch, capsys):
+def test_compare_levels_prints_ok_or_names_a_broken_layer(monkeypatch, capsys):
     def forgets_output_padding(x, weight, bias, *args, **kwargs):
         y = original(x, weight, bias, *args, **kwargs)
         return y if y.shape[1] == 1 else np.roll(y, 1, axis=3)
 
+    assert compare_levels.main(["--batch-size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("OK") == 2 * len(recorder.QUANTITIES) and "DIFFERS" not in out
     original = vae_numpy.conv_transpose2d
     monkeypatch.setattr(vae_numpy, "conv_transpose2d", forgets_output_padding)
     assert compare_levels.main(["--batch-size", "4"]) == 1
@@ -119,10 +116,9 @@ def test_layer_by_layer_is_the_same_network(digits):
     primitives = {"conv": vae_numpy.conv2d, "deconv": vae_numpy.conv_transpose2d, "linear": vae_numpy.linear}
     walk = layer_by_layer(params, primitives, vae_numpy.reparameterize, x, eps)
     walked = {layer.name: h for layer, h in walk}
-    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
-    np.testing.assert_array_equal(walked["decoder.deconv2"], x_logits)
-    np.testing.assert_array_equal(walked["encoder.mu"], mu)
-    np.testing.assert_array_equal(walked["encoder.logvar"], logvar)
+    last = ("decoder.deconv2", "encoder.mu", "encoder.logvar")
+    for name, expected in zip(last, vae_numpy.forward(params, x, eps), strict=True):
+        np.testing.assert_array_equal(walked[name], expected)
 
 
 def test_same_held_out_elbo_at_every_level(digits):
@@ -139,16 +135,6 @@ def test_same_held_out_elbo_at_every_level(digits):
         np.testing.assert_allclose(other.kl.mean(dtype=float), one.kl.mean(dtype=float), rtol=1e-5)
         np.testing.assert_allclose(other.decode(one.mu[:2]), one.decode(one.mu[:2]), atol=1e-5)
 
-
-def test_empty_batch():
-    params = VAESpec(5).init_params(0)
-    x, eps = np.zeros((0, 1, 28, 28), np.float32), np.zeros((0, 5), np.float32)
-    x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
-    assert (x_logits.shape, mu.shape, logvar.shape) == ((0, 1, 28, 28), (0, 5), (0, 5))
-    assert [term.shape for term in vae_numpy.elbo_terms(x, x_logits, mu, logvar)] == [(0,), (0,)]
-
-
-# --- convolution against PyTorch's, in every small shape -----------------------------------------------------------
 
 SIZES = st.tuples(st.integers(0, 2), *[st.integers(1, 3)] * 2, *[st.integers(3, 7)] * 2)  # B, C, O, H, W
 
@@ -174,15 +160,3 @@ def test_conv_transpose2d_is_that_of_pytorch(size, k, stride, padding, output_pa
     arrays, options = drawn((B, C, H, W), (C, O, k, k), O), (stride, padding, min(output_padding, stride - 1))
     expected = F.conv_transpose2d(*map(torch.from_numpy, arrays), *options)
     np.testing.assert_allclose(vae_numpy.conv_transpose2d(*arrays, *options), expected, rtol=0, atol=1e-13)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_conv_transpose2d_is_the_adjoint_of_conv2d(seed):
-    """<conv(x), y> = <x, conv_transpose(y)> with the same weight and no bias, for 28 -> 14 as in the spec."""
-    rng = np.random.default_rng(seed)
-    x, y = rng.standard_normal((2, 3, 28, 28)), rng.standard_normal((2, 4, 14, 14))
-    weight = rng.standard_normal((4, 3, 3, 3))
-    forward = (vae_numpy.conv2d(x, weight, np.zeros(4)) * y).sum()
-    backward = (x * vae_numpy.conv_transpose2d(y, weight, np.zeros(3))).sum()
-    assert abs(forward - backward) <= 1e-11 * np.sqrt((x**2).sum() * (y**2).sum())

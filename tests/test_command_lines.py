@@ -52,8 +52,6 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# --- good commands ------------------------------------------------------------------------------------------------
-
 FIGURES = {"reconstructions", "samples", "traversals", "interpolation", "kl"}
 TRAINED = FIGURES | {"losses", "latent", "manifold"}
 
@@ -161,9 +159,6 @@ def test_the_pictures_of_a_run_are_drawn_again_of_the_same_numbers(runs, small_d
         assert evaluation[term] == pytest.approx(rows[-1][term], rel=1e-6), term
 
 
-# --- bfloat16 -----------------------------------------------------------------------------------------------------
-
-
 def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
     without_pictures, monkeypatch, tmp_path, capsys
 ):
@@ -183,15 +178,14 @@ def test_amp_is_left_out_with_a_note_where_the_processor_has_no_bfloat16(
     assert found["amp"] == ("", True, None, amp) and amp != plain
 
 
-# --- without torch, and help --------------------------------------------------------------------------------------
-
 # One process in which torch cannot be imported. The drawn digits' test split has 60 images there.
 WITHOUT_TORCH = """
 import contextlib, importlib, json, sys
 sys.modules["torch"] = sys.modules["torchvision"] = None
 from vae_common import digits
-from vae_common.plots import style
+from vae_common.plots import charts, style
 digits.SPLIT_SIZES["test"], style.DPI = 60, 20
+style.settle = charts.settle = lambda figure: figure.set_layout_engine("none") or figure  # which takes longest
 for name, *argv in json.loads(sys.argv[1]):
     with open("out", "w") as out, open("err", "w") as err:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -225,9 +219,6 @@ def test_level_1_and_every_help_need_no_torch(tmp_path):
         assert (status, err) == (0, "") and out.startswith("usage: "), name
 
 
-# --- Ctrl-C -------------------------------------------------------------------------------------------------------
-
-
 def test_ctrl_c_ends_training_in_one_line_with_whole_files(small_digits, monkeypatch, tmp_path, capsys):
     def format_row(row):
         if (row["epoch"], row["split"]) == (2, "test"):
@@ -240,9 +231,6 @@ def test_ctrl_c_ends_training_in_one_line_with_whole_files(small_digits, monkeyp
     assert capsys.readouterr().err.strip() == "interrupted; files already reported are whole."
     assert files_in(tmp_path / "runs" / "lowlevel") == {"config.json", "metrics.jsonl"}
     assert len(read_rows(tmp_path / "runs" / "lowlevel" / "metrics.jsonl")) == 4
-
-
-# --- bad commands -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +248,7 @@ BAD = {  # by levels; the bounds of each kind of value and each kind of damage h
     ("numpy", "lowlevel", "paper"): [
         (["--dataset=imagenet"], "argument --dataset: invalid choice: 'imagenet'"),
         (["--latent-dim=0"], "argument --latent-dim: expected an integer from 1 to 256, got '0'"),
-        (["--batch-size=0"], "argument --batch-size: expected an integer from 1 to 1000000, got '0'"),
         (["--seed=-1"], "argument --seed: expected an integer from 0 to 4294967295, got '-1'"),
-        (["--nope"], "unrecognized arguments: --nope"),
         (["--data", "x"], "unrecognized arguments: --data x"),
         ([*GOOD, "--latent-dim", "20"], "expected latent_dim 20, found 2; pass --latent-dim 2"),
         ([*GOOD, "--out", "{bad}/good.safetensors"], "expected a folder to write to, found a file"),
@@ -271,7 +257,6 @@ BAD = {  # by levels; the bounds of each kind of value and each kind of damage h
     ],
     ("lowlevel", "paper"): [
         (["--epochs=0"], "argument --epochs: expected an integer from 1 to 1000000, got '0'"),
-        (["--lr=0"], "argument --lr: expected a finite number above 0 and at most 1000, got '0'"),
         (["--device", "cuda"], "--device cuda: torch finds no cuda device(s) here; use --device cpu"),
     ],
     ("numpy",): [
@@ -300,14 +285,6 @@ def test_a_bad_command_is_refused_when_typed(tmp_path):
     done = python(SCRIPT["paper"], "--seed", "nan", cwd=tmp_path)
     assert_refused(done.returncode, done.stderr, "vae_paper.py: error: argument --seed: expected an integer")
     assert done.stdout == "" and not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("level", TRAINING)
-def test_a_level_runs_from_any_folder(level, tmp_path):
-    done = python(SCRIPT[level], "--epochs", 1, "--latent-dim", 2, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"runs/{level}/weights.safetensors" in files_in(tmp_path)
 
 
 @pytest.mark.parametrize("level, batch_size", [("lowlevel", "32"), ("lowlevel", "150"), ("paper", "150")])

@@ -37,9 +37,6 @@ def test_the_healthy_model_is_not_accused(tmp_path, x, monkeypatch):
     status = [finding.status for finding in examine(subject_of(tmp_path, HEALTHY), x)]
     assert (status.count("ok"), status.count("failed"), status.count("skipped")) == (15, 0, 1)
     assert "15 invariants hold, and one is skipped" in TEXT
-
-
-def test_there_are_nine():
     assert len(re.findall(r"^\*\*\d\. ", TEXT, re.MULTILINE)) == len(SLIPS) + 1 == 9
 
 

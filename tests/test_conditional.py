@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from torch.distributions import Bernoulli
 
 import vae_paper
@@ -85,7 +82,6 @@ def test_training_reaches_the_weights_of_just_the_labels_that_occur(pair, batch)
 
 def test_the_number_of_classes_is_the_datas():
     model = build_model(RunConfig(model="cvae", dataset="sprites").settled())
-    assert model.encoder.conv1.weight.shape == (32, 1 + 3, 3, 3)
     assert log_p_given_each_label(model, torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 20)).shape == (2, 3)
 
 
@@ -112,20 +108,6 @@ def test_log_p_given_each_label_matches_quadrature():
             log_p = torch.logsumexp(pixels.log_prob(x[i]).sum(dim=(1, 2, 3)) + log_prior, dim=0)
             assert found[i, label].item() == pytest.approx(log_p.item(), abs=2e-4)
     assert (found.max(dim=1).values - found.min(dim=1).values > 0.5).all()
-
-
-log_ps = st.tuples(st.integers(1, 4), st.integers(2, 12)).flatmap(
-    lambda shape: st.tuples(arrays(float, shape, elements=st.floats(-500, 0)), st.integers(0, shape[1] - 1))
-)
-
-
-@given(log_ps)
-def test_a_label_gains_at_most_the_logarithm_of_the_number_of_classes(case):
-    """Whatever the model says; the bound holds to the rounding of numbers of up to 500."""
-    log_p, label = torch.from_numpy(case[0]), case[1]
-    report = label_report(log_p, torch.full((len(log_p),), label))
-    assert report["label_gain"] <= math.log(log_p.shape[1]) + 1e-12
-    assert report["label_gain"] == pytest.approx(report["log_p_x_given_y"] - report["log_p_x"], abs=1e-11)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -165,7 +147,7 @@ def test_a_run_reports_what_the_label_is_worth(digits, tmp_path, monkeypatch, ca
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     report = label_worth(model, data, "none", seed=0)
     assert {name: evaluation[name] for name in report} == pytest.approx(report)
-    assert (report["label_images"], report["label_samples"]) == (20, 10)
+    assert (report["label_images"], report["label_samples"]) == (20, 10) and report["label_gain"] <= math.log(10)
     out = capsys.readouterr().out
     assert f"log p(x|y) {report['log_p_x_given_y']:8.2f}\n  log p(x)   {report['log_p_x']:8.2f}\n" in out
     assert f"gain       {report['label_gain']:8.2f}  (at most ln 10 = 2.30)" in out

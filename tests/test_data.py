@@ -4,7 +4,6 @@ import errno
 import io
 import math
 import os
-import pickle
 import struct
 import sys
 import urllib.error
@@ -15,15 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messages import assert_one_sentence
+from messages import assert_one_sentence, one_sentence
 from synthetic_mnist import synthetic_images, write_idx, write_mnist
 from vae_common import digits
 from vae_common.data import DRAWN, binarize, cache_folder, entropy_floor, load_dataset
 from vae_common.download import REAL
 from vae_common.errors import DatasetError
 from vae_common.randomness import PURPOSES, batches, generator
-
-# --- random choices -----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40)
@@ -47,18 +44,14 @@ def test_the_batch_order_is_a_function_of_seed_and_epoch():
 
 def test_the_generators_of_different_purposes_steps_and_seeds_are_independent():
     keys = [(seed, purpose, step) for seed in (0, 1) for purpose in PURPOSES for step in (0, 1, 2)]
-    n = 4000
-    draws = np.stack([generator(*key).standard_normal(n) for key in keys])
-    again = np.stack([generator(*key).standard_normal(n) for key in reversed(keys)])[::-1]
+    draws = np.stack([generator(*key).standard_normal(4000) for key in keys])
+    again = np.stack([generator(*key).standard_normal(4000) for key in reversed(keys)])[::-1]
     assert np.array_equal(draws, again)
-    correlation = np.corrcoef(draws) - np.eye(len(keys))
-    # Of independent streams each correlation has standard error 1/sqrt(n).
-    assert np.abs(correlation).max() < 6 / math.sqrt(n)
+    # Of independent streams each correlation has a standard error of 1/sqrt(4000).
+    assert np.abs(np.corrcoef(draws) - np.eye(len(keys))).max() < 6 / math.sqrt(4000)
     with pytest.raises(ValueError):
         generator(0, "weather")
 
-
-# --- binarization -------------------------------------------------------------------------------------------------
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -106,9 +99,6 @@ def test_binarization_refuses_what_it_cannot_do(images, how, rng, fragment):
         binarize(images, how, rng)
 
 
-# --- drawn data and its cache -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def few(monkeypatch):
     """Splits of few images, so that drawing takes no time."""
@@ -144,10 +134,8 @@ FACTORS, DRAWN_IMAGES = np.zeros((6, F)), np.zeros((6, 1, 28, 28), np.uint8)
 DAMAGE = {
     "half": lambda whole: whole[: len(whole) // 2],
     "a flipped pixel": lambda whole: whole[:3000] + bytes([whole[3000] ^ 255]) + whole[3001:],
-    "pickle": lambda whole: pickle.dumps({"images": [0]}),
     "too few images": lambda whole: npz(factors=FACTORS[:5], images=DRAWN_IMAGES[:5]),
     "float images": lambda whole: npz(factors=FACTORS, images=DRAWN_IMAGES / 2),
-    "objects": lambda whole: npz(factors=FACTORS, images=np.array([None] * 6)),
 }
 
 
@@ -180,9 +168,6 @@ def test_an_unknown_set_or_split_is_refused(name, split):
         load_dataset(name, split)
 
 
-# --- real data ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse_connection(*_, **__):
@@ -211,10 +196,12 @@ def overwrite(path, start: int, content: bytes) -> None:
 
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 DAMAGED_FILES = {
-    "a byte too many": lambda raw: (raw / TEST_IMAGES).write_bytes((raw / TEST_IMAGES).read_bytes() + b"0"),
+    "an image too many": lambda raw: (raw / TEST_IMAGES).write_bytes((raw / TEST_IMAGES).read_bytes() + bytes(784)),
+    "half a header": lambda raw: os.truncate(raw / TEST_IMAGES, 12),
+    "nothing": lambda raw: os.truncate(raw / TEST_IMAGES, 0),
+    "float64": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0xE03)),
     "a magic of no type": lambda raw: overwrite(raw / TEST_IMAGES, 0, struct.pack(">I", 0xFF03)),
     "a count too large": lambda raw: overwrite(raw / TEST_IMAGES, 4, struct.pack(">I", 33)),
-    "a negative count": lambda raw: overwrite(raw / TEST_IMAGES, 4, struct.pack(">I", 2**32 - 1)),
     "other sides": lambda raw: overwrite(raw / TEST_IMAGES, 8, struct.pack(">II", 56, 14)),
     "fewer labels": lambda raw: write_idx(raw / TEST_LABELS, np.zeros(31, np.uint8)),
     "a label without a class": lambda raw: write_idx(raw / TEST_LABELS, np.full(32, 10, np.uint8)),
@@ -225,25 +212,22 @@ DAMAGED_FILES = {
 def test_damaged_real_files_are_refused_in_one_sentence(tmp_path, no_network, damage):
     raw = write_mnist(tmp_path)
     damage(raw)
-    with pytest.raises(DatasetError) as error:
+    with one_sentence(
+        DatasetError, "--dataset digits", str(raw), "cannot be read", "delete that folder to download them again"
+    ):
         load_dataset("mnist", "test", tmp_path)
-    assert_one_sentence(
-        str(error.value), "--dataset digits", str(raw), "cannot be read", "delete that folder to download them again"
-    )
     assert len(load_dataset("mnist", "train", tmp_path)) == 64
 
 
 def test_missing_files_without_a_network_are_told_and_those_that_are_there_survive(tmp_path, no_network):
     raw = write_mnist(tmp_path)
     (raw / TEST_LABELS).unlink()
-    before = {path.name: path.read_bytes() for path in raw.iterdir()}
-    with pytest.raises(DatasetError) as error:
+    before = {path: path.read_bytes() for path in raw.iterdir()}
+    with one_sentence(
+        DatasetError, "--dataset digits", str(tmp_path), "mnist is not in", "could not be downloaded", "--data-dir"
+    ):
         load_dataset("mnist", "train", tmp_path)
-    assert_one_sentence(
-        str(error.value), "--dataset digits", str(tmp_path), "mnist is not in", "could not be downloaded", "--data-dir"
-    )
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == before
-    assert list(tmp_path.iterdir()) == [tmp_path / "MNIST"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def fake_download(monkeypatch, stop_at: str, failure: BaseException) -> None:
@@ -286,9 +270,8 @@ def test_a_broken_torchvision_is_told_with_its_remedy(tmp_path, monkeypatch):
     )
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DatasetError) as error:
+    with one_sentence(DatasetError, "--dataset digits", "needs torchvision", "matches your torch", "pip install"):
         load_dataset("mnist", "test", tmp_path)
-    assert_one_sentence(str(error.value), "--dataset digits", "needs torchvision", "matches your torch", "pip install")
 
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # LeCun, Cortes & Burges

@@ -26,35 +26,20 @@ def assert_same(one: dict[str, bytes], two: dict[str, bytes]) -> None:
     assert [name for name in one if one[name] != two[name]] == []
 
 
-@pytest.mark.parametrize(
-    "command, flags",
-    [(vae_lowlevel, ""), pytest.param(vae_paper, "--model ae --architecture mlp", marks=pytest.mark.slow)],
-)
-def test_a_level_trained_twice_writes_the_same_bytes(command, flags, small_digits, monkeypatch, tmp_path, capsys):
+def test_level_2_trained_twice_writes_the_same_bytes(small_digits, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("time.perf_counter", lambda: 0.0)  # the seconds are all that may differ
     monkeypatch.setattr("vae_common.plots.run_pictures.draw_level_2", lambda *args: None)
-    if command is vae_paper:
-        monkeypatch.setattr("vae_commands.train_run.draw_run", lambda *args: None)
     found = []
     for number in (1, 2):
         (tmp_path / str(number)).mkdir()
         monkeypatch.chdir(tmp_path / str(number))
         torch.manual_seed(number)  # which nothing depends on
         np.random.seed(number)
-        assert command.main(f"{FEW} --latent-dim 3 --binarize dynamic --out run {flags}".split()) == 0
+        assert vae_lowlevel.main(f"{FEW} --latent-dim 3 --binarize dynamic --out run".split()) == 0
         found.append({**contents(tmp_path / str(number)), "said": capsys.readouterr().out.encode()})
     assert_same(*found)
     assert {"run/config.json", "run/metrics.jsonl", "run/weights.safetensors", "said"} <= set(found[0])
 
-    if command is vae_paper:
-        config = json.loads(Path("run/config.json").read_text())
-        for more in (0, 2):
-            Path("run/config.json").write_text(json.dumps({**config, "threads": torch.get_num_threads() + more}))
-            assert vae_paper.main(["--resume", "run"]) == 0
-            assert ("note: this run began with" in capsys.readouterr().err) is (more > 0)
-
-
-# --- every command, in processes of their own ---------------------------------------------------------------------
 
 # One process that runs the commands it is given, on 150 images, and keeps what each of them prints.
 PROCESS = """
@@ -114,3 +99,13 @@ def test_the_threads_of_a_level_without_torch_are_those_of_blas():
     done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
     assert done.stdout == "1 False\n"
     assert run_folder.threads() == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("given", "spin"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_torchs_threads_spin_only_briefly_while_they_wait_unless_the_user_says_otherwise(given, spin):
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import vae_common, os; print(os.environ.get('GOMP_SPINCOUNT'))"  # as level 2 does it, before torch
+    done = subprocess.run([sys.executable, "-c", code], env={**kept, **given}, capture_output=True, text=True)
+    assert done.stdout.strip() == spin, done.stderr

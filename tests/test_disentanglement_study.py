@@ -65,10 +65,8 @@ def test_the_page_tells_the_table_that_is_kept():
     found = json.loads((paper / "gallery" / "disentanglement-study.json").read_text())
     told = (paper / "README.md").read_text().split("### Does it disentangle?")[1].split("\n\n")
     scores, terms = found["scores"], found["terms"]
-    columns = [
-        *(scores[name] for name in study.SCORES),
-        *(terms[n] for n in ("kl", "information", "total_correlation")),
-    ]
+    columns = [scores[name] for name in study.SCORES]
+    columns += [terms[name] for name in ("kl", "information", "total_correlation")]
     rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in told[2].splitlines()[2:]]
     expected = [[f"{np.median(of[row]):.2f}" if row in of else "" for of in columns] for row in scores["MIG"]]
     assert rows == expected
@@ -114,11 +112,8 @@ def test_a_study_of_one_epoch_from_beginning_to_end(tmp_path, monkeypatch, capsy
     }  # fmt: skip
     assert table["scores"]["DCI disentanglement"]["factors"] == [pytest.approx(1)]
     second = read_evaluation(tmp_path / "factor-vae-10-seed-1")
-    assert table["terms"]["kl"]["factor-vae-10"][1] == second["kl"]
-    assert (
-        table["terms"]["total_correlation"]["factor-vae-10"][1]
-        == second["information"]["train"]["total_correlation"]["value"]
-    )
+    kl, tc = (table["terms"][name]["factor-vae-10"][1] for name in ("kl", "total_correlation"))
+    assert (kl, tc) == (second["kl"], second["information"]["train"]["total_correlation"]["value"])
     capsys.readouterr()
     assert disentanglement_study.main(command) == 0
     assert "4 models, 0 of them to be trained" in capsys.readouterr().out

@@ -49,11 +49,6 @@ def their_loss(convention, model, x, eps):
     return convention.recon_weight * recon + convention.kl_weight * kl
 
 
-def our_loss(model, x, y, eps, beta, likelihood):
-    model.kl_weight, model.likelihood = KLWeight(beta), likelihood
-    return model.objective(x, y, eps, step=0)["loss"]
-
-
 @pytest.mark.parametrize("number", range(16))
 def test_translated_losses_have_the_same_gradient_direction(number, batch):
     """Every combination of reductions, the likelihoods in turn. 1e-11: float64 with sums of 784 in other orders."""
@@ -62,7 +57,8 @@ def test_translated_losses_have_the_same_gradient_direction(number, batch):
     likelihood, variance = LIKELIHOODS[(number + number // 4) % 4]
     kl_weight, recon_weight = WEIGHTS[number % 3]
     theirs = LossConvention(*reductions, kl_weight, recon_weight, likelihood, variance)
-    ours = gradient(our_loss(model, x, y, eps, effective_beta(theirs, PIXELS, Z, B), likelihood), model)
+    model.kl_weight, model.likelihood = KLWeight(effective_beta(theirs, PIXELS, Z, B)), likelihood
+    ours = gradient(model.objective(x, y, eps, step=0)["loss"], model)
     other = gradient(their_loss(theirs, model, x, eps), model)
     scale = (other @ ours) / (ours @ ours)
     assert scale > 0 and (other - scale * ours).abs().max() <= 1e-11 * other.abs().max()
@@ -76,7 +72,6 @@ def test_translated_losses_have_the_same_gradient_direction(number, batch):
         (LossConvention("mean", kl_over_latents="mean"), {"latent_dim": 8}, 98),
         (LossConvention("mean", likelihood="gaussian", kl_weight=0.00025), {"pixels": 12288}, 3.072),
         (LossConvention("sum", "sum", "sum", "mean"), {"batch_size": 64}, 1 / 64),
-        (LossConvention(recon_weight=255), {}, 1 / 255),
     ],
 )
 def test_betas_worked_out_by_hand(convention, sizes, beta):
@@ -101,7 +96,6 @@ def test_a_mixed_batch_reduction_changes_beta_in_the_last_batch():
         ({"recon_over_pixels": "none"}, 'recon_over_pixels must be "sum" or "mean"'),
         ({"likelihood": "mse"}, 'likelihood must be "bernoulli" or "gaussian"'),
         ({"kl_weight": -1.0}, "kl_weight must be a finite number of at least 0"),
-        ({"variance": 0.0}, "variance must be a finite number above 0"),
     ],
 )
 def test_a_convention_that_makes_no_sense_is_refused(settings, words):
@@ -114,7 +108,6 @@ def test_a_convention_that_makes_no_sense_is_refused(settings, words):
     [
         ("--recon mean --likelihood gaussian --kld-weight 0.00025 --pixels 12288", "beta = 3.072"),
         ("--recon mean --likelihood gaussian --kld-weight 0.00025 --pixels 12288", "variance 1.536"),
-        ("", "It is the exact ELBO."),
         ("--kl-batch sum --batch-size 128", "a batch of 64, the last of an epoch perhaps, has beta = 64"),
         ("--kl-weight 0 --likelihood gaussian", "It is not an ELBO. It is an autoencoder with noise"),
     ],

@@ -22,10 +22,10 @@ import rate_distortion
 import vae_numpy
 from conv_vae import ConvVAE
 from run_folders import finished_run, spread_codes
-from test_rate_distortion import FOUR, by_quadrature
 from vae_commands import evaluate_run
 from vae_common.config import RunConfig
 from vae_common.data import ImageSet, binarize, entropy_floor, load_dataset
+from vae_common.plots import style
 from vae_common.plots.style import save_figure
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
@@ -53,23 +53,18 @@ def log_w(few, samples=12, *images) -> np.ndarray:
     return np.concatenate(list(found))
 
 
-@pytest.mark.parametrize(("group", "at_once", "weights"), [(1, 1, 10**6), (3, 5, 10**6), (7, 1000, 10**6), (7, 9, 25)])
-def test_the_answer_does_not_depend_on_the_chunks(group, at_once, weights, few, monkeypatch):
+@pytest.mark.parametrize(("group", "at_once", "weights"), [(3, 5, 10**6), (7, 9, 25)])
+def test_the_answer_does_not_depend_on_the_chunks_or_on_what_else_is_asked(group, at_once, weights, few, monkeypatch):
     """Up to float32 rounding of a sum over pixels: matrix products of other shapes add in another order."""
     whole = log_w(few)
     monkeypatch.setattr(importance_bounds, "GROUP", group)
     monkeypatch.setattr(importance_bounds, "DECODED_AT_ONCE", at_once)
     monkeypatch.setattr(importance_bounds, "WEIGHTS_AT_ONCE", weights)
     np.testing.assert_allclose(log_w(few), whole, rtol=2e-6)
+    np.testing.assert_allclose(log_w(few, 5, np.array([6, 2])), whole[[6, 2], :5], rtol=2e-6)
 
 
-def test_fewer_samples_or_images_have_the_weights_that_they_have_among_all(few):
-    whole = log_w(few, 12)[:, :5]
-    np.testing.assert_allclose(log_w(few, 5), whole, rtol=2e-6)
-    np.testing.assert_allclose(log_w(few, 5, np.array([6, 2])), whole[[6, 2]], rtol=2e-6)
-
-
-@pytest.mark.parametrize("count", [2, 3, 9])  # of processes; the last leaves two without an image
+@pytest.mark.parametrize("count", [3, 9])  # of processes; the last leaves two without an image
 def test_processes_that_divide_the_images_find_what_one_finds(count, few, monkeypatch):
     """In this process one after the other: each computes its share, and the shares are put together in order."""
     whole = importance_bounds.measured_bounds(a_model(), few, "dynamic", 0, 6)
@@ -147,9 +142,8 @@ def test_bounds_in_the_wrong_order_are_refused(broken, said):
 def measured_few(few):
     model = a_model()
     measured = measure(model, few, "none", 0)
-    return evaluate_run.Run(
-        Path("run"), RunConfig(latent_dim=3).settled(), model, measured, 5, 100, torch.device("cpu")
-    )
+    config = RunConfig(latent_dim=3).settled()
+    return evaluate_run.Run(Path("run"), config, model, measured, 5, 100, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -205,9 +199,8 @@ def row_of(head: str, printed: str) -> list[float]:
 
 
 def test_each_part_of_the_rate_has_its_row_and_each_split_its_column(few, small_digits, monkeypatch):
-    made_up = [
-        rate_parts.Decomposition(n, 9, n, *(rate_parts.Estimate(n + k, k / 4) for k in range(5))) for n in (7, 50)
-    ]
+    five = lambda n: (rate_parts.Estimate(n + k, k / 4) for k in range(5))  # noqa: E731
+    made_up = [rate_parts.Decomposition(n, 9, n, *five(n)) for n in (7, 50)]
     monkeypatch.setattr(evaluate_run, "decompose", lambda *args: made_up.pop(0))
     text, _ = evaluate_run.codes(measured_few(few))
     assert row_of("rate R", text) == [7, 50]
@@ -225,6 +218,7 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     asked, score = [], disentanglement.report
     monkeypatch.setattr(disentanglement, "report", lambda *args, **kw: asked.append(args) or score(*args, **kw))
     monkeypatch.setattr(evaluate_run, "save_figure", save_figure)
+    monkeypatch.setattr(style, "DPI", 20)
     capsys.readouterr()
     assert evaluate.main([str(run), "--importance-samples", "50", "--votes", "100"]) == 0
     found = evaluation_of(run)
@@ -233,18 +227,15 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
 
     params, initial = load_weights(run / "weights.safetensors"), VAESpec(2).init_params(0)
     x_train, x = (digits.images[part] / np.float32(255) for part in (slice(150), slice(150, 200)))
-    assert {key: found.pop(key) for key in ("dataset", "binarize", "likelihood", "images")} == {
-        "dataset": "digits", "binarize": "none", "likelihood": "bernoulli", "images": 50,
-    }  # fmt: skip
+    on = dict(dataset="digits", binarize="none", likelihood="bernoulli", images=50)
+    assert {key: found.pop(key) for key in on} == on
 
     eps = generator(0, "evaluation").standard_normal((50, 2), dtype=np.float32)
     x_logits, mu, logvar = vae_numpy.forward(params, x, eps)
     recon, kl = vae_numpy.elbo_terms(x, x_logits, mu, logvar)
     kl_per_dim = 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).mean(axis=0)
-    p = x.astype(float).clip(1e-300, 1 - 1e-16)
-    floor = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum() / 50
-    terms = {"recon": recon.mean(), "kl": kl.mean(), "elbo": -(recon + kl).mean(), "entropy_floor": floor}
-    for key, expected in terms.items():
+    assert found.pop("entropy_floor") == pytest.approx(entropy_floor(x), rel=1e-5)
+    for key, expected in {"recon": recon.mean(), "kl": kl.mean(), "elbo": -(recon + kl).mean()}.items():
         assert found.pop(key) == pytest.approx(expected, rel=1e-5), key
     assert found.pop("kl_per_dim") == pytest.approx(kl_per_dim, rel=1e-4, abs=1e-6)
     assert found.pop("active_units") == (mu.var(axis=0) > 0.01).sum() > 0
@@ -257,11 +248,8 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert error == pytest.approx(L[50].std() / 50**0.5, rel=1e-3)
     assert f"nll     {nll:9.2f} ({error:.2f})" in printed
 
-    errors = {
-        K: [bound.std() / 50**0.5, (bound - L[1]).mean(), (bound - L[1]).std() / 50**0.5] for K, bound in L.items()
-    }
-    for K, (error, *gain) in errors.items():
-        assert row_of(f"L_{K} ", printed) == pytest.approx([L[K].mean(), error, *(gain if K > 1 else [])], abs=0.0051)
+    gain = L[50] - L[1]
+    assert row_of("L_50 ", printed) == pytest.approx([-nll, error, gain.mean(), gain.std() / 50**0.5], abs=0.0051)
 
     codes = found.pop("information")
     first, second = np.argsort(-kl_per_dim)
@@ -273,27 +261,26 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     assert codes.pop("mu_variance") == pytest.approx(mu.var(axis=0), rel=1e-4)
     for split, images in (("train", x_train), ("test", x)):
         parts = codes.pop(split)
-        posterior = [value.astype(float) for value in vae_numpy.encode(params, images)]
+        posterior = vae_numpy.encode(params, images)
         assert (parts.pop("images"), parts.pop("samples")) == (len(images), 2000)
-        rate = parts.pop("rate")
-        assert rate == pytest.approx(vae_numpy.gaussian_kl(*posterior).mean(), rel=1e-5)
-        exact = {**by_quadrature(*posterior, side=161), "residual": 0.0}
-        assert parts.keys() == exact.keys()
-        for name, part in parts.items():
-            assert part["value"] == pytest.approx(exact[name], abs=FOUR * part["error"] + 1e-6), name
+        rate, names = (
+            parts.pop("rate"),
+            {"information", "aggregate_kl", "total_correlation", "dimension_kl", "residual"},
+        )
+        assert rate == pytest.approx(vae_numpy.gaussian_kl(*posterior).mean(), rel=1e-5) and parts.keys() == names
         assert parts["information"]["value"] + parts["aggregate_kl"]["value"] == pytest.approx(rate, rel=1e-9)
     noise, variance = codes.pop("kl_noise"), (np.expm1(logvar) ** 2 / 2 + mu**2 * np.exp(logvar)).sum(axis=1)
     assert noise == {"trained_on": 0, "sampled": pytest.approx(variance.mean() ** 0.5, rel=0.4)}  # of 50 pairs
     assert not codes
 
-    probed = found.pop("probes")
-    assert probed.pop("images") == 150
-    train, test = (load_dataset("digits", split) for split in ("train", "test"))
+    probed, sets = found.pop("probes"), [load_dataset("digits", split) for split in ("train", "test")]
     encoders = (lambda x, weights=weights: vae_numpy.encode(weights, x)[0] for weights in (params, initial))
-    accuracy, expected = probed.pop("accuracy"), probes.probe(*encoders, train, test, "none", 0)
-    assert accuracy.keys() == expected.keys() and not probed
+    expected = probes.probe(*encoders, *sets, "none", 0)
+    assert (
+        probed.pop("images") == 150 and probed.keys() == {"accuracy"} and probed["accuracy"].keys() == expected.keys()
+    )
     for name, shares in expected.items():
-        assert accuracy[name] == pytest.approx(shares, abs=0.021), name  # an image on the border, in float32
+        assert probed["accuracy"][name] == pytest.approx(shares, abs=0.021), name  # an image on the border, in float32
 
     factors = found.pop("disentanglement")
     assert factors.pop("votes") == 100 and set(factors) == {"trained", "untrained", "mig_by_choice"}
@@ -313,8 +300,7 @@ def test_evaluate_prints_and_writes_every_section_and_each_key_is_right(quick, d
     space = found.pop("latent_space")
     assert f"over the mean    {space['jump']:6.2f} ({space['jump_error']:.2f})" in printed and not found
     for head in ("bounds  ", "codes  ", "probes  ", "factors ", "samples ", "space "):
-        line = next(line for line in printed.splitlines() if line.startswith(head))
-        assert "grey pixels" in line
+        assert re.search(f"^{head}.*grey pixels", printed, re.M), head
     for name in ("importance-bounds", "factors", "sample-classes", "nearest"):
         assert f"wrote {run / 'figures' / f'{name}.png'}" in printed and (run / "figures" / f"{name}.png").exists()
 
@@ -371,7 +357,6 @@ def test_nobody_knows_the_factors_of_downloaded_data(few):
     assert all(evaluate_run.left_out(name, subject) is None for name in evaluate.SECTIONS)
     subject = replace(subject, config=replace(subject.config, dataset="mnist"))
     assert evaluate_run.left_out("factors", subject) == "nobody knows the true factors of mnist"
-    assert evaluate_run.left_out("probes", subject) is None
 
 
 def log_weights_100_too_large(monkeypatch) -> None:
@@ -414,7 +399,6 @@ def test_an_impossible_estimate_is_an_error_and_no_number(
         ("config.json", '"level": "paper"', '"level": ', "expected the settings of a run"),
         ("config.json", '"latent_dim": 2', '"latent_dim": 3', "weights.safetensors"),
         ("config.json", '"epochs": 1', '"epochs": 3', "found the metrics of 1 of 3 epochs"),
-        ("config.json", '"binarize": "none"', '"binarize": "threshold"', "are not those of the run"),
         ("metrics.jsonl", '"digits"', '"mnist"', "are not those of the run"),
     ],
 )
@@ -438,9 +422,8 @@ def test_other_data_than_the_run_s_are_refused(small_digits, digits, tmp_path, m
 
 def test_unlike_runs_are_not_compared(small_digits, tmp_path, told):
     settings = {"ae": dict(model="ae"), "vae": {}, "binary": dict(binarize="threshold"), "wide": dict(latent_dim=3)}
-    ae, vae, binary, wide = (
-        str(finished_run(tmp_path / name, **{"latent_dim": 2, **one})) for name, one in settings.items()
-    )
+    each = (finished_run(tmp_path / name, **{"latent_dim": 2, **one}) for name, one in settings.items())
+    ae, vae, binary, wide = map(str, each)
     for run, against, said in (
         (vae, vae, "expected a run of --model ae, found --model vae"),
         (ae, ae, "expected a run of --model vae, found --model ae"),
@@ -468,17 +451,13 @@ def test_two_processes_find_what_one_finds(tmp_path, digits):
 
 
 def test_the_picture_holds_the_bounds_and_what_they_gain():
-    figure = picture([1, 5, 50], np.array([-100.0, -98.5, -97.0]), np.array([0.0, 0.1, 0.2]), -100.1, "Title")
-    ax = figure.axes[0]
+    ax = picture([1, 5, 50], np.array([-100.0, -98.5, -97.0]), np.array([0.0, 0.1, 0.2]), -100.1, "Title").axes[0]
     np.testing.assert_allclose(ax.lines[1].get_xydata(), [[1, -100], [5, -98.5], [50, -97]])
     assert [text.get_text() for text in ax.texts] == ["-100.00", "-98.50 (+1.50)", "-97.00 (+3.00)"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "5", "50"]
-    assert ax.get_ylim()[0] < -100.1 and ax.get_xscale() == "log"
 
 
 def test_the_defaults_are_those_that_help_states():
     stated = dict(re.findall(r"--([a-z-]+) \w+\s[^(]*?\(default\s+(\d+)\)", evaluate.build_parser().format_help()))
     defaults = inspect.signature(evaluate_run.evaluate_run).parameters
-    assert {name: defaults[name.replace("-", "_")].default for name in ("importance-samples", "votes")} == {
-        name: int(stated[name]) for name in ("importance-samples", "votes")
-    }
+    for name in ("importance-samples", "votes"):
+        assert defaults[name.replace("-", "_")].default == int(stated[name])

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import vae_lowlevel
-import vae_numpy
 from messages import assert_one_sentence
 from vae_common import evaluation
 from vae_common.config import RunConfig
@@ -16,7 +15,6 @@ from vae_common.data import ImageSet, binarize
 from vae_common.errors import NotFiniteError
 from vae_common.randomness import generator
 from vae_common.spec import VAESpec
-from vae_common.weights_shown import evaluate_weights
 from vae_training.factory import build_model
 from vae_training.trainer import RunState, train
 
@@ -39,9 +37,6 @@ def measured_with(mu, logvar, recon=None, kl=None, name="digits") -> evaluation.
     return evaluation.Evaluation(images, "none", "bernoulli", x, np.ones_like(mu), None, recon, kl, mu, logvar)
 
 
-# --- a split measured in chunks -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("how", ["none", "dynamic"])
 def test_each_image_is_measured_once_with_its_own_seeded_noise(digits, how):
     data, seen = first(digits, 0, 23), []
@@ -61,9 +56,6 @@ def test_each_image_is_measured_once_with_its_own_seeded_noise(digits, how):
     assert all(map(np.array_equal, found, expected))
     np.testing.assert_allclose(measured.z, 2 * eps + np.exp((eps - 1) / 2) * eps, rtol=4 * EPS)
     assert measured.on == {"dataset": "digits", "binarize": how, "likelihood": "gaussian"}
-
-
-# --- the latent dimensions ----------------------------------------------------------------------------------------
 
 
 def test_active_units_are_those_whose_mean_has_a_variance_above_one_hundredth():
@@ -98,19 +90,14 @@ def test_what_is_said_of_unused_dimensions(spread, said):
     assert measured_with(np.array([spread, np.negative(spread)]), 0.0).collapse().startswith(said)
 
 
-# --- rows and summaries -------------------------------------------------------------------------------------------
-
-
 def test_the_numbers_of_an_evaluation_are_means_over_its_images():
     measured = measured_with(np.zeros((4, 2)), [[0.0, 2 * math.log(0.5)]] * 4, recon=[1, 2, 3, 6], kl=[1, 0, 1, 0])
     assert measured.results() == {
         "dataset": "digits", "binarize": "none", "likelihood": "bernoulli", "images": 4, "recon": 3.0, "kl": 0.5,
         "elbo": -3.5, "active_units": 0, "kl_per_dim": measured.kl_per_dim.tolist(),
     }  # fmt: skip
-    row = measured.row(7, 1.23456)
-    assert {name: row[name] for name in ("epoch", "split", "recon", "kl", "elbo", "seconds", "dataset")} == {
-        "epoch": 7, "split": "test", "recon": 3.0, "kl": 0.5, "elbo": -3.5, "seconds": 1.235, "dataset": "digits",
-    }  # fmt: skip
+    row = dict(epoch=7, split="test", recon=3.0, kl=0.5, elbo=-3.5, seconds=1.235, dataset="digits")
+    assert measured.row(7, 1.23456).items() >= row.items()
     # The standard deviation of 2, 2, 4, 6 is sqrt(11 / 4); of 4 images the mean's standard error is half of it.
     assert measured.summary() == (
         "digits test: 4 images, grey pixels, Bernoulli likelihood, one sampled z each, nats per image\n"
@@ -126,9 +113,6 @@ def test_a_row_that_is_not_finite_names_its_term(term, value):
         evaluation.metrics_row(3, "test", **terms, on={}, seconds=0.0)
     remedy = "train with a smaller --lr or start from other weights"
     assert_one_sentence(str(error.value), f"{term} became {value} on the test split in epoch 3", remedy)
-
-
-# --- the rows of a training ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -169,16 +153,3 @@ def test_level_3_reports_the_same_training(trained):
             # Three and six steps apart in float32; what differs is the order of sums of at most 3136 terms.
             assert row[name] == pytest.approx(other[name], rel=3136 * EPS), name
         assert row["loss"] == pytest.approx(-row["elbo"], rel=1e-9)
-
-
-def test_a_test_row_of_level_2_is_what_level_1_measures_of_the_same_weights(trained):
-    params, rows, _, test = trained
-    measured = evaluate_weights(vae_lowlevel.to_arrays(params), vae_numpy.measure, vae_numpy.pixels, test, CONFIG)
-    row = rows[-1]
-    assert (row["epoch"], row["split"]) == (2, "test")
-    for name, values in (("recon", measured.recon), ("kl", measured.kl)):
-        # The longest sum of the network has 3136 terms; two orders of summation differ by at most so many roundings.
-        assert row[name] == pytest.approx(values.astype(float).mean(), rel=3136 * EPS)
-    assert row["elbo"] == -(row["recon"] + row["kl"])
-    assert row["active_units"] == measured.active.sum()
-    assert row["kl_per_dim"] == pytest.approx(measured.kl_per_dim, abs=1e-4)

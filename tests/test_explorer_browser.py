@@ -444,21 +444,6 @@ def test_the_layout_fits_and_follows_the_colour_scheme(size, scheme, opened):
     assert max(page(ends)) < (size[1] if size != (320, 640) else 800)  # image and plane are seen together
 
 
-@pytest.mark.slow
-def test_switches_of_the_plane(opened):
-    page = opened(**SHIPPED)
-    page.until_painted()
-    ink = "return document.getElementById('latent-plane').toDataURL()"
-    switches, seen = [f"label:has(#show-{name})" for name in ("manifold", "dots", "prior")], [page(ink)]
-    for switch in switches * 2:
-        page.click(switch)
-        seen.append(page(ink))
-    assert len(set(seen[:4])) == 4 and seen[-1] == seen[0]
-    for alone in (3, None):
-        page.click("#legend button:nth-of-type(4)")
-        assert page("return explorer.state.alone") == alone and (page(ink) == seen[0]) is (alone is None)
-
-
 # --- other models -------------------------------------------------------------------------------------------------
 
 

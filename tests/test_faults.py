@@ -15,13 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import latent_figures
-import vae_lowlevel
-import vae_numpy
 import vae_paper
-from conv_vae import ConvVAE
 from synthetic_mnist import write_mnist
 from test_resume import MODELS, assert_same_run, flipped
 from vae_common import cli, data, digits, files
@@ -29,13 +25,10 @@ from vae_common.config import RunConfig
 from vae_common.data import load_dataset
 from vae_common.errors import DatasetError, UsageError
 from vae_common.files import FolderLock
-from vae_common.run_folder import make_run_folder, read_config
-from vae_common.spec import VAESpec
+from vae_common.run_folder import make_run_folder
 from vae_plots.snapshots import read_snapshots
 from vae_training import trainer
-from vae_training.checkpoints import load_checkpoint, save_checkpoint
 from vae_training.factory import build_model, build_prior
-from vae_training.trainer import RunState
 
 TRACED = 32 * 2**20  # bytes that reading one file below may take at its peak, as tracemalloc counts; each promises more
 PROMISED = 3 * TRACED
@@ -82,10 +75,14 @@ def begin(*argv: str) -> int:
 
 
 @posix
-def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(holder, tmp_path, capsys):
-    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 2
+def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_dead(holder, tmp_path, capsys):
+    again = ["--out", str(tmp_path / "run"), "--overwrite"]
+    assert begin(*again) == 2
     assert "another run is writing to this folder" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.json").read_text() == '{"level": "paper", "numpy": "2"}'
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert begin(*again) == 0
 
 
 @posix
@@ -100,22 +97,8 @@ def test_the_default_folder_is_not_moved_away_from_under_a_run(tmp_path, monkeyp
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["paper"]
     lock.release()
     assert begin() == 0
+    FolderLock(folder).release()  # a command that has ended holds no folder
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["paper", "paper-1"]
-
-
-@posix
-def test_a_process_that_was_killed_holds_no_folder(holder, tmp_path):
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 0
-
-
-@posix
-def test_a_command_that_ended_holds_no_folder(tmp_path):
-    assert begin("--out", str(tmp_path / "run"), "--overwrite") == 0
-    FolderLock(tmp_path / "run").release()
-    assert begin("--out", str(tmp_path / "run")) == 2
-    FolderLock(tmp_path / "run").release()
 
 
 # --- what a killed process leaves behind --------------------------------------------------------------------------
@@ -157,36 +140,18 @@ def test_a_folder_is_held_with_a_note_where_none_can_be_locked(tmp_path, monkeyp
 
 # --- files that promise more than they hold -----------------------------------------------------------------------
 
-IMAGES = struct.pack(">4B", 0, 0, 8, 3)  # bytes, on three axes
 
-
-@pytest.mark.parametrize(
-    "images",
-    [
-        IMAGES + struct.pack(">3I", 2**31, 28, 28) + bytes(784),
-        IMAGES + struct.pack(">3I", 7, 28, 28) + bytes(6 * 784),
-        IMAGES + struct.pack(">3I", 7, 28, 28) + bytes(8 * 784),
-        struct.pack(">4B3I", 0, 0, 14, 3, 7, 28, 28) + bytes(7 * 784),
-        struct.pack(">4B2I", 0, 0, 8, 3, 7, 28),
-        b"\x00\x00",
-        b"",
-    ],
-    ids=["2^31 images", "one image short", "one image over", "float64", "half a header", "two bytes", "nothing"],
-)
-def test_a_header_that_does_not_fit_the_file_is_refused_before_memory_is_taken(images, tmp_path):
-    (write_mnist(tmp_path, train=7, test=7) / "t10k-images-idx3-ubyte").write_bytes(images)
-    assert len(load_dataset("mnist", "train", tmp_path)) == 7  # and torchvision is imported
-    with pytest.raises(DatasetError, match="t10k-images-idx3-ubyte"):
-        traced(lambda: load_dataset("mnist", "test", tmp_path))
-
-
-def test_images_that_are_as_many_as_their_header_says_but_too_many_are_refused(tmp_path):
+def test_images_that_are_more_than_their_file_holds_or_too_many_are_refused_before_memory_is_taken(tmp_path):
     path = write_mnist(tmp_path, train=7, test=7) / "t10k-images-idx3-ubyte"
-    path.write_bytes(IMAGES + struct.pack(">3I", 2**24, 28, 28))
-    os.truncate(path, 16 + 2**24 * 784)  # sparse: 12 GiB
-    assert len(load_dataset("mnist", "train", tmp_path)) == 7
-    with pytest.raises(DatasetError, match=r"13,153,337,360 bytes, where 1,073,741,824 are the most"):
-        traced(lambda: load_dataset("mnist", "test", tmp_path))
+    assert len(load_dataset("mnist", "train", tmp_path)) == 7  # and torchvision is imported
+    for count, size, said in (
+        (2**31, 800, path.name),
+        (2**24, 16 + 2**24 * 784, "13,153,337,360 bytes, where 1,073,741,824 are the most"),  # sparse
+    ):
+        path.write_bytes(struct.pack(">4I", 0x803, count, 28, 28))
+        os.truncate(path, size)
+        with pytest.raises(DatasetError, match=said):
+            traced(lambda: load_dataset("mnist", "test", tmp_path))
 
 
 # --- archives of arrays: no code from them, and no more than they may hold ----------------------------------------
@@ -221,11 +186,6 @@ def explosive(path: Path, *names: str) -> bytes:
     whole = io.BytesIO()
     np.savez(whole, **{name: np.array([Bomb(path)], dtype=object) for name in names})
     return whole.getvalue()
-
-
-def test_the_explosive_works(tmp_path):
-    np.load(io.BytesIO(explosive(tmp_path / "exploded", "planes")), allow_pickle=True)["planes"][0].close()
-    assert (tmp_path / "exploded").exists()
 
 
 PLANES = PROMISED // (225 * 784)
@@ -416,10 +376,11 @@ def test_each_model_killed_at_random_moments(model, without_pictures, tmp_path, 
 # --- places -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ein Lauf\nGröße-学習", "-dash"])
-def test_any_name_of_a_folder_will_do(name, without_pictures, tmp_path):
-    assert vae_paper.main([*FLAGS, f"--out={tmp_path / name}"]) == 0
-    assert vae_paper.main([f"--resume={tmp_path / name}"]) == 0
+def test_any_name_of_a_folder_will_do(without_pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "-ein Lauf\nGröße-学習"
+    assert vae_paper.main([*FLAGS, f"--out={name}"]) == 0
+    assert vae_paper.main([f"--resume={name}"]) == 0
 
 
 @posix
@@ -444,7 +405,7 @@ print(int(data.load_dataset("digits", "test", sys.argv[1]).images.sum(dtype=int)
 
 def test_several_processes_draw_into_one_cache(tmp_path):
     argv = [sys.executable, "-c", DRAW, str(tmp_path)]
-    started = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = [process.communicate(timeout=1200) for process in started]
     assert all(process.returncode == 0 for process in started) and len(set(ended)) == 1 and ended[0][1] == ""
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
@@ -459,7 +420,6 @@ def test_several_processes_draw_into_one_cache(tmp_path):
         (0, []),
         (255, ["--architecture", "mlp", "--capacity", "5"]),
         (0, ["--model", "vqvae", "--codes", "4"]),
-        (255, ["--architecture", "mlp", "--model", "ae"]),
     ],
 )
 def test_images_without_content_give_finite_numbers(value, flags, without_pictures, monkeypatch, tmp_path):
@@ -472,33 +432,9 @@ def test_images_without_content_give_finite_numbers(value, flags, without_pictur
     assert 0 <= rows[-1]["recon"] < 784 * np.log(2)  # better than grey
 
 
-@pytest.mark.parametrize("flags", [[], ["--model", "vqvae", "--codes", "4"], ["--importance-samples", "2"]])
+@pytest.mark.parametrize("flags", [["--model", "vqvae", "--codes", "4"], ["--importance-samples", "2"]])
 def test_a_huge_lr_ends_in_numbers_or_in_a_sentence(flags, without_pictures, tmp_path, capsys):
     status = vae_paper.main([*flags, "--lr", "1000", "--epochs", "3", "--batch-size", "16", "--out", str(tmp_path)])
     said = capsys.readouterr()
     assert "nan" not in said.out
     assert status == 0 or (status == 2 and len(said.err.splitlines()) == 1 and "try a smaller --lr" in said.err)
-
-
-def test_a_weight_that_is_not_finite_is_named_by_the_first_term(finished, told):
-    """A checkpoint that holds NaN: the file is whole, so the run goes on to the first term that is not finite."""
-    path = finished / "checkpoint.safetensors"
-    state = load_checkpoint(RunState.start(build_model(read_config(finished)[0]), RunConfig()), path)
-    with torch.no_grad():
-        next(value for name, value in state.model.named_parameters() if name.startswith("encoder"))[0] = float("nan")
-    state.step, state.rows = 0, []
-    save_checkpoint(state, path)
-    assert "recon became nan at step 0" in told(vae_paper.main, ["--resume", str(finished)])
-
-
-@pytest.mark.parametrize("logit", [-1e4, 1e4])
-@pytest.mark.parametrize("logvar", [-50.0, 50.0])
-def test_extreme_terms_are_their_closed_forms_at_every_level(logit, logvar):
-    """-log p of a pixel is |l| where the logit is on the wrong side, to 1e-4342 nats, and 0 on the right one."""
-    x, mu = np.zeros((1, 1, 28, 28)), np.zeros((1, 3))
-    arrays = [x, np.full_like(x, logit), mu, np.full_like(mu, logvar)]
-    tensors = [torch.from_numpy(array) for array in arrays]
-    recon, kl = 784 * max(logit, 0), 1.5 * (np.exp(logvar) - 1 - logvar)
-    model = ConvVAE(VAESpec(3))
-    for terms in (vae_numpy.elbo_terms(*arrays), vae_lowlevel.elbo_terms(*tensors), model.elbo_terms(*tensors)):
-        assert [float(term[0]) for term in terms] == pytest.approx([recon, kl], rel=1e-12)

@@ -36,9 +36,6 @@ SECONDS = 120  # for one input, on a machine that has other work too; a whole fi
 HUGE = (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFFFFFFFFFFFFF, 10**12)
 
 
-# --- the damages --------------------------------------------------------------------------------------------------
-
-
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
     """One to three random damages: bits flipped, bytes cut off, cut out, put in, or a huge number in the header."""
     for _ in range(rng.integers(1, 4)):
@@ -103,9 +100,6 @@ def damaged_json(whole: bytes, rng: np.random.Generator) -> bytes:
             found[key] = ODD[rng.integers(len(ODD))]
         lines[number] = json.dumps(found if choice < 0.95 else [found])
     return "\n".join(lines).encode()
-
-
-# --- what is read -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -126,18 +126,6 @@ def test_levels_2_and_3_train_alike(digits, dtype):
 
 def test_batches_and_noise_depend_on_the_seed(digits):
     data, params = some(digits, steps=4), SPEC.init_params(seed=4)
-    once, again = train_level2(params, data), train_level2(params, data)
-    other = train_level2(params, data, replace(CONFIG, seed=5))
-    for name in params:
-        np.testing.assert_array_equal(once[name], again[name])
+    once, again, other = (train_level2(params, data, replace(CONFIG, seed=seed)) for seed in (4, 4, 5))
+    assert all(np.array_equal(once[name], again[name]) for name in params)
     assert np.abs(once["encoder.fc.weight"] - other["encoder.fc.weight"]).max() > 1e-4
-
-
-def test_loss_does_not_depend_on_the_batch_size(digits):
-    """A batch with every image twice has the same loss and gradients: sums over pixels, means over images."""
-    params, x = SPEC.init_params(0, np.float64), digits.images[:3].astype(np.float64) / 255
-    eps = np.random.default_rng(0).standard_normal((3, 3))
-    once = level2_gradients(params, x, eps, "bernoulli")
-    twice = level2_gradients(params, np.repeat(x, 2, 0), np.repeat(eps, 2, 0), "bernoulli")
-    for name in once:
-        np.testing.assert_allclose(twice[name], once[name], rtol=1e-9, atol=1e-12)

@@ -18,14 +18,12 @@ import rate_distortion
 import vae_lowlevel
 import vae_numpy
 import vae_paper
-from messages import assert_one_sentence, assert_refused
+from messages import assert_one_sentence, assert_refused, one_sentence
 from vae_commands import draw_again, train_run
 from vae_common.data import load_dataset
 from vae_common.errors import DatasetError
 from vae_common.image_folder import grey, load_image_folder
 from vae_training.run_files import read_run
-
-# --- the rule -----------------------------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 H, W = 70, 91
@@ -63,7 +61,6 @@ def with_palette(**transparency) -> Image.Image:
 CMYK = [Image.fromarray(255 - RGB[:, :, channel]) for channel in range(3)] + [Image.new("L", (W, H))]
 MODES = {
     "L.png": (Image.fromarray(RED), RED),
-    "L.bmp": (Image.fromarray(RED), RED),
     "1.png": (Image.fromarray(RED >= 128), 255 * (RED >= 128)),
     "P.gif": (with_palette(), COLOURS[INDEX] @ LUMA),
     "RGB.webp": (Image.fromarray(RGB), GREYS),
@@ -133,9 +130,6 @@ def test_a_large_jpeg_is_decoded_at_an_eighth_of_its_size(tmp_path, monkeypatch)
     assert sizes == [(140, 140)]  # of the square in the middle of 160 x 140
 
 
-# --- classes and splits -------------------------------------------------------------------------------------------
-
-
 def fill(folder: Path, start: int = 0, **counts: int) -> Path:
     """Pictures of one pixel each, whose grey values count on from `start`, so that each can be told from the others."""
     numbers = iter(range(start, 256))
@@ -191,9 +185,6 @@ def test_pictures_without_subfolders_are_of_one_class_and_names_are_shown_safely
     assert load_dataset("folder", "test", odd).class_names == ("$a_b$", 27 * "x" + "...", r"é\x1b[31m\n")
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
-
-
 def png(width: int, height: int) -> bytes:
     """A PNG that promises so many pixels and holds next to nothing."""
     parts = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(b"0")
@@ -222,19 +213,14 @@ def link_out(path: Path) -> None:
 
 DAMAGE = {  # what is put into a folder of 150 pictures in a and b, and what is said of it
     "a/empty.png": (Path.touch, "cannot identify image file"),
-    "a/other.png": (lambda path: Image.fromarray(RED).save(path, "EPS"), "cannot identify image file"),
     "a/cut.png": (truncated, "truncated"),
-    "a/cut.jpg": (truncated, "truncated"),
     "a/bomb.png": (lambda path: path.write_bytes(png(10_000, 10_000)), "10,000 x 10,000 pixels, where 90,000,000 are"),
     "a/bombs.png": (lambda path: path.write_bytes(png(2**31 - 1, 2**31 - 1)), "exceeds limit"),
     "a/huge.png": (sparse, "it has 1,073,741,825 bytes, where 1,073,741,824 are the most"),
     "a/pipe.png": (os.mkfifo, "it is a device or a pipe, and no file"),
     "a/loop.png": (lambda path: path.symlink_to(path), "symbolic links"),
     "a/floats.tif": (floats, "greys as floating-point numbers, whose range is not known"),
-    "a/wide.tif": (
-        lambda path: Image.fromarray(np.full((2, 2), 70000, np.int32)).save(path),
-        "greys from 70000 to 70000",
-    ),
+    "a/wide.tif": (lambda path: Image.fromarray(np.int32([[70000]])).save(path), "greys from 70000 to 70000"),
     "a/out.png": (link_out, "it is a link to a folder or out of"),
     "a/again": (lambda path: path.symlink_to(path.parent), "it is a link to a folder or out of"),
     "a/\udcff.png": (Path.touch, "its name is no text in this system's encoding; rename it"),
@@ -260,9 +246,8 @@ def test_a_picture_that_cannot_be_used_is_refused_by_its_name(tmp_path, name):
 
 def test_folders_that_are_no_data_are_refused(tmp_path):
     def refused(folder, *fragments):
-        with pytest.raises(DatasetError) as error:
+        with one_sentence(DatasetError, *fragments):
             load_image_folder(folder, "train", False)
-        assert_one_sentence(str(error.value), *fragments)
 
     refused(None, "--dataset folder needs --data-dir DIR")
     refused(tmp_path / "none", str(tmp_path / "none"), "expected a folder of pictures, found none")
@@ -275,9 +260,6 @@ def test_folders_that_are_no_data_are_refused(tmp_path):
     fill(tmp_path / "less" / "train", a=40, b=40)
     fill(tmp_path / "less" / "test", a=40)
     refused(tmp_path / "less", "class b has no picture for the test split")
-
-
-# --- runs ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_knows_its_classes_whatever_becomes_of_the_folder(tmp_path, monkeypatch, capsys):

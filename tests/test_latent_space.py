@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vae_measures import latent_space
-from vae_measures.latent_space import POINTS, continuity, draw_codes, report
+from vae_measures.latent_space import POINTS, continuity, draw_codes, fitted_codes, report
 
 RNG = np.random.default_rng(0)
 STARTS, ENDS = RNG.standard_normal((2, 20, 3)).astype(np.float32)
@@ -49,7 +49,9 @@ def test_where_codes_are_drawn():
     np.testing.assert_allclose(2 * codes["midway"], measured.mu[pairs[:, 0]] + measured.mu[pairs[:, 1]], atol=1e-5)
     q = np.repeat(measured.mu, 50, axis=0)
     q = q + np.repeat(measured.std, 50, axis=0) * RNG.standard_normal(q.shape)
-    for name, mean, covariance in (("fitted", q.mean(axis=0), np.cov(q.T)), ("prior", np.zeros(2), np.eye(2))):
+    codes["refitted"] = fitted_codes(measured.mu, measured.std)(RNG.standard_normal((20_000, 2)), None)
+    of_q, of_prior = (q.mean(axis=0), np.cov(q.T)), (np.zeros(2), np.eye(2))
+    for name, (mean, covariance) in {"fitted": of_q, "refitted": of_q, "prior": of_prior}.items():
         np.testing.assert_allclose(codes[name].mean(axis=0), mean, atol=0.08)  # 5 standard errors
         np.testing.assert_allclose(np.cov(codes[name].T), covariance, atol=0.25)  # 5 of a variance of 5
 

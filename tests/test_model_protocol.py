@@ -15,66 +15,51 @@ from vae_training.factory import build_model, build_prior
 Z, STEP, STEPS_PER_EPOCH, FLOOR = 3, 7, 10, 50.0
 RAMP = RunConfig().epochs / 2 * STEPS_PER_EPOCH
 
+
+def weighed(beta: float):
+    return lambda t: t["recon"] + beta * t["kl"]
+
+
+def floor(nats: float):
+    return lambda t: t["recon"] + nats
+
+
 # name -> its settings, its title, and the loss that its reported terms make at step STEP
+FLOW, CODES = {"prior": "flow"}, {"model": "vqvae", "codes": 16}
 MODELS = {
-    "vae": ({}, "VAE", lambda t: t["recon"] + t["kl"]),
-    "wide": ({"architecture": "wide"}, "VAE", lambda t: t["recon"] + t["kl"]),
-    "mlp": ({"architecture": "mlp"}, "VAE", lambda t: t["recon"] + t["kl"]),
-    "linear": ({"architecture": "linear", "likelihood": "gaussian"}, "linear VAE", lambda t: t["recon"] + t["kl"]),
-    "beta": ({"beta": 4.0}, "beta-VAE, beta = 4", lambda t: t["recon"] + 4 * t["kl"]),
-    "annealed": ({"anneal": "linear"}, "beta-VAE, linear annealing", lambda t: t["recon"] + STEP / RAMP * t["kl"]),
-    "free bits": ({"free_bits": FLOOR}, "beta-VAE, free bits 50", lambda t: t["recon"] + Z * FLOOR),
-    "free nats": ({"free_nats": FLOOR}, "beta-VAE, free nats 50", lambda t: t["recon"] + FLOOR),
-    "masked": (
-        {"architecture": "masked", "free_bits": FLOOR},
-        "VAE with a masked decoder, free bits 50",
-        lambda t: t["recon"] + Z * FLOOR,
-    ),
+    "vae": ({}, "VAE", weighed(1)),
+    "wide": ({"architecture": "wide"}, "VAE", weighed(1)),
+    "mlp": ({"architecture": "mlp"}, "VAE", weighed(1)),
+    "linear": ({"architecture": "linear", "likelihood": "gaussian"}, "linear VAE", weighed(1)),
+    "beta": ({"beta": 4.0}, "beta-VAE, beta = 4", weighed(4)),
+    "annealed": ({"anneal": "linear"}, "beta-VAE, linear annealing", weighed(STEP / RAMP)),
+    "free bits": ({"free_bits": FLOOR}, "beta-VAE, free bits 50", floor(Z * FLOOR)),
+    "free nats": ({"free_nats": FLOOR}, "beta-VAE, free nats 50", floor(FLOOR)),
+    "masked": ({"architecture": "masked", "free_nats": FLOOR}, "VAE with a masked decoder, free nats 50", floor(FLOOR)),
     "capacity": (
         {"capacity": 5.0},
         "beta-VAE, beta = 10, capacity 5",
         lambda t: t["recon"] + 10 * abs(t["kl"] - 5 * STEP / RAMP),
     ),
     "iwae": ({"importance_samples": 4}, "IWAE, K = 4", lambda t: -t["bound"]),
-    "mixture": (
-        {"prior": "mixture", "beta": 4.0},
-        "beta-VAE, beta = 4 with a mixture prior",
-        lambda t: t["recon"] + 4 * t["kl"],
-    ),
-    "vamp": (
-        {"prior": "vamp", "free_nats": FLOOR},
-        "beta-VAE, free nats 50 with a VampPrior",
-        lambda t: t["recon"] + FLOOR,
-    ),
-    "flow": ({"prior": "flow"}, "VAE with a flow prior", lambda t: t["recon"] + t["kl"]),
-    "iwae, flow": ({"prior": "flow", "importance_samples": 4}, "IWAE, K = 4 with a flow prior", lambda t: -t["bound"]),
+    "mixture": ({"prior": "mixture", "beta": 4.0}, "beta-VAE, beta = 4 with a mixture prior", weighed(4)),
+    "vamp": ({"prior": "vamp", "free_nats": FLOOR}, "beta-VAE, free nats 50 with a VampPrior", floor(FLOOR)),
+    "flow": (FLOW, "VAE with a flow prior", weighed(1)),
+    "iwae, flow": ({**FLOW, "importance_samples": 4}, "IWAE, K = 4 with a flow prior", lambda t: -t["bound"]),
     "tcvae": ({"tc_weight": 5.0}, "beta-TCVAE, beta = 6", lambda t: t["recon"] + t["kl"] + 5 * t["tc"]),
     "factor vae": (
         {"tc_weight": 5.0, "tc_estimate": "discriminator"},
         "FactorVAE, gamma = 5",
         lambda t: t["recon"] + t["kl"] + 5 * t["tc"] + t["discriminator"],
     ),
-    "many samples": ({"mc_samples": 4}, "VAE, 4 samples", lambda t: t["recon"] + t["kl"]),
-    "cvae": ({"model": "cvae"}, "Conditional VAE", lambda t: t["recon"] + t["kl"]),
+    "many samples": ({"mc_samples": 4}, "VAE, 4 samples", weighed(1)),
+    "cvae": ({"model": "cvae"}, "Conditional VAE", weighed(1)),
     "ae": ({"model": "ae"}, "Autoencoder", lambda t: t["recon"]),
-    "vqvae": ({"model": "vqvae", "codes": 16}, "VQ-VAE", lambda t: t["recon"] + 0.25 * t["commitment"]),
-    "vqvae by gradients": (
-        {"model": "vqvae", "codes": 16, "codebook": "gradient"},
-        "VQ-VAE",
-        lambda t: t["recon"] + 1.25 * t["commitment"],
-    ),
+    "vqvae": (CODES, "VQ-VAE", lambda t: t["recon"] + 0.25 * t["commitment"]),
+    "vqvae by gradients": ({**CODES, "codebook": "gradient"}, "VQ-VAE", lambda t: t["recon"] + 1.25 * t["commitment"]),
     "vqvae on a grid": ({"model": "vqvae", "levels": (4, 4)}, "VQ-VAE", lambda t: t["recon"]),
-    "vqvae, rotation": (
-        {"model": "vqvae", "codes": 16, "code_gradient": "rotation"},
-        "VQ-VAE",
-        lambda t: t["recon"] + 0.25 * t["commitment"],
-    ),
-    "prior of codes, given the label": (
-        {"model": "vqvae", "codes": 16, "prior_labels": True},
-        "VQ-VAE",
-        lambda t: t["nats"],
-    ),
-    "prior of codes": ({"model": "vqvae", "codes": 16}, "VQ-VAE", lambda t: t["nats"]),
+    "prior of codes, given the label": ({**CODES, "prior_labels": True}, "VQ-VAE", lambda t: t["nats"]),
+    "prior of codes": (CODES, "VQ-VAE", lambda t: t["nats"]),
 }
 
 
@@ -152,13 +137,11 @@ def test_what_is_asked_of_every_model_is_answered(name, digits):
         assert drawn.shape == (4, 1, 28, 28) and drawn.min() >= 0 and drawn.max() <= 1
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden", [(5,), (7, 4, 3)])
+@pytest.mark.parametrize(("hidden", "activation"), [((5,), "tanh"), ((7, 4, 3), "relu")])
 def test_fully_connected_layers_have_the_widths_they_were_given(hidden, activation, digits):
     """Against a forward pass in NumPy, float64: sums of at most 784 terms."""
-    model = build_model(
-        RunConfig(architecture="mlp", latent_dim=Z, hidden=hidden, activation=activation).settled()
-    ).double()
+    config = RunConfig(architecture="mlp", latent_dim=Z, hidden=hidden, activation=activation).settled()
+    model = build_model(config).double()
     arrays = [value.numpy() for value in model.state_dict().values()]
     weights = [(weight, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
     widths = [784, *hidden]

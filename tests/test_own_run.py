@@ -32,9 +32,6 @@ def judged(text: str, folder: Path, check=check) -> judging.Verdict:
         sys.modules.pop(NAME, None)
 
 
-# --- parts that wait ----------------------------------------------------------------------------------------------
-
-
 def part_first(work, rng):
     """f: is two"""
     judging.agree("f()", work.f(), 2)
@@ -56,9 +53,6 @@ def test_a_part_that_trains_waits_until_the_others_are_right(answer, right, tmp_
     found = judged(f"def f():\n    return {answer}\n", tmp_path, WAITING)
     assert (found.passed, bool(ran), "so many nats" in found.text) == (right, right, right)
     assert ("waits     f: takes long" in found.text) != right
-
-
-# --- the run ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -112,9 +106,6 @@ def test_a_run_that_cannot_be_written_is_told_in_a_sentence(few, tmp_path, monke
     assert not found.passed and found.text.splitlines()[-1].startswith("Your VAE is right, and could not be written to")
 
 
-# --- the training of the check ------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_the_solution_trains_passes_and_is_kept(tmp_path, capsys):
     found = judged(source("solutions", NAME), tmp_path)
@@ -130,9 +121,6 @@ def test_a_loop_that_hardly_learns_is_refused_and_nothing_is_kept(tmp_path):
     found = judged(with_change(NAME, "lr=2e-3", "lr=1e-5"), tmp_path)
     assert not found.passed and f"at most {check.BAR} nats" in found.text and "learning rate" in found.text
     assert not list(tmp_path.iterdir())
-
-
-# --- the capstone's patient ---------------------------------------------------------------------------------------
 
 
 def test_the_capstone_plants_one_of_the_eight_common_mistakes(tmp_path):

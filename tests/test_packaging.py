@@ -57,9 +57,6 @@ def test_what_is_imported_is_a_declared_dependency_with_a_lower_bound():
     assert imported - set(sys.stdlib_module_names) - {*MODULES, *PACKAGE_NAMES} <= names
 
 
-# --- the wheel ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
@@ -80,21 +77,22 @@ def test_the_wheel_holds_every_module_and_the_weights_and_nothing_else(wheel):
     assert {f"vae_common/pretrained/digits-z{z}.safetensors" for z in (2, 20)} <= set(shipped)
 
 
+IMPORTS = """
+import importlib, numpy, sys
+target, names, *editable = sys.argv[1:]
+sys.path[:] = [target, *(path for path in sys.path if path not in editable)]
+for name in names.split():
+    file = importlib.import_module(name.removesuffix('.__init__')).__file__
+    assert file.startswith(target), file
+print(numpy.ones(3).sum())
+"""
+
+
 @pytest.mark.slow
 def test_the_installed_wheel_imports_without_the_repository(wheel, tmp_path):
     target = tmp_path / "installed"
     python("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
     modules = [*MODULES, *PACKAGE_NAMES, *(name[:-3].replace("/", ".") for name in SHARED)]
-    # -I keeps the working directory and PYTHONPATH out; an editable install's folders are taken off the path.
-    code = (
-        "import importlib, sys\n"
-        "target, names, *editable = sys.argv[1:]\n"
-        "sys.path[:] = [target, *(path for path in sys.path if path not in editable)]\n"
-        "for name in names.split():\n"
-        "    file = importlib.import_module(name.removesuffix('.__init__')).__file__\n"
-        "    assert file.startswith(target), file\n"
-        "import numpy\n"
-        "print(numpy.ones(3).sum())\n"
-    )
     editable = [ROOT / source for source in SOURCES]
-    assert python("-I", "-c", code, target, " ".join(modules), *editable, cwd=tmp_path) == "3.0"
+    # -I keeps the working directory and PYTHONPATH out; an editable install's folders are taken off the path.
+    assert python("-I", "-c", IMPORTS, target, " ".join(modules), *editable, cwd=tmp_path) == "3.0"

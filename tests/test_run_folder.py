@@ -8,13 +8,11 @@ import os
 import numpy as np
 import pytest
 
-from messages import assert_one_sentence
+from messages import one_sentence
 from vae_common import files, run_folder
 from vae_common.config import RunConfig
 from vae_common.errors import UsageError
 from vae_common.run_folder import RUN_FILES, make_run_folder, note_threads, read_config
-
-# --- writing a file -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
@@ -43,9 +41,6 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, bro
         files.write_atomically(path, write)
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
     assert broken == "write" or error.type is KeyboardInterrupt or error.value.filename == str(path)
-
-
-# --- making a run folder ------------------------------------------------------------------------------------------
 
 
 def made(out=None, **settings):
@@ -82,13 +77,11 @@ def test_a_named_folder_may_be_new_or_empty_and_otherwise_is_refused(tmp_path):
     for name in ("empty", "new/folder"):
         assert made(out=tmp_path / name) == tmp_path / name
     write(tmp_path, "full/mine.txt")
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, f"--out {tmp_path / 'full'}", "not empty", "--overwrite"):
         made(out=tmp_path / "full")
-    assert_one_sentence(str(error.value), f"--out {tmp_path / 'full'}", "not empty", "--overwrite")
     for out, fragment in (("full/mine.txt", "found a file"), ("full/mine.txt/run", "cannot be made")):
-        with pytest.raises(UsageError) as error:
+        with one_sentence(UsageError, str(tmp_path / out), fragment, "choose a"):
             made(out=tmp_path / out, overwrite=True)
-        assert_one_sentence(str(error.value), str(tmp_path / out), fragment, "choose a")
     assert files_in(tmp_path / "full") == {"mine.txt"}
 
 
@@ -121,9 +114,8 @@ def test_overwrite_leaves_what_is_no_run_alone(tmp_path, config):
     if config is not None:
         (tmp_path / "config.json").write_text(config)
     before = files_in(tmp_path)
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, "--overwrite replaces a run", "holds checkpoint.safetensors but no config"):
         made(out=tmp_path, overwrite=True)
-    assert_one_sentence(str(error.value), "--overwrite replaces a run", "holds checkpoint.safetensors but no config")
     assert files_in(tmp_path) == before
     (tmp_path / "checkpoint.safetensors").unlink()
     made(out=tmp_path, overwrite=True)
@@ -133,13 +125,9 @@ def test_overwrite_leaves_what_is_no_run_alone(tmp_path, config):
 def test_the_weights_to_start_from_are_not_overwritten(tmp_path):
     made(out=tmp_path)
     (tmp_path / "weights.safetensors").write_text("mine")
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, "is of the run that --overwrite would replace"):
         made(out=tmp_path, overwrite=True, weights=str(tmp_path / "weights.safetensors"))
-    assert_one_sentence(str(error.value), "is of the run that --overwrite would replace")
     assert files_in(tmp_path) == {"config.json", "weights.safetensors"}
-
-
-# --- reading its settings -----------------------------------------------------------------------------------------
 
 
 def test_the_settings_come_back_and_the_rest_beside_them(tmp_path):
@@ -172,14 +160,11 @@ def test_a_run_of_before_calls_the_architecture_trunk(tmp_path):
     [
         ({"level": "lowlevel"}, "it is a run of level 'lowlevel'"),
         ({"format": 2}, "a newer version of this project wrote it"),
-        ({"format": "1"}, "a newer version of this project wrote it"),
         ({"likelihood": None}, "likelihood is 'None'"),
         ({"latent_dim": "2"}, "latent_dim is '2'"),
-        ({"codes": 2**31}, "codes is '2147483648'"),
         ({"beta": math.nan}, "beta is 'nan'"),
         ({"beta": 10**400}, "beta is '1000"),
         ({"epochs": True}, "epochs is 'True'"),
-        ({"lr": "0.1"}, "lr is '0.1'"),
         ({"amp": 1}, "amp is '1'"),
         ({"dataset": "imagenet"}, "dataset is 'imagenet'"),
         ({"latent_dim": None}, "latent_dim is None"),
@@ -192,12 +177,8 @@ def test_a_run_of_before_calls_the_architecture_trunk(tmp_path):
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path, change, reason):
     change_config(made(out=tmp_path), **change)
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, str(tmp_path / "config.json"), reason, "name a run folder"):
         read_config(tmp_path)
-    assert_one_sentence(str(error.value), str(tmp_path / "config.json"), reason, "name a run folder")
-
-
-# --- threads ------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_goes_on_with_other_threads_says_so(capsys, monkeypatch):

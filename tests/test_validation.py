@@ -9,7 +9,7 @@ import pytest
 import vae_lowlevel
 import vae_numpy
 import vae_paper
-from messages import assert_one_sentence
+from messages import one_sentence
 from vae_commands import train_run
 from vae_commands.evaluate_run import Run
 from vae_common import data as common_data
@@ -50,8 +50,7 @@ def test_the_last_images_are_held_out_and_measured(level, small_digits, tmp_path
         # float32, of which level 1 adds up the terms in another order than torch
         assert (row["recon"], row["kl"]) == pytest.approx((oracle.recon.mean(), oracle.kl.mean()), rel=1e-4)
 
-    few = monkeypatch.context()
-    with few as patch:
+    with monkeypatch.context() as patch:
         load = common_data._load_drawn
         patch.setattr(common_data, "_load_drawn", lambda *args: tuple(part[:TRAINED] for part in load(*args)))
         assert level.main([*FLAGS, "--out", str(tmp_path / "without")]) == 0
@@ -67,9 +66,8 @@ def test_what_a_run_with_validation_was_trained_on_is_known_later(small_digits, 
     config, model, rows = read_run(out)
     assert len(Run(out, config, model, None, 0, 0, None).train) == TRAINED
     (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))  # killed before the end
-    with pytest.raises(UsageError) as error:
+    with one_sentence(UsageError, "expected a finished run", "go on with paper/vae_paper.py --resume"):
         read_run(out)
-    assert_one_sentence(str(error.value), "expected a finished run", "go on with paper/vae_paper.py --resume")
     assert vae_paper.main(["--resume", str(out)]) == 0
     assert [{**row, "seconds": 0} for row in rows_of(out)] == [{**row, "seconds": 0} for row in rows]
 

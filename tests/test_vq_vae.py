@@ -95,9 +95,7 @@ def test_the_nearest_of_a_grid_is_each_entry_rounded():
     levels = (4, 3, 2)
     model = VQVAE(levels=levels).double()
     z = torch.tanh(torch.from_numpy(2 * np.random.default_rng(0).standard_normal((500, 3))))
-    steps = [
-        [round((value + 1) / 2 * (count - 1)) for value, count in zip(row, levels, strict=True)] for row in z.tolist()
-    ]
+    steps = [[round((value + 1) / 2 * (n - 1)) for value, n in zip(row, levels, strict=True)] for row in z.tolist()]
     codes = nearest_code(z, model.codebook)
     assert codes.tolist() == [6 * a + 2 * b + c for a, b, c in steps]
     assert len(model.codebook) == len(codes.unique()) == 24 == len(model.codebook.unique(dim=0))  # one for each
@@ -137,12 +135,10 @@ def test_the_rotation_takes_the_output_to_its_code_and_the_gradient_along():
     model = small_vqvae(code_gradient="rotation")
     z_e, _, e, to_z_e, to_z_q = gradients(model, some_images(2))
     outputs, codes = z_e.flatten(0, 2), e.flatten(0, 2)
-    back = [
-        q.norm() / z.norm() * turned(z, q).T @ g for z, q, g in zip(outputs, codes, to_z_q.flatten(0, 2), strict=True)
-    ]
-    np.testing.assert_allclose(
-        to_z_e.flatten(0, 2), torch.stack(back) + 0.25 * (outputs - codes), rtol=1e-7, atol=1e-12
-    )
+    each = zip(outputs, codes, to_z_q.flatten(0, 2), strict=True)
+    back = [q.norm() / z.norm() * turned(z, q).T @ g for z, q, g in each]
+    expected = torch.stack(back) + 0.25 * (outputs - codes)
+    np.testing.assert_allclose(to_z_e.flatten(0, 2), expected, rtol=1e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
@@ -261,25 +257,22 @@ def test_logits_of_a_position_depend_on_earlier_codes_only():
     assert moved.diagonal(1).min() > 1e-6 and moved[0, 1:].min() > 1e-9
 
 
-def test_probabilities_of_all_completions_sum_to_that_of_the_beginning():
+@pytest.mark.parametrize(("classes", "label"), [(0, None), (10, 4), (10, 7), (10, None)])
+def test_probabilities_of_all_completions_sum_to_that_of_the_beginning(classes, label):
     """p(c_0 .. c_45) = sum over all 3^3 ends of p(c): the chain rule, with every conditional normalised."""
-    prior, ends = small_prior(3), torch.cartesian_prod(*[torch.arange(3)] * 3)
+    prior = small_prior(3, classes=classes)
+    y = None if label is None else torch.full((27,), label)
     codes = some_codes(1, 3).flatten(1).repeat(27, 1)
-    codes[:, 46:] = ends
-    log_p = prior(codes[:1, :46]).log_softmax(dim=2)[0, :46].gather(1, codes[0, :46, None]).sum()
-    assert torch.logsumexp(-prior.nats(codes.view(-1, 7, 7)), dim=0).item() == pytest.approx(log_p.item(), rel=1e-12)
+    codes[:, 46:] = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    log_p = prior(codes[:1, :46], None if y is None else y[:1]).log_softmax(dim=2)[0, :46]
+    whole = torch.logsumexp(-prior.nats(codes.view(-1, 7, 7), y), dim=0).item()
+    assert whole == pytest.approx(log_p.gather(1, codes[0, :46, None]).sum().item(), rel=1e-12)
 
 
 def test_a_prior_that_is_given_the_label(few):
-    """The ends' probabilities sum to that of the beginning for each label; p(x) is their mean, by Bayes the rest."""
-    prior, ends = small_prior(3, classes=10), torch.cartesian_prod(*[torch.arange(3)] * 3)
-    codes = some_codes(1, 3).flatten(1).repeat(27, 1)
-    codes[:, 46:] = ends
-    for y in (torch.full((27,), 4), torch.full((27,), 7), None):
-        log_p = prior(codes[:1, :46], None if y is None else y[:1]).log_softmax(dim=2)[0, :46]
-        whole = torch.logsumexp(-prior.nats(codes.view(-1, 7, 7), y), dim=0).item()
-        assert whole == pytest.approx(log_p.gather(1, codes[0, :46, None]).sum().item(), rel=1e-12)
-    apart = prior(codes[:1, :48], torch.tensor([4])) - prior(codes[:1, :48], torch.tensor([7]))
+    """All positions hear it; p(x) is the mean over the labels, by Bayes the rest."""
+    prior, codes = small_prior(3, classes=10), some_codes(1, 3).flatten(1)
+    apart = prior(codes[:, :48], torch.tensor([4])) - prior(codes[:, :48], torch.tensor([7]))
     assert apart.abs().amax(dim=2).min() > 1e-4  # all 49 positions hear the label
 
     report, x = label_worth(prior, few, "none", seed=0, images=30), torch.from_numpy(few.images[:30] / 255)
@@ -287,9 +280,8 @@ def test_a_prior_that_is_given_the_label(few):
     nats = [prior.nats(found["codes"], torch.full((30,), label)).detach() for label in range(10)]
     log_p = -np.stack([found["recon"].detach() + one for one in nats], axis=1)
     given, marginal = log_p[np.arange(30), few.labels[:30]], np.log(np.exp(log_p - log_p.max()).mean(axis=1))
-    assert report["label_gain"] == pytest.approx(
-        (given - marginal - log_p.max()).mean(), rel=1e-4
-    )  # x is float32 there
+    gain = (given - marginal - log_p.max()).mean()
+    assert report["label_gain"] == pytest.approx(gain, rel=1e-4)  # x is float32 there
     assert (report["label_samples"], report["log_p_x_given_y"]) == (1, pytest.approx(given.mean(), rel=1e-5))
 
 
@@ -314,7 +306,7 @@ def test_a_trained_prior_knows_more_than_the_uniform_one_and_leaves_the_vqvae_al
     torch.manual_seed(0)
     prior = CodePrior(VQVAE(16, 3), width=32, blocks=1)
     before = {name: value.clone() for name, value in prior.vqvae.state_dict().items()}
-    rows = trained(prior, few, epochs=6).rows
+    rows = trained(prior, few, epochs=3).rows
     assert all(torch.equal(value, before[name]) for name, value in prior.vqvae.state_dict().items())
     assert rows[-2]["nats"] < rows[0]["nats"] and rows[-2]["nats"] < 49 * math.log(16)
 
