@@ -181,14 +181,35 @@ def test_the_kl_and_the_weights_are_those_of_the_densities():
     torch.testing.assert_close(found["kl"], own[:, 0])
 
 
+def test_a_prior_cannot_gain_where_the_codes_are_standard_normal_already():
+    """The linear-Gaussian model at its optimum: q(z) is N(0, I), so at the identity no parameter of a flow has a
+    slope but that of sampling, and a mixture that is fitted to the codes gains nothing on fresh ones."""
+    torch.manual_seed(0)
+    count, variance = 200_000, torch.tensor([0.2, 0.7], dtype=torch.float64)  # of the posteriors
+    mu = torch.randn(count, 2, dtype=torch.float64) * (1 - variance).sqrt()
+    z = mu + variance.sqrt() * torch.randn_like(mu)
+    flow = FlowPrior(2, couplings=2, hidden=4).double()
+    last = [coupling.net[-1] for coupling in flow.couplings]
+    slopes = torch.stack([  # of 40 parts of the codes, by the last layers: the others' are 0 at the identity
+        torch.cat([g.ravel() for g in torch.autograd.grad(
+            flow.log_ratio(part).mean(), [p for layer in last for p in (layer.weight, layer.bias)])])
+        for part in z.chunk(40)
+    ])  # fmt: skip
+    assert (slopes.mean(dim=0).abs() < 5 * slopes.std(dim=0) / 40**0.5).all()
+    narrow = (0.5 * z).chunk(40)  # of codes that are not, there is one
+    slope = [torch.autograd.grad(flow.log_ratio(part).mean(), last[0].bias)[0][1].item() for part in narrow]
+    assert abs(np.mean(slope)) > 100 * np.std(slope) / 40**0.5
+
+
 def test_the_rate_of_a_set_is_that_to_its_prior():
     """With the mixture of the set's own posteriors as the prior KL(q(z) || p(z)) is 0, and the rate is I(x; z)."""
     rng = np.random.default_rng(0)
     mu, logvar = rng.normal(0, 2, (30, 2)), rng.uniform(-3, 0, (30, 2))
     prior = MixturePrior(2, components=30)
     prior.mu.data, prior.logvar.data = torch.from_numpy(mu), torch.from_numpy(logvar)
-    ratio = lambda z: prior.log_ratio(torch.from_numpy(z).double(), None).detach().numpy()  # noqa: E731
-    parts = decompose(mu, logvar, 3000, rng, ratio)
+    parts = decompose(
+        mu, logvar, 3000, rng, lambda z: prior.log_ratio(torch.from_numpy(z).double(), None).detach().numpy()
+    )
     assert parts.aggregate_kl.value == pytest.approx(0, abs=5 * parts.aggregate_kl.error + 1e-3)
     assert parts.aggregate_kl.error < 0.1 and parts.rate > 1
 
