@@ -9,14 +9,12 @@ started again where that is allowed.
 """
 
 import importlib
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +31,6 @@ from vae_training import processes, trainer
 from vae_training.factory import build_model, build_prior
 from vae_training.trainer import RunState, train_step
 
-FORK = multiprocessing.get_context("fork")
 MODELS = {
     "vae": dict(latent_dim=3),
     "annealed": dict(beta=4.0, anneal="linear"),
@@ -136,27 +133,40 @@ def fork(count: str, restarts: str, *argv: str) -> int:
     }  # fmt: skip
     for attempt in range(int(restarts) + 1):
         own = [{"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": attempt} for rank in range(int(count))]
-        if all_succeed([FORK.Process(target=alone, args=({**shared, **one}, argv)) for one in own]):
+        if all_succeed([start({**shared, **one}, argv) for one in own]):
             return 0
     return 1
 
 
-def alone(environment: dict, argv: tuple[str, ...]) -> None:
-    """This script with those arguments, in a process of its own."""
+def start(environment: dict, argv: tuple[str, ...]) -> int:
+    """The number of a new process that is this script with those arguments."""
+    sys.stdout.flush()
+    number = os.fork()
+    if number:
+        return number
     os.environ.update({name: str(value) for name, value in environment.items()})
-    sys.exit(run(*argv))
+    status = 1
+    try:
+        status = run(*argv)
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
-def all_succeed(processes: list) -> bool:
-    """Start all of them and wait; when one fails, the others are told to end."""
-    for one in processes:
-        one.start()
-    running = {one.sentinel: one for one in processes}
+def all_succeed(running: list[int]) -> bool:
+    """Wait for all of them; when one fails, the others are told to end."""
+    failed = False
     while running:
-        if any(running.pop(ended).exitcode for ended in connection.wait(running)):
-            for one in running.values():
-                one.terminate()
-    return all(one.exitcode == 0 for one in processes)
+        number, status = os.wait()
+        running.remove(number)
+        if status and not failed:
+            failed = True
+            for one in running:
+                os.kill(one, signal.SIGTERM)
+    return not failed
 
 
 def run(what: str, *argv: str) -> int:
