@@ -1,5 +1,6 @@
 """Bits-back coding: images come back exactly, files are as long as -elbo says, and what cannot be read is refused."""
 
+import json
 import math
 import re
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.distributions import Bernoulli, Normal
 
 import compress
+import vae_paper
 from messages import assert_refused
 from run_folders import finished_run
 from vae_commands import compress_images
@@ -90,13 +92,16 @@ def run(tmp_path, small_digits):
     return make
 
 
+def trained_weights(model):
+    load_arrays(model, load_weights("digits-z20"))
+
+
 def in_png(path) -> np.ndarray:
     return np.asarray(Image.open(path)).reshape(-1, 784)
 
 
 def test_test_digits_come_back_byte_for_byte_from_a_file_as_long_as_the_elbo_says(run, digits, tmp_path, capsys):
-    trained = lambda model: load_arrays(model, load_weights("digits-z20"))  # noqa: E731
-    folder, file, out = run(change=trained, architecture="conv", latent_dim=20), tmp_path / "f", tmp_path / "o"
+    folder, file, out = run(change=trained_weights, architecture="conv", latent_dim=20), tmp_path / "f", tmp_path / "o"
     assert compress.main([folder, "--out", str(file)]) == 0
     printed = capsys.readouterr().out
     size = {name: float(value.replace(",", "")) for name, value in re.findall(r"^(\S.*?)  +([\d,]+) ", printed, re.M)}
@@ -205,3 +210,20 @@ def test_what_does_not_go_together_is_refused(tmp_path, capsys, monkeypatch):
     ):
         assert_refused(compress.main(argv), capsys.readouterr().err, said)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
+def test_a_thousand_mnist_digits_come_back_from_a_file_within_1_percent_of_the_elbo(prior, mnist_dir, tmp_path, capsys):
+    run, file = str(tmp_path / "run"), str(tmp_path / "f")
+    train = ["--dataset", "mnist", "--data-dir", str(mnist_dir), "--binarize", "dynamic", "--epochs", "1", "--out", run]
+    assert vae_paper.main([*train, "--prior", prior]) == 0
+    assert compress.main([run, "--images", "1000", "--out", file]) == 0
+    printed = capsys.readouterr().out
+    size = {
+        name: float(found) for name, found in re.findall(r"^(bits back, net|-elbo / ln 2) +\S+ +(\S+)", printed, re.M)
+    }
+    assert size["bits back, net"] == pytest.approx(size["-elbo / ln 2"], rel=0.01)
+    assert compress.main([run, "--decode", file, "--out", str(tmp_path / "o.png")]) == 0
+    head = json.loads((tmp_path / "f").read_bytes().split(b"\n")[1])
+    assert compress_images.digest(compress_images.packed(in_png(tmp_path / "o.png"))) == head["pixels"]

@@ -199,8 +199,9 @@ def row_of(head: str, printed: str) -> list[float]:
 
 
 def test_each_part_of_the_rate_has_its_row_and_each_split_its_column(few, small_digits, monkeypatch):
-    five = lambda n: (rate_parts.Estimate(n + k, k / 4) for k in range(5))  # noqa: E731
-    made_up = [rate_parts.Decomposition(n, 9, n, *five(n)) for n in (7, 50)]
+    made_up = [
+        rate_parts.Decomposition(n, 9, n, *(rate_parts.Estimate(n + k, k / 4) for k in range(5))) for n in (7, 50)
+    ]
     monkeypatch.setattr(evaluate_run, "decompose", lambda *args: made_up.pop(0))
     text, _ = evaluate_run.codes(measured_few(few))
     assert row_of("rate R", text) == [7, 50]

@@ -368,8 +368,9 @@ def test_overwrite_removes_the_models_of_the_earlier_sweep_and_nothing_else(swep
 
 def test_an_impossible_estimate_ends_the_command_in_one_line(small_digits, monkeypatch, tmp_path, told):
     run = finished_run(tmp_path / "run", load_dataset("digits", "test"), latent_dim=2)
-    wrong = lambda *args: (log_densities(*args)[0], log_densities(*args)[1] - 20.0)  # noqa: E731
-    monkeypatch.setattr(rate_parts, "log_densities", wrong)
+    monkeypatch.setattr(
+        rate_parts, "log_densities", lambda *args: (log_densities(*args)[0], log_densities(*args)[1] - 20.0)
+    )
     assert "I(x; z) was estimated as" in told(rate_distortion.main, [str(run), "--samples", "50"])
     assert not (run / "rate_distortion.json").exists()
 

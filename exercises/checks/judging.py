@@ -446,7 +446,7 @@ def misweighed(y, terms: Mapping[str, object]) -> dict[str, object]:
             f"A term is missing: {name}.": y - term,
             f"A term has its sign turned: {name}.": y - 2 * term,
             f"A term is half as large as it should be: {name}.": y - term / 2,
-            f"A term is twice as large as it should be, is a 1/2 missing? It is {name}.": y + term,
+            f"A term is twice as large as it should be, perhaps for want of a 1/2: {name}.": y + term,
         }
     return found
 

@@ -42,6 +42,6 @@ WRONG = (
     (BOTH, f"d_z = d_z / len(mu)\n    {BOTH}", "second time"),
     (BY_LOGVAR, BY_LOGVAR.replace("(np.exp(logvar) - 1)", "np.exp(logvar)"), "the KL's -1"),
     (BY_LOGVAR, BY_LOGVAR.replace(" * eps", ""), "as if eps were 1"),
-    (BY_LOGVAR, BY_LOGVAR.replace("d_z * 0.5 *", "d_z *"), "is a 1/2 missing? It is the path"),
+    (BY_LOGVAR, BY_LOGVAR.replace("d_z * 0.5 *", "d_z *"), "want of a 1/2: the path"),
     (BY_LOGVAR, "std = np.exp(0.5 * logvar)\n    d_logvar = d_z * eps + (std - 1 / std) / len(mu)", "times sigma / 2"),
 )
